@@ -1,0 +1,50 @@
+# Language level, warnings and build types of every target of ours, and the LACUNA_CUDA decision.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+find_program(LACUNA_CCACHE ccache)
+if(LACUNA_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${LACUNA_CCACHE})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${LACUNA_CCACHE})
+endif()
+
+# errno and trapping FP semantics of libm are used nowhere; without them loops over sqrt and selects vectorise.
+# Contraction to fma and IEEE NaN/inf semantics stay as the standard has them.
+add_library(lacuna_flags INTERFACE)
+target_compile_options(lacuna_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Werror -fno-math-errno -fno-trapping-math -march=${LACUNA_CPU_ARCH}>)
+target_include_directories(lacuna_flags INTERFACE ${PROJECT_SOURCE_DIR})
+if(LACUNA_SANITIZE)
+  target_compile_options(lacuna_flags INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer>)
+  target_link_options(lacuna_flags INTERFACE -fsanitize=address,undefined)
+endif()
+
+set(LACUNA_WITH_CUDA OFF)
+if(NOT LACUNA_CUDA STREQUAL "OFF")
+  include(CheckLanguage)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real CACHE STRING "CUDA architectures")
+  check_language(CUDA)
+  if(LACUNA_CUDA STREQUAL "ON")
+    if(NOT CMAKE_CUDA_COMPILER)
+      message(FATAL_ERROR "LACUNA_CUDA=ON but no nvcc was found (set CUDACXX, or use LACUNA_CUDA=OFF)")
+    endif()
+    set(LACUNA_WITH_CUDA ON)
+  elseif(CMAKE_CUDA_COMPILER AND EXISTS /dev/nvidia0)
+    set(LACUNA_WITH_CUDA ON)
+  endif()
+endif()
+if(LACUNA_WITH_CUDA)
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  set(CMAKE_CUDA_STANDARD 20)
+  target_compile_definitions(lacuna_flags INTERFACE LACUNA_WITH_CUDA=1)
+  target_compile_options(lacuna_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra>)
+endif()
+message(STATUS "Lacuna: CUDA backend ${LACUNA_WITH_CUDA}, ${CMAKE_BUILD_TYPE}, -march=${LACUNA_CPU_ARCH}")
