@@ -1,0 +1,36 @@
+// Parameter: a named leaf of the model.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "core/tensor.h"
+
+namespace lacuna {
+
+// How a parameter starts. Element k is a pure function of (seed, name, k), whatever the layout or the number of ranks.
+struct Init {
+  enum class Kind { kZeros, kOnes, kNormal };
+  Kind kind = Kind::kZeros;
+  double std = 0;
+
+  static Init Zeros() { return {Kind::kZeros, 0}; }
+  static Init Ones() { return {Kind::kOnes, 0}; }
+  static Init Normal(double std) { return {Kind::kNormal, std}; }
+};
+
+struct Parameter {
+  std::string name;  // full path in the model, e.g. "layers.3.attention.q_proj.weight"; unique
+  Shape shape;
+  Init init;
+  bool weight_decay = true;
+  // Views into the model's flat buffers (nn/flat_parameters.h). `grad` is f32 (f64 in an f64 model) and accumulates (+=).
+  Tensor value;
+  Tensor grad;
+  // Called once per backward pass in which hooks fire (the last micro-batch of a step), when `grad` is complete.
+  std::function<void(Parameter&)> on_grad_ready;
+
+  int64_t numel() const { return NumElements(shape); }
+};
+
+}  // namespace lacuna

@@ -1,0 +1,73 @@
+// Launching kernels: dtype dispatch, grid-stride indices, conversions at load and store.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <type_traits>
+
+#include "core/cuda/check.h"
+#include "core/device.h"
+#include "core/dtype.h"
+
+namespace lacuna::cuda {
+
+inline constexpr int kThreads = 256;
+
+__device__ inline int64_t GlobalIndex() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
+__device__ inline int64_t GridSize() { return int64_t{gridDim.x} * blockDim.x; }
+
+template <class T>
+__device__ auto Load(T value) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return static_cast<float>(value);
+  } else {
+    return value;
+  }
+}
+template <class To, class From>
+__device__ To Store(From value) {
+  if constexpr (std::is_same_v<To, BFloat16>) {
+    return BFloat16(static_cast<float>(value));
+  } else {
+    return static_cast<To>(value);
+  }
+}
+
+// kernel(args...) over n elements on the stream; nothing is launched for n = 0.
+template <class... Parameters, class... Args>
+void Launch(void (*kernel)(Parameters...), int64_t n, Stream stream, Args... args) {
+  if (n == 0) return;
+  const int64_t blocks = std::min<int64_t>((n + kThreads - 1) / kThreads, 1 << 16);
+  kernel<<<static_cast<unsigned>(blocks), kThreads, 0, static_cast<cudaStream_t>(stream.handle)>>>(args...);
+  LACUNA_CUDA_CHECK(cudaGetLastError());
+}
+
+// f32 and bf16: what device kernels compute on.
+template <class F>
+void DispatchDeviceFloat(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::kF32:
+      return f(std::type_identity<float>{});
+    case DType::kBF16:
+      return f(std::type_identity<BFloat16>{});
+    default:
+      Fail(__FILE__, __LINE__, NameOf(dtype), cudaErrorNotSupported);
+  }
+}
+
+template <class F>
+void DispatchDeviceAny(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::kI32:
+      return f(std::type_identity<int32_t>{});
+    case DType::kI64:
+      return f(std::type_identity<int64_t>{});
+    case DType::kU8:
+      return f(std::type_identity<uint8_t>{});
+    default:
+      return DispatchDeviceFloat(dtype, f);
+  }
+}
+
+}  // namespace lacuna::cuda

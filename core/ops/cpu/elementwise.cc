@@ -1,0 +1,74 @@
+#include "core/ops/elementwise.h"
+
+#include "core/cpu/math.h"
+#include "core/dispatch.h"
+#include "core/parallel.h"
+
+namespace lacuna::cpu {
+namespace {
+
+constexpr int64_t kChunk = 16384;
+
+// f(i) for every element, in parallel chunks.
+template <class F>
+void ForEach(int64_t n, F&& f) {
+  ParallelForChunks(n, kChunk, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) f(i);
+  });
+}
+
+}  // namespace
+
+void Add(const AddArgs& args, Stream) {
+  DispatchFloat(args.y.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const T *a = args.a.As<T>(), *b = args.b.As<T>();
+    T* y = args.y.As<T>();
+    ForEach(args.y.numel(), [=](int64_t i) { y[i] = Narrow<T>(Widen(a[i]) + Widen(b[i])); });
+  });
+}
+
+void Fill(const FillArgs& args, Stream) {
+  DispatchAny(args.y.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    T* y = args.y.As<T>();
+    const T value = Narrow<T>(args.value);
+    ForEach(args.y.numel(), [=](int64_t i) { y[i] = value; });
+  });
+}
+
+void Cast(const CastArgs& args, Stream) {
+  DispatchAny(args.x.dtype, [&](auto from) {
+    DispatchAny(args.y.dtype, [&](auto to) {
+      using From = typename decltype(from)::type;
+      using To = typename decltype(to)::type;
+      const From* x = args.x.As<From>();
+      To* y = args.y.As<To>();
+      ForEach(args.y.numel(), [=](int64_t i) { y[i] = Narrow<To>(Widen(x[i])); });
+    });
+  });
+}
+
+void SigmoidFwd(const SigmoidFwdArgs& args, Stream) {
+  DispatchFloat(args.y.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const T* x = args.x.As<T>();
+    T* y = args.y.As<T>();
+    ForEach(args.y.numel(), [=](int64_t i) { y[i] = Narrow<T>(Sigmoid(static_cast<ComputeType<T>>(Widen(x[i])))); });
+  });
+}
+
+void SigmoidBwd(const SigmoidBwdArgs& args, Stream) {
+  DispatchFloat(args.y.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using A = ComputeType<T>;
+    const T *y = args.y.As<T>(), *dy = args.dy.As<T>();
+    T* dx = args.dx.As<T>();
+    ForEach(args.y.numel(), [=](int64_t i) {
+      const A s = Widen(y[i]);
+      dx[i] = Narrow<T>(static_cast<A>(Widen(dy[i])) * s * (A(1) - s));
+    });
+  });
+}
+
+}  // namespace lacuna::cpu
