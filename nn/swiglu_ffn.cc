@@ -1,0 +1,16 @@
+#include "nn/swiglu_ffn.h"
+
+#include "autograd/functions/activation.h"
+#include "autograd/functions/linear.h"
+
+namespace lacuna {
+
+SwiGluFfn::SwiGluFfn(int64_t width, int64_t hidden, double init_std, double down_std)
+    : gate_up_(&AddParameter("gate_up_proj.weight", {2 * hidden, width}, Init::Normal(init_std))),
+      down_(&AddParameter("down_proj.weight", {width, hidden}, Init::Normal(down_std))) {}
+
+Variable SwiGluFfn::Forward(ForwardContext& ctx, const Variable& x) {
+  return Linear(ctx.tape, SwiGlu(ctx.tape, Linear(ctx.tape, x, *gate_up_)), *down_);
+}
+
+}  // namespace lacuna
