@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include "autograd/functions/activation.h"
+#include "autograd/functions/embedding.h"
 #include "autograd/functions/linear.h"
+#include "autograd/functions/linear_cross_entropy.h"
 #include "autograd/functions/norm.h"
 #include "autograd/functions/rope.h"
 #include "core/packed_sequences.h"
@@ -39,6 +41,24 @@ TEST(Gradients, SigmoidAddReshape) {
         return std::vector<Variable>{Add(t, Sigmoid(t, in[0]), Reshape(t, in[1], {2, 3}))};
       },
       {RandomTensor({2, 3}, DType::kF64, 2), RandomTensor({3, 2}, DType::kF64, 3)}));
+}
+
+TEST(Gradients, Embedding) {
+  Parameter w = RandomParameter("w", {7, 70}, DType::kF64, 1);
+  const Tensor ids = Tensor::FromVector(std::vector<int32_t>{3, 0, 3, 6}, {4});
+  EXPECT_TRUE(GradCheck([&](Tape& t, const std::vector<Variable>&) { return std::vector<Variable>{Embedding(t, ids, w)}; }, {}, {&w}));
+}
+
+TEST(Gradients, LinearCrossEntropyWithMaskedRowsAndChunks) {
+  Parameter w = RandomParameter("w", {9, 4}, DType::kF64, 1);
+  const Tensor targets = Tensor::FromVector(std::vector<int32_t>{3, -1, 8, 0, 5, -1, 2}, {7});
+  for (const int64_t chunk : {2, 100}) {
+    EXPECT_TRUE(GradCheck(
+        [&](Tape& t, const std::vector<Variable>& in) {
+          return std::vector<Variable>{LinearCrossEntropy(t, in[0], w, targets, 0.2, chunk).loss};
+        },
+        {RandomTensor({7, 4}, DType::kF64, 2)}, {&w}));
+  }
 }
 
 TEST(Gradients, RopePlainAndYarn) {
