@@ -15,10 +15,10 @@ if(LACUNA_CCACHE)
 endif()
 
 # errno and trapping FP semantics of libm are used nowhere; without them loops over sqrt and selects vectorise.
-# Contraction to fma and IEEE NaN/inf semantics stay as the standard has them.
+# NaN and inf keep their IEEE meaning.
 add_library(lacuna_flags INTERFACE)
 target_compile_options(lacuna_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Werror -fno-math-errno -fno-trapping-math -march=${LACUNA_CPU_ARCH}>)
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Werror -fno-math-errno -fno-trapping-math -ffp-contract=fast -march=${LACUNA_CPU_ARCH}>)
 target_include_directories(lacuna_flags INTERFACE ${PROJECT_SOURCE_DIR})
 if(LACUNA_SANITIZE)
   target_compile_options(lacuna_flags INTERFACE

@@ -1,0 +1,23 @@
+// Differentiable attention; core/ops/attention.h has the formula.
+#pragma once
+
+#include "autograd/tape.h"
+#include "core/packed_sequences.h"
+
+namespace lacuna {
+
+// Rows of the keys of each query, and the documents' rows among queries and keys.
+struct AttentionRanges {
+  Tensor ranges;      // [N, 2] i32
+  Tensor cu_queries;  // [D + 1] i32
+  Tensor cu_keys;     // [D + 1] i32
+};
+
+// Causal attention within documents; with window w >= 1 a query sees keys max(0, t - w + 1) .. t, with 0 all up to its own.
+AttentionRanges CausalRanges(const PackedSequences& sequences, int64_t window = 0);
+
+// q [N, H, Dk], k [M, G, Dk], v [M, G, Dv] -> o [N, H, Dv]. `lse` [N, H], if asked for, has no gradient.
+Variable AttentionOverRanges(Tape& tape, const Variable& q, const Variable& k, const Variable& v, const AttentionRanges& ranges,
+                             double scale, Tensor* lse = nullptr);
+
+}  // namespace lacuna

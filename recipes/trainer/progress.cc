@@ -1,0 +1,49 @@
+#include "recipes/trainer/progress.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+
+namespace lacuna {
+
+std::string FormatDuration(double seconds) {
+  if (!std::isfinite(seconds) || seconds < 0) return "?";
+  const auto s = static_cast<int64_t>(seconds + 0.5);
+  if (s < 3600) return fmt::format("{}:{:02}", s / 60, s % 60);
+  return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
+}
+
+std::string FormatCount(int64_t count) {
+  std::string digits = std::to_string(count < 0 ? -count : count);
+  for (int64_t at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3) digits.insert(static_cast<size_t>(at), ",");
+  return (count < 0 ? "-" : "") + digits;
+}
+
+std::string Format(const ProgressLine& line) {
+  const std::string total = std::to_string(line.total_steps);
+  std::string text = fmt::format("step {:>{}}/{}  loss {:.4f}  norm {:.3f}  lr {:.1e}  {} tok/s", line.step, total.size(), total, line.loss,
+                                 line.gradient_norm, line.learning_rate, FormatCount(static_cast<int64_t>(line.tokens_per_second)));
+  if (line.model_flops_utilization >= 0) text += fmt::format("  MFU {:.1f} %", 100 * line.model_flops_utilization);
+  return text + fmt::format("  ETA {}", FormatDuration(line.seconds_left));
+}
+
+Progress::Progress() : terminal_(isatty(STDOUT_FILENO) != 0) {}
+
+void Progress::Show(const ProgressLine& line) {
+  if (terminal_) {
+    std::printf("\r\033[K%s", Format(line).c_str());
+    open_ = true;
+  } else {
+    std::printf("%s\n", Format(line).c_str());
+  }
+  std::fflush(stdout);
+}
+
+void Progress::Break() {
+  if (open_) std::printf("\n");
+  open_ = false;
+}
+
+}  // namespace lacuna

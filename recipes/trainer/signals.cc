@@ -1,0 +1,29 @@
+#include "recipes/trainer/signals.h"
+
+#include <unistd.h>
+
+#include <csignal>
+
+namespace lacuna {
+namespace {
+
+volatile std::sig_atomic_t stop_signal = 0;
+
+void OnSignal(int signal) {
+  if (stop_signal != 0) _exit(128 + signal);
+  stop_signal = signal;
+}
+
+}  // namespace
+
+void InstallStopSignals() {
+  struct sigaction action = {};
+  action.sa_handler = OnSignal;
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = SA_RESTART;
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaction(signal, &action, nullptr);
+}
+
+int StopSignal() { return stop_signal; }
+
+}  // namespace lacuna
