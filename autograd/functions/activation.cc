@@ -14,17 +14,26 @@ Variable Add(Tape& tape, const Variable& a, const Variable& b) {
   });
 }
 
-Variable Sigmoid(Tape& tape, const Variable& x) {
+namespace {
+
+Variable SigmoidInto(Tape& tape, const Variable& x, DType dtype) {
   const Stream stream = tape.stream();
-  Tensor y = Tensor::EmptyLike(x.value());
+  const DType input = x.dtype();
+  Tensor y = Tensor::Empty(x.shape(), dtype, x.value().device());
   ops::SigmoidFwd({.x = x.value().Ref(), .y = y.MutableRef()}, stream);
   const SavedTensor saved(y);
-  return tape.Record("sigmoid", {x}, {}, std::move(y), [stream, saved](GradContext& g) {
-    Tensor dx = Tensor::EmptyLike(g.dy());
+  return tape.Record("sigmoid", {x}, {}, std::move(y), [stream, saved, input](GradContext& g) {
+    Tensor dx = Tensor::Empty(g.dy().shape(), input, g.dy().device());
     ops::SigmoidBwd({.y = saved.get().Ref(), .dy = g.dy().Ref(), .dx = dx.MutableRef()}, stream);
     g.Set(0, std::move(dx));
   });
 }
+
+}  // namespace
+
+Variable Sigmoid(Tape& tape, const Variable& x) { return SigmoidInto(tape, x, x.dtype()); }
+
+Variable Gate(Tape& tape, const Variable& x) { return SigmoidInto(tape, x, AccumulationType(x.dtype())); }
 
 Variable SwiGlu(Tape& tape, const Variable& x) {
   const Stream stream = tape.stream();

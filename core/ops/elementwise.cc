@@ -16,6 +16,12 @@ void CheckSame(const char* op, const TensorRef& a, const TensorRef& b) {
   LACUNA_CHECK(a.numel() == b.numel() && a.dtype == b.dtype, "{}: arguments differ: {} and {}", op, Describe(a), Describe(b));
 }
 
+// `y` goes with `x`: as many elements, in x's dtype or its accumulation type.
+void CheckGate(const char* op, const TensorRef& x, const TensorRef& y) {
+  LACUNA_CHECK(x.numel() == y.numel() && (y.dtype == x.dtype || y.dtype == AccumulationType(x.dtype)), "{}: x {}, y {}", op, Describe(x),
+               Describe(y));
+}
+
 }  // namespace
 
 void Add(const AddArgs& args, Stream stream) {
@@ -37,14 +43,14 @@ void Cast(const CastArgs& args, Stream stream) {
 }
 
 void SigmoidFwd(const SigmoidFwdArgs& args, Stream stream) {
-  CheckSame("sigmoid_fwd", args.x, args.y);
+  CheckGate("sigmoid_fwd", args.x, args.y);
   CheckDevice("sigmoid_fwd", stream, {args.x, args.y});
   kSigmoidFwd(args, stream);
 }
 
 void SigmoidBwd(const SigmoidBwdArgs& args, Stream stream) {
   CheckSame("sigmoid_bwd", args.y, args.dy);
-  CheckSame("sigmoid_bwd", args.y, args.dx);
+  CheckGate("sigmoid_bwd", args.dx, args.y);
   CheckDevice("sigmoid_bwd", stream, {args.y, args.dy, args.dx});
   kSigmoidBwd(args, stream);
 }

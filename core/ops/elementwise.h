@@ -15,6 +15,7 @@ struct FillArgs {
 struct CastArgs {
   TensorRef x, y;  // y = x in y's dtype
 };
+// y and dy have x's dtype, or its accumulation type where gates must not be rounded between the sigmoid and their product.
 struct SigmoidFwdArgs {
   TensorRef x, y;  // y = 1 / (1 + exp(-x))
 };

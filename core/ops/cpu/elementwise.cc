@@ -49,24 +49,40 @@ void Cast(const CastArgs& args, Stream) {
   });
 }
 
+namespace {
+
+// f(X, Y): the dtype of x and the one of y, which is X or its accumulation type.
+template <class F>
+void DispatchGate(DType x, DType y, F&& f) {
+  DispatchFloat(x, [&](auto from) {
+    using X = typename decltype(from)::type;
+    if (y == x) return f(from, from);
+    return f(from, std::type_identity<ComputeType<X>>{});
+  });
+}
+
+}  // namespace
+
 void SigmoidFwd(const SigmoidFwdArgs& args, Stream) {
-  DispatchFloat(args.y.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    const T* x = args.x.As<T>();
-    T* y = args.y.As<T>();
-    ForEach(args.y.numel(), [=](int64_t i) { y[i] = Narrow<T>(Sigmoid(static_cast<ComputeType<T>>(Widen(x[i])))); });
+  DispatchGate(args.x.dtype, args.y.dtype, [&](auto from, auto to) {
+    using X = typename decltype(from)::type;
+    using Y = typename decltype(to)::type;
+    const X* x = args.x.As<X>();
+    Y* y = args.y.As<Y>();
+    ForEach(args.y.numel(), [=](int64_t i) { y[i] = Narrow<Y>(Sigmoid(static_cast<ComputeType<X>>(Widen(x[i])))); });
   });
 }
 
 void SigmoidBwd(const SigmoidBwdArgs& args, Stream) {
-  DispatchFloat(args.y.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    using A = ComputeType<T>;
-    const T *y = args.y.As<T>(), *dy = args.dy.As<T>();
-    T* dx = args.dx.As<T>();
+  DispatchGate(args.dx.dtype, args.y.dtype, [&](auto from, auto to) {
+    using X = typename decltype(from)::type;
+    using Y = typename decltype(to)::type;
+    using A = ComputeType<X>;
+    const Y *y = args.y.As<Y>(), *dy = args.dy.As<Y>();
+    X* dx = args.dx.As<X>();
     ForEach(args.y.numel(), [=](int64_t i) {
       const A s = Widen(y[i]);
-      dx[i] = Narrow<T>(static_cast<A>(Widen(dy[i])) * s * (A(1) - s));
+      dx[i] = Narrow<X>(static_cast<A>(Widen(dy[i])) * s * (A(1) - s));
     });
   });
 }

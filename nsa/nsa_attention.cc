@@ -1,0 +1,123 @@
+#include "nsa/nsa_attention.h"
+
+#include <algorithm>
+#include <string>
+
+#include "autograd/functions/activation.h"
+#include "autograd/functions/linear.h"
+#include "nn/gqa_attention.h"
+#include "nn/metrics.h"
+#include "nsa/nsa_cache.h"
+
+namespace lacuna {
+namespace {
+
+constexpr const char* kBranchNames[] = {"cmp", "slc", "win"};
+
+NsaInputs RowsOf(const NsaInputs& in, int64_t begin, int64_t end) {
+  const auto rows = [=](const Variable& x) { return Variable(x.value().Slice(begin, end)); };
+  return {rows(in.q),     rows(in.k_cmp), rows(in.v_cmp), rows(in.k_slc),
+          rows(in.v_slc), rows(in.k_win), rows(in.v_win), rows(in.gate)};
+}
+
+}  // namespace
+
+NsaAttention::NsaAttention(const AttentionSpec& spec, const NsaConfig& config)
+    : spec_(spec), config_(config), phi_k_(spec.head_dim_qk, config), phi_v_(spec.head_dim_v, config) {
+  const auto weight = [&](const std::string& name, int64_t rows) {
+    return &AddParameter(name, {rows, spec.width}, Init::Normal(spec.init_std));
+  };
+  const auto norm = [&](const std::string& name) {
+    return spec.qk_norm ? &AddParameter(name, {spec.head_dim_qk}, Init::Ones(), /*weight_decay=*/false) : nullptr;
+  };
+  q_proj_ = weight("q_proj.weight", spec.num_heads * spec.head_dim_qk);
+  q_norm_ = norm("q_norm.weight");
+  for (int c = 0; c < 3; ++c) {
+    const std::string branch = kBranchNames[c];
+    branches_[c].k_proj = weight(branch + "_k_proj.weight", spec.num_groups * spec.head_dim_qk);
+    branches_[c].k_norm = norm(branch + "_k_norm.weight");
+    branches_[c].v_proj = weight(branch + "_v_proj.weight", spec.num_groups * spec.head_dim_v);
+  }
+  gate_proj_ = weight("gate_proj.weight", 3 * spec.num_heads);
+  AddModule("phi_k", &phi_k_);
+  AddModule("phi_v", &phi_v_);
+  o_proj_ = &AddParameter("o_proj.weight", {spec.width, spec.num_heads * spec.head_dim_v}, Init::Normal(spec.out_std));
+}
+
+NsaInputs NsaAttention::Project(Tape& tape, const Variable& x) {
+  const auto key = [&](const Branch& b) { return ProjectHeads(tape, x, *b.k_proj, spec_.head_dim_qk, b.k_norm, spec_.norm_eps); };
+  const auto value = [&](const Branch& b) { return ProjectHeads(tape, x, *b.v_proj, spec_.head_dim_v, nullptr, 0); };
+  NsaInputs in;
+  in.q = ProjectHeads(tape, x, *q_proj_, spec_.head_dim_qk, q_norm_, spec_.norm_eps);
+  in.k_cmp = key(branches_[0]);
+  in.v_cmp = value(branches_[0]);
+  in.k_slc = key(branches_[1]);
+  in.v_slc = value(branches_[1]);
+  in.k_win = key(branches_[2]);
+  in.v_win = value(branches_[2]);
+  in.gate = Gate(tape, Reshape(tape, Linear(tape, x, *gate_proj_), {x.dim(0), spec_.num_heads, 3}));
+  return in;
+}
+
+Variable NsaAttention::Forward(ForwardContext& ctx, const Variable& x) {
+  Tape& tape = ctx.tape;
+  spec_.rope->Prepare(ctx.sequences.max_length());
+  const auto grid = std::make_shared<const NsaGrid>(ctx.sequences, config_);
+  const NsaInputs in = Project(tape, x);
+  const NsaResult result = NsaOperator(tape, in, phi_k_, phi_v_, grid, *spec_.rope, config_, {.blocks = {}, .entropy = ctx.reporting() != nullptr});
+  if (ctx.reporting() != nullptr) Report(ctx, in, result, *grid);
+  return Linear(tape, Reshape(tape, result.o, {x.dim(0), spec_.num_heads * spec_.head_dim_v}), *o_proj_);
+}
+
+void NsaAttention::Report(ForwardContext& ctx, const NsaInputs& inputs, const NsaResult& result, const NsaGrid& grid) const {
+  const std::vector<double> gate = inputs.gate.value().ToDoubles();
+  double sums[3] = {0, 0, 0};
+  for (size_t i = 0; i < gate.size(); ++i) sums[i % 3] += gate[i];
+  for (int c = 0; c < 3; ++c) ctx.metrics->Add(name() + ".gate_" + kBranchNames[c], sums[c], static_cast<double>(gate.size() / 3));
+
+  // Only queries with something to choose from say anything about the selection.
+  const std::vector<double> entropy = result.entropy.ToDoubles();
+  const int32_t *blocks = result.blocks.data<int32_t>(), *positions = grid.positions.data<int32_t>();
+  double entropy_sum = 0, choosing = 0, touching = 0, chosen = 0;
+  for (int64_t i = 0; i < result.blocks.dim(0) * result.blocks.dim(1); ++i) {
+    const int64_t t = positions[i / result.blocks.dim(1)];
+    if (t / config_.select_block + 1 <= config_.num_selected) continue;
+    entropy_sum += entropy[static_cast<size_t>(i)];
+    choosing += 1;
+    for (int64_t b = 0; b < config_.num_selected; ++b) {
+      const int64_t j = blocks[i * config_.num_selected + b];
+      if (j < 0) break;
+      chosen += 1;
+      touching += (j + 1) * config_.select_block > t - config_.window + 1 ? 1 : 0;
+    }
+  }
+  ctx.metrics->Add(name() + ".selection_entropy", entropy_sum, choosing);
+  ctx.metrics->Add(name() + ".window_overlap", touching, chosen);
+}
+
+std::unique_ptr<AttentionCache> NsaAttention::NewCache() const { return std::make_unique<NsaCache>(config_); }
+
+Tensor NsaAttention::Extend(const Tensor& x, const PackedSequences& tokens, const std::vector<AttentionCache*>& caches, Stream stream) {
+  Tape tape(Tape::Mode::kInference, stream);
+  int64_t longest = 0;
+  ContinuedPositions(tokens, caches, &longest);
+  spec_.rope->Prepare(longest);
+  const NsaInputs in = Project(tape, Variable(x));
+  Tensor o = Tensor::Empty({x.dim(0), spec_.num_heads, spec_.head_dim_v}, x.dtype(), x.device());
+  for (size_t i = 0; i < caches.size(); ++i) {
+    const int64_t begin = tokens.host_cu_seqlens()[i], end = tokens.host_cu_seqlens()[i + 1];
+    auto& cache = static_cast<NsaCache&>(*caches[i]);
+    if (cache.length() == 0 && end - begin > 1) {
+      const auto grid = std::make_shared<const NsaGrid>(PackedSequences::Single(end - begin), config_);
+      const NsaInputs prompt = RowsOf(in, begin, end);
+      const NsaResult result = NsaOperator(tape, prompt, phi_k_, phi_v_, grid, *spec_.rope, config_);
+      cache.FillFromPrompt(prompt, result);
+      o.Slice(begin, end).CopyFrom(result.o.value());
+      continue;
+    }
+    for (int64_t n = begin; n < end; ++n) o.Slice(n, n + 1).CopyFrom(cache.Step(RowsOf(in, n, n + 1), phi_k_, phi_v_, *spec_.rope, stream));
+  }
+  return Linear(tape, Variable(o.Reshape({x.dim(0), -1})), *o_proj_).value();
+}
+
+}  // namespace lacuna

@@ -1,0 +1,40 @@
+// Decode state of an NSA layer for one sequence: full rotated keys and values for the selected branch only, a ring of w tokens for
+// the window, the raw unrotated stream of the last l tokens for compression, and the compressed rows so far.
+#pragma once
+
+#include "nn/attention.h"
+#include "nn/growing_rows.h"
+#include "nsa/nsa_config.h"
+#include "nsa/nsa_operator.h"
+
+namespace lacuna {
+
+class NsaCache : public AttentionCache {
+ public:
+  explicit NsaCache(const NsaConfig& config);
+
+  int64_t length() const override { return length_; }
+
+  // Takes over a prompt on an empty cache from the operator that processed it. `inputs` are its unrotated inputs.
+  void FillFromPrompt(const NsaInputs& inputs, const NsaResult& result);
+  // One token: inputs of one row before RoPE -> o [1, H, Dv]. `rope` must be prepared for the new length. The lists of the selected
+  // blocks [1, G, n] go to `blocks` if it is not null.
+  Tensor Step(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const RopeTable& rope, Stream stream, Tensor* blocks = nullptr);
+
+  // Tokens that the last Step read for a KV head: compressed rows + tokens of the selected blocks + window.
+  int64_t tokens_read() const { return tokens_read_; }
+
+ private:
+  // Appends the compressed row of the block that this token completes, if it does.
+  void CompleteBlock(Tape& tape, Phi& phi_k, Phi& phi_v, const RopeTable& rope);
+
+  NsaConfig config_;
+  std::shared_ptr<const NsaGrid> block_grid_;  // of one compression block
+  int64_t length_ = 0;
+  int64_t tokens_read_ = 0;
+  GrowingRows k_slc_, v_slc_, k_cmp_, v_cmp_;
+  Tensor k_win_, v_win_;  // [w, G, D] rings, row t mod w
+  Tensor k_raw_, v_raw_;  // [l, G, D] rings, row t mod l
+};
+
+}  // namespace lacuna

@@ -1,0 +1,33 @@
+#include "nsa/nsa_grid.h"
+
+#include <algorithm>
+
+#include "autograd/functions/attention.h"
+
+namespace lacuna {
+
+NsaGrid::NsaGrid(const PackedSequences& sequences, const NsaConfig& config)
+    : host_cu_seqlens(sequences.host_cu_seqlens()),
+      host_cu_cmp{0},
+      cu_seqlens(sequences.cu_seqlens()),
+      positions(sequences.positions()),
+      win_ranges(CausalRanges(sequences, config.window).ranges),
+      max_select_blocks((sequences.max_length() + config.select_block - 1) / config.select_block) {
+  std::vector<int32_t> ranges(static_cast<size_t>(2 * sequences.num_rows())), last_tokens;
+  for (size_t d = 0; d + 1 < host_cu_seqlens.size(); ++d) {
+    const int32_t begin = host_cu_seqlens[d], first = host_cu_cmp.back();
+    const int64_t length = host_cu_seqlens[d + 1] - begin;
+    for (int64_t t = 0; t < length; ++t) {
+      ranges[static_cast<size_t>(2 * (begin + t))] = first;
+      ranges[static_cast<size_t>(2 * (begin + t)) + 1] = first + static_cast<int32_t>(NumCompressed(t + 1, config.block, config.stride));
+    }
+    const int64_t blocks = NumCompressed(length, config.block, config.stride);
+    for (int64_t i = 0; i < blocks; ++i) last_tokens.push_back(static_cast<int32_t>(i * config.stride + config.block - 1));
+    host_cu_cmp.push_back(first + static_cast<int32_t>(blocks));
+  }
+  cu_cmp = Tensor::FromVector(host_cu_cmp, {static_cast<int64_t>(host_cu_cmp.size())});
+  cmp_positions = Tensor::FromVector(last_tokens, {num_compressed()});
+  cmp_ranges = Tensor::FromVector(ranges, {sequences.num_rows(), 2});
+}
+
+}  // namespace lacuna

@@ -1,0 +1,33 @@
+// phi: compresses a block of l keys (or values) to one; one per layer for keys (D = Dk) and one for values (D = Dv), shared by
+// the groups. NSA (arXiv 2502.11089), section 3.3.1.
+//   mlp     y = w2 act(w1 vec(block + pos))      pos [l, D]   w1 [h D, l D]   w2 [D, h D]
+//   linear  y = w vec(block + pos)               pos [l, D]   w [D, l D]
+//   mean    y = mean of the block's tokens       no parameters
+// vec is token-major, no biases.
+#pragma once
+
+#include <memory>
+
+#include "autograd/tape.h"
+#include "nn/module.h"
+#include "nsa/nsa_config.h"
+#include "nsa/nsa_grid.h"
+
+namespace lacuna {
+
+class Phi : public Module {
+ public:
+  Phi(int64_t width, const NsaConfig& config);
+
+  // x [N, G, D], not rotated -> [Tc, G, D], the compressed rows of all documents. Each document goes through the matrices alone, so
+  // that it has the bits it would have unpacked. Parameter gradients are delivered (as zeros) even where Tc = 0.
+  Variable Compress(Tape& tape, const Variable& x, const std::shared_ptr<const NsaGrid>& grid);
+
+ private:
+  NsaConfig config_;
+  Parameter* pos_ = nullptr;
+  Parameter* w1_ = nullptr;  // of `linear`: w
+  Parameter* w2_ = nullptr;
+};
+
+}  // namespace lacuna
