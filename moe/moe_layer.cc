@@ -1,0 +1,30 @@
+#include "moe/moe_layer.h"
+
+#include "autograd/functions/activation.h"
+
+namespace lacuna {
+
+MoeLayer::MoeLayer(int64_t width, const MoeConfig& config, double init_std, double down_std, DType dtype)
+    : router_(width, config, init_std, dtype),
+      experts_(config.num_experts, width, config.expert_width, init_std, down_std),
+      dispatcher_(std::make_unique<LocalDispatcher>(config.num_experts)) {
+  AddModule("gate", &router_);
+  if (config.num_shared > 0) {
+    shared_ = std::make_unique<SwiGluFfn>(width, config.num_shared * config.expert_width, init_std, down_std);
+    AddModule("shared_experts", shared_.get());
+  }
+  AddModule("experts", &experts_);
+}
+
+Variable MoeLayer::Forward(ForwardContext& ctx, const Variable& x) {
+  const Routing routing = router_.Forward(ctx, x, name());
+  const std::unique_ptr<Exchange> exchange = dispatcher_->BeginDispatch(ctx.tape, x, routing.ids);
+  // Here, because they need no other rank: they fill the time the rows are on their way.
+  Variable shared;
+  if (shared_) shared = shared_->Forward(ctx, x);
+  exchange->BeginCombine(experts_.Forward(ctx.tape, exchange->FinishDispatch()));
+  const Variable routed = exchange->FinishCombine(routing.weights);
+  return shared_ ? Add(ctx.tape, routed, shared) : routed;
+}
+
+}  // namespace lacuna

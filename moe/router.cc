@@ -1,0 +1,189 @@
+#include "moe/router.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "core/dispatch.h"
+#include "moe/expert_load.h"
+#include "moe/functions.h"
+#include "moe/route.h"
+#include "nn/metrics.h"
+
+namespace lacuna {
+namespace {
+
+// counts [S, E] to shares of each row's sum; 0 where there is nothing.
+void Normalize(Tensor& counts) {
+  const int64_t experts = counts.dim(1);
+  double* row = counts.mutable_data<double>();
+  for (int64_t s = 0; s < counts.dim(0); ++s, row += experts) {
+    double sum = 0;
+    for (int64_t e = 0; e < experts; ++e) sum += row[e];
+    for (int64_t e = 0; e < experts; ++e) row[e] = sum == 0 ? 0 : row[e] / sum;
+  }
+}
+
+Tensor Count(const Tensor& ids, int64_t samples, int64_t experts, Stream stream) {
+  Tensor counts = Tensor::Empty({samples, experts}, DType::kF64, ids.device());
+  ops::CountChoices({.ids = ids.Ref(), .counts = counts.MutableRef()}, stream);
+  return counts;
+}
+
+void ReportLoad(Metrics& metrics, const std::string& name, const std::vector<double>& counts, const Tensor& lse) {
+  const double experts = static_cast<double>(counts.size());
+  double sum = 0, largest = 0, unused = 0, entropy = 0, z = 0;
+  for (const double c : counts) sum += c;
+  if (sum == 0) return;
+  for (const double c : counts) {
+    largest = std::max(largest, c);
+    if (c == 0) {
+      unused += 1;
+    } else {
+      entropy -= c / sum * std::log(c / sum);
+    }
+  }
+  for (const double value : lse.ToDoubles()) z += value * value;
+  metrics.AddVector(name + ".tokens_per_expert", counts);
+  metrics.Add(name + ".max_load", largest * experts / sum, 1);
+  metrics.Add(name + ".unused_experts", unused / experts, 1);
+  metrics.Add(name + ".load_entropy", counts.size() == 1 ? 1.0 : entropy / std::log(experts), 1);
+  metrics.Add(name + ".router_z", z, static_cast<double>(lse.dim(0)));
+}
+
+}  // namespace
+
+struct Router::Saved {
+  SavedTensor logits, scores, lse;
+  Tensor ids;
+  Tensor counts;        // [1, E] of the micro-batch
+  int64_t samples = 1;  // of the sequence scope
+  double share = 1;
+  Metrics* metrics = nullptr;
+  std::string report_as;
+  Stream stream;
+};
+
+Router::Router(int64_t width, const MoeConfig& config, double init_std, DType dtype)
+    : config_(config),
+      accumulation_(AccumulationType(dtype)),
+      weight_(&AddParameter("weight", {config.num_experts, width}, Init::Normal(init_std))),
+      step_counts_(Tensor::Zeros({config.num_experts}, DType::kF64)) {
+  if (config.router == RouterKind::kSoftmax) return;
+  bias_ = Tensor::Zeros({config.num_experts}, accumulation_);
+  AddBuffer("e_score_correction_bias", &bias_);
+}
+
+Routing Router::Forward(ForwardContext& ctx, const Variable& x, const std::string& report_as) {
+  const Stream stream = ctx.stream();
+  const int64_t rows = x.dim(0), experts = config_.num_experts;
+  const Variable logits = WideLinear(ctx.tape, x, *weight_);
+  Tensor scores = Tensor::EmptyLike(logits.value()), lse = Tensor::Empty({rows}, accumulation_, x.value().device());
+  ops::RouteScores({.logits = logits.value().Ref(), .scores = scores.MutableRef(), .lse = lse.MutableRef(), .kind = config_.router}, stream);
+  const Tensor ids = ctx.tape.Decide([&]() -> std::vector<Tensor> {
+    Tensor chosen = Tensor::Empty({rows, config_.experts_per_token}, DType::kI32, x.value().device());
+    ops::ChooseExperts({.scores = scores.Ref(), .bias = bias_.Ref(), .ids = chosen.MutableRef()}, stream);
+    return {chosen};
+  })[0];
+  Tensor weights = Tensor::Empty(ids.shape(), accumulation_, ids.device());
+  ops::RouteWeights({.scores = scores.Ref(),
+                     .ids = ids.Ref(),
+                     .weights = weights.MutableRef(),
+                     .normalize = config_.normalize_weights,
+                     .scale = config_.routed_scale},
+                    stream);
+  const Tensor counts = Count(ids, 1, experts, stream);
+  if (Metrics* metrics = ctx.reporting()) ReportLoad(*metrics, report_as, counts.ToDoubles(), lse);
+
+  Saved saved{.logits = SavedTensor(logits.value()),
+              .scores = SavedTensor(scores),
+              .lse = SavedTensor(lse),
+              .ids = ids,
+              .counts = counts,
+              .share = ctx.micro_batch_share,
+              .metrics = ctx.metrics,
+              .report_as = report_as,
+              .stream = stream};
+  if (config_.aux_loss == AuxLossScope::kSequence && ctx.tape.recording()) {
+    LACUNA_CHECK(ctx.rows_per_sample > 0 && rows % ctx.rows_per_sample == 0, "{}: {} rows do not hold samples of {} rows", report_as, rows,
+                 ctx.rows_per_sample);
+    saved.samples = std::max<int64_t>(1, rows / ctx.rows_per_sample);
+  }
+  Variable output = ctx.tape.Record("router", {logits}, {}, std::move(weights),
+                                    [this, saved = std::move(saved)](GradContext& g) { Backward(saved, g); });
+  return {std::move(output), ids};
+}
+
+Tensor Router::BalanceLoad(const Saved& saved) {
+  Tensor load;
+  switch (config_.aux_loss) {
+    case AuxLossScope::kNone:
+      return load;
+    case AuxLossScope::kMicroBatch:
+      load = saved.counts.Clone();
+      break;
+    case AuxLossScope::kSequence:
+      load = Count(saved.ids, saved.samples, config_.num_experts, saved.stream);
+      break;
+    case AuxLossScope::kGlobalBatch: {
+      Tensor total = step_counts_.Clone();
+      if (count_reducer_) count_reducer_(total);
+      load = total.Reshape({1, config_.num_experts});
+      break;
+    }
+  }
+  Normalize(load);
+  return load;
+}
+
+void Router::Backward(const Saved& saved, GradContext& g) {
+  const Tensor& scores = saved.scores.get();
+  const double rows = static_cast<double>(std::max<int64_t>(1, scores.dim(0)));
+  double* total = step_counts_.mutable_data<double>();
+  for (int64_t e = 0; e < config_.num_experts; ++e) total[e] += saved.counts.data<double>()[e];
+
+  // L = coef E / N sum_n sum_e f[sample(n), e] p_ne in every scope, samples being equally long.
+  const double coefficient = config_.aux_loss_coef * static_cast<double>(config_.num_experts);
+  const Tensor load = BalanceLoad(saved);
+  if (load.defined() && saved.metrics != nullptr) {
+    Tensor mean = Tensor::EmptyLike(load);
+    ops::MeanProbabilities({.scores = scores.Ref(), .mean = mean.MutableRef(), .kind = config_.router}, saved.stream);
+    double loss = 0;
+    for (int64_t i = 0; i < load.numel(); ++i) loss += load.data<double>()[i] * mean.data<double>()[i];
+    saved.metrics->Add(saved.report_as + ".aux_loss", coefficient * loss / static_cast<double>(load.dim(0)), 1);
+  }
+  Tensor dlogits = Tensor::EmptyLike(scores);
+  ops::RouteBwd({.logits = saved.logits.get().Ref(),
+                 .scores = scores.Ref(),
+                 .lse = saved.lse.get().Ref(),
+                 .ids = saved.ids.Ref(),
+                 .dweights = g.dy().Ref(),
+                 .load = load.Ref(),
+                 .dlogits = dlogits.MutableRef(),
+                 .kind = config_.router,
+                 .normalize = config_.normalize_weights,
+                 .scale = config_.routed_scale,
+                 .aux_scale = coefficient * saved.share / rows,
+                 .z_scale = config_.z_loss_coef * saved.share / rows},
+                saved.stream);
+  g.Set(0, std::move(dlogits));
+}
+
+void Router::UpdateBias() {
+  if (!bias_.defined() || config_.bias_update_rate == 0) return;
+  const double* counts = step_counts_.data<double>();
+  double sum = 0;
+  for (int64_t e = 0; e < config_.num_experts; ++e) sum += counts[e];
+  DispatchAccumulation(accumulation_, [&](auto tag) {
+    using A = typename decltype(tag)::type;
+    A* bias = bias_.mutable_data<A>();
+    for (int64_t e = 0; e < config_.num_experts; ++e) {
+      // Whole numbers on both sides: an expert with exactly the mean stays where it is.
+      const double difference = sum - counts[e] * static_cast<double>(config_.num_experts);
+      const double sign = difference > 0 ? 1 : difference < 0 ? -1 : 0;
+      bias[e] += static_cast<A>(config_.bias_update_rate * sign);
+    }
+  });
+}
+
+}  // namespace lacuna
