@@ -1,0 +1,75 @@
+#include "tests/nsa/nsa_case.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "tests/support/gradcheck.h"
+#include "tests/support/random.h"
+
+namespace lacuna::test {
+
+int64_t NsaCase::longest() const {
+  int64_t longest = 1;
+  for (size_t i = 1; i < cu_seqlens.size(); ++i) longest = std::max<int64_t>(longest, cu_seqlens[i] - cu_seqlens[i - 1]);
+  return longest;
+}
+
+PhiWithStorage::PhiWithStorage(int64_t width, const NsaConfig& config, DType dtype, uint64_t seed, double scale) : phi_(width, config) {
+  phi_.SetName("phi");
+  phi_.ForEachParameter([&](Parameter& p) {
+    const double fan = p.shape[1] > config.block * width / 2 || p.name != "phi.pos" ? static_cast<double>(p.shape[1]) : 1.0;
+    p.value = RandomTensor(p.shape, dtype, ++seed, scale / std::sqrt(fan));
+    p.grad = Tensor::Zeros(p.shape, AccumulationType(dtype));
+  });
+}
+
+Parameter& PhiWithStorage::parameter(const std::string& name) {
+  for (Parameter* p : parameters()) {
+    if (p->name == "phi." + name) return *p;
+  }
+  LACUNA_CHECK(false, "phi has no parameter {}", name);
+  std::abort();
+}
+
+std::vector<Parameter*> PhiWithStorage::parameters() { return ParametersOf(phi_); }
+
+NsaCase RandomNsaCase(const NsaConfig& config, const std::vector<int32_t>& lengths, int64_t heads, int64_t groups, int64_t dk, int64_t dv,
+                      DType dtype, uint64_t seed) {
+  NsaCase c;
+  c.config = config;
+  c.rope = {.rotary_dims = 4, .theta = 100.0};
+  c.cu_seqlens = {0};
+  for (const int32_t length : lengths) c.cu_seqlens.push_back(c.cu_seqlens.back() + length);
+  const int64_t n = c.cu_seqlens.back();
+  c.in["q"] = RandomTensor({n, heads, dk}, dtype, ++seed);
+  for (const char* branch : {"cmp", "slc", "win"}) {
+    c.in[std::string("k_") + branch] = RandomTensor({n, groups, dk}, dtype, ++seed);
+    c.in[std::string("v_") + branch] = RandomTensor({n, groups, dv}, dtype, ++seed);
+  }
+  std::vector<double> gate = RandomTensor({n, heads, 3}, DType::kF64, ++seed).ToDoubles();
+  for (double& g : gate) g = 1 / (1 + std::exp(-g));
+  c.in["gate"] = Tensor::FromDoubles(gate, {n, heads, 3}, AccumulationType(dtype));
+  c.d_o = RandomTensor({n, heads, dv}, dtype, ++seed);
+  return c;
+}
+
+NsaInputs MakeInputs(const std::map<std::string, Variable>& v) {
+  return {v.at("q"), v.at("k_cmp"), v.at("v_cmp"), v.at("k_slc"), v.at("v_slc"), v.at("k_win"), v.at("v_win"), v.at("gate")};
+}
+
+NsaRun RunNsa(const NsaCase& c, Phi& phi_k, Phi& phi_v, const NsaOptions& options) {
+  const PackedSequences sequences(c.cu_seqlens);
+  const auto grid = std::make_shared<const NsaGrid>(sequences, c.config);
+  RopeTable rope(c.rope, c.in.at("q").dtype());
+  rope.Prepare(c.longest());
+  Tape tape;
+  std::map<std::string, Variable> leaves;
+  for (const auto& [name, tensor] : c.in) leaves[name] = tape.Leaf(tensor);
+  NsaRun run;
+  run.result = NsaOperator(tape, MakeInputs(leaves), phi_k, phi_v, grid, rope, c.config, options);
+  tape.Backward({{run.result.o, c.d_o}});
+  for (const auto& [name, leaf] : leaves) run.gradients[name] = tape.Grad(leaf);
+  return run;
+}
+
+}  // namespace lacuna::test
