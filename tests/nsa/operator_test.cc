@@ -125,7 +125,7 @@ TEST(NsaOperator, LowPrecisionErrorIsNaive) {
 
 // Each classic mistake, made in the reference, must show as a difference in at least one of these problems.
 TEST(NsaOperator, MutationsAreCaught) {
-  const Sizes setup{kSmall, {170, 6, 23}, 4, 2, 8, 6};
+  const Sizes setup{kSmall, {170, 6, 93}, 4, 2, 8, 6};
   Problem p(setup, DType::kF64, 1200, /*yarn=*/4);
   const test::NsaRun run = p.Run();
   ASSERT_TRUE(Close(run.result.o.value(), test::NaiveNsaForward(p.naive).o, test::Tolerance(DType::kF64)));
