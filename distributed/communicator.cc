@@ -1,0 +1,86 @@
+#include "distributed/communicator.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <thread>
+
+namespace lacuna {
+namespace {
+
+class SelfCommunicator : public Communicator {
+ public:
+  int rank() const override { return 0; }
+  int size() const override { return 1; }
+  Request AllReduceSum(Tensor) override { return {}; }
+  Request Broadcast(Tensor, int) override { return {}; }
+  Request AllGather(std::string bytes, std::vector<std::string>* all) override {
+    *all = {std::move(bytes)};
+    return {};
+  }
+  Request AllToAll(std::vector<std::string> sent, std::vector<std::string>* received) override {
+    LACUNA_CHECK(sent.size() == 1, "all_to_all: {} parts for 1 rank", sent.size());
+    *received = std::move(sent);
+    return {};
+  }
+  Request Barrier() override { return {}; }
+  void Poll() override {}
+  void Abort(int exit_code) override { ::_exit(exit_code); }
+};
+
+}  // namespace
+
+bool Request::Poll() {
+  if (operation_ && operation_->Poll()) operation_.reset();
+  return operation_ == nullptr;
+}
+
+void Request::Wait() {
+  if (operation_) Wait(AfterSeconds(operation_->timeout_seconds()));
+}
+
+void Request::Wait(Deadline deadline) {
+  const Deadline start = SteadyClock::now();
+  for (int spins = 0; !Poll(); ++spins) {
+    if (SteadyClock::now() >= deadline) {
+      operation_->Fail(std::chrono::duration<double>(SteadyClock::now() - start).count());
+    }
+    // Peers may share this core: give it away at once, and rest where the answer takes longer than a switch of threads.
+    if (spins < 200) {
+      ::sched_yield();
+    } else {
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+  }
+}
+
+std::unique_ptr<Communicator> MakeSelfCommunicator() { return std::make_unique<SelfCommunicator>(); }
+
+std::vector<std::string> AllGatherNow(Communicator& comm, std::string text, Deadline deadline) {
+  std::vector<std::string> all;
+  comm.AllGather(std::move(text), &all).Wait(deadline);
+  return all;
+}
+
+std::string BroadcastNow(Communicator& comm, const std::string& text, int root, Deadline deadline) {
+  return AllGatherNow(comm, comm.rank() == root ? text : std::string(), deadline)[static_cast<size_t>(root)];
+}
+
+absl::Status AgreeOnStatus(Communicator& comm, const absl::Status& mine, Deadline deadline) {
+  // "<exit code> <message>", empty for OK.
+  const std::string text = mine.ok() ? "" : fmt::format("{} {}", static_cast<int>(ExitCodeOf(mine)), Message(mine));
+  const std::vector<std::string> all = AllGatherNow(comm, text, deadline);
+  size_t failed = 0;
+  for (const std::string& one : all) failed += one.empty() ? 0 : 1;
+  if (failed == 0) return absl::OkStatus();
+  for (size_t r = 0; r < all.size(); ++r) {
+    if (all[r].empty()) continue;
+    const size_t space = all[r].find(' ');
+    const auto code = static_cast<ExitCode>(std::stoi(all[r].substr(0, space)));
+    const std::string message = all[r].substr(space + 1);
+    return MakeError(code, failed == all.size() ? message : fmt::format("rank {}: {}", r, message));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace lacuna
