@@ -1,0 +1,30 @@
+// The one place that knows every module type: builds a model from the sections of a recipe.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/rope_table.h"
+#include "moe/moe_config.h"
+#include "moe/moe_layer.h"
+#include "nn/flat_parameters.h"
+#include "nn/language_model.h"
+#include "nn/model_config.h"
+#include "nsa/nsa_config.h"
+
+namespace lacuna {
+
+struct BuiltModel {
+  std::unique_ptr<LanguageModel> model;
+  std::unique_ptr<FlatParameters> parameters;
+  std::vector<MoeLayer*> moe_layers;  // in order; owned by the model
+  std::shared_ptr<RopeTable> rope;
+};
+
+// Valid sections -> a model with its parameters initialised from `seed`. Layers from num_dense_layers on have experts. Output
+// projections start with init_std / sqrt(2 num_layers) (Radford et al., 2019).
+BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe, RecomputePolicy recompute, DType dtype,
+                      uint64_t seed);
+
+}  // namespace lacuna
