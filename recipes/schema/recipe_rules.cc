@@ -1,0 +1,73 @@
+// What has to hold between the sections of a recipe.
+#include <fmt/format.h>
+
+#include "recipes/schema/recipe.h"
+
+namespace lacuna {
+namespace {
+
+// Bounds of the experts far beyond any model, so that no product of sizes overflows 64 bits.
+constexpr int64_t kMaxExperts = 1 << 13;
+constexpr int64_t kMaxExpertWidth = 1 << 17;
+constexpr int64_t kMaxShared = 1 << 8;
+
+using Violations = std::vector<std::string>;
+
+void CheckExperts(const MoeConfig& moe, Violations* violations) {
+  const auto require_at_most = [&](const char* key, int64_t value, int64_t most) {
+    if (value > most) violations->push_back(fmt::format("moe.{} = {}: must be at most {}", key, value, most));
+  };
+  require_at_most("num_experts", moe.num_experts, kMaxExperts);
+  require_at_most("expert_width", moe.expert_width, kMaxExpertWidth);
+  require_at_most("num_shared", moe.num_shared, kMaxShared);
+}
+
+void CheckLengths(const Recipe& recipe, Violations* violations) {
+  const double context = recipe.model.yarn.factor * static_cast<double>(recipe.model.yarn.original_length);
+  if (recipe.model.yarn.factor > 1 && static_cast<double>(recipe.train.sequence_length) > context) {
+    violations->push_back(fmt::format(
+        "train.sequence_length = {}: must be at most model.yarn.factor = {} times model.yarn.original_length = {}, {} tokens",
+        recipe.train.sequence_length, recipe.model.yarn.factor, recipe.model.yarn.original_length, context));
+  }
+}
+
+void CheckBatch(const TrainConfig& train, int64_t ranks, Violations* violations) {
+  if (train.micro_batch < 1 || train.global_batch < 1) return;  // reported by the section
+  // Divided instead of multiplied: nothing here has a bound yet.
+  const bool divides = train.global_batch % train.micro_batch == 0 && (train.global_batch / train.micro_batch) % ranks == 0;
+  if (!divides) {
+    violations->push_back(fmt::format("train.global_batch = {}: must be a multiple of {} rank{} times train.micro_batch = {}",
+                                      train.global_batch, ranks, ranks == 1 ? "" : "s", train.micro_batch));
+  }
+}
+
+void CheckSchedule(const OptimizerConfig& optimizer, const TrainConfig& train, Violations* violations) {
+  if (train.steps < 1) return;  // reported by the section
+  const int64_t decay = optimizer.schedule == Schedule::kWsd ? optimizer.decay_steps : 0;
+  if (optimizer.warmup_steps > train.steps) {
+    violations->push_back(fmt::format("optimizer.warmup_steps = {}: must be at most train.steps = {}", optimizer.warmup_steps, train.steps));
+  } else if (decay > train.steps - optimizer.warmup_steps) {
+    violations->push_back(fmt::format("optimizer.decay_steps = {}: must be at most train.steps = {} less optimizer.warmup_steps = {}", decay,
+                                      train.steps, optimizer.warmup_steps));
+  }
+}
+
+}  // namespace
+
+void ValidateRecipe(const Recipe& recipe, int64_t ranks, std::vector<std::string>* violations) {
+  recipe.run.Validate("run", violations);
+  recipe.model.Validate("model", violations);
+  if (recipe.uses_nsa()) recipe.nsa.Validate("nsa", violations);
+  if (recipe.uses_moe()) {
+    recipe.moe.Validate("moe", violations);
+    CheckExperts(recipe.moe, violations);
+  }
+  recipe.data.Validate("data", violations);
+  recipe.optimizer.Validate("optimizer", violations);
+  recipe.train.Validate("train", violations);
+  CheckLengths(recipe, violations);
+  CheckBatch(recipe.train, ranks, violations);
+  CheckSchedule(recipe.optimizer, recipe.train, violations);
+}
+
+}  // namespace lacuna

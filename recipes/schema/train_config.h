@@ -1,0 +1,42 @@
+// Sections `run` and `train` of a recipe: where a run writes, and how it steps.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "nn/transformer_block.h"
+
+namespace lacuna {
+
+struct RunConfig {
+  std::string name;
+  std::string dir;  // checkpoints, logs and the resolved recipe
+  int64_t seed = 1;
+
+  // Appends one line for every violated rule, naming `section`.key and value.
+  void Validate(const std::string& section, std::vector<std::string>* violations) const;
+};
+
+struct TrainConfig {
+  int64_t sequence_length = 8192;  // T, tokens of a sample
+  int64_t micro_batch = 1;         // samples a rank takes through the model at once
+  int64_t global_batch = 512;      // samples of an optimizer step, over all ranks
+  int64_t steps = 0;               // optimizer steps of the whole run
+  int64_t threads = 0;             // of a rank; 0 shares all cores among the ranks of the machine
+  DType dtype = DType::kF32;       // f32, f64 or bf16
+  RecomputePolicy recompute;       // none, block, or [attention, feed_forward]
+  int64_t checkpoint_every = 1000;  // steps; 0: only at the end and when asked to stop
+  int64_t keep_latest = 3;          // checkpoints
+  int64_t eval_every = 1000;        // steps; 0: only at the end
+  int64_t eval_samples = 0;         // of each validation set; 0: all
+  int64_t log_every = 10;           // steps
+  int64_t max_nonfinite_steps = 5;  // skipped steps in a row before the run ends
+  int64_t bucket_mb = 32;           // size of a gradient bucket, MiB
+
+  // Appends one line for every violated rule, naming `section`.key and value.
+  void Validate(const std::string& section, std::vector<std::string>* violations) const;
+};
+
+}  // namespace lacuna
