@@ -30,11 +30,11 @@ Tensor Count(const Tensor& ids, int64_t samples, int64_t experts, Stream stream)
   return counts;
 }
 
+// Without rows the names are there all the same, with weight 0: every rank must have the same ones.
 void ReportLoad(Metrics& metrics, const std::string& name, const std::vector<double>& counts, const Tensor& lse) {
   const double experts = static_cast<double>(counts.size());
   double sum = 0, largest = 0, unused = 0, entropy = 0, z = 0;
   for (const double c : counts) sum += c;
-  if (sum == 0) return;
   for (const double c : counts) {
     largest = std::max(largest, c);
     if (c == 0) {
@@ -44,10 +44,11 @@ void ReportLoad(Metrics& metrics, const std::string& name, const std::vector<dou
     }
   }
   for (const double value : lse.ToDoubles()) z += value * value;
+  const double weight = sum == 0 ? 0 : 1;
   metrics.AddVector(name + ".tokens_per_expert", counts);
-  metrics.Add(name + ".max_load", largest * experts / sum, 1);
-  metrics.Add(name + ".unused_experts", unused / experts, 1);
-  metrics.Add(name + ".load_entropy", counts.size() == 1 ? 1.0 : entropy / std::log(experts), 1);
+  metrics.Add(name + ".max_load", sum == 0 ? 0 : largest * experts / sum, weight);
+  metrics.Add(name + ".unused_experts", weight * unused / experts, weight);
+  metrics.Add(name + ".load_entropy", counts.size() == 1 ? weight : entropy / std::log(experts), weight);
   metrics.Add(name + ".router_z", z, static_cast<double>(lse.dim(0)));
 }
 
