@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   app.name("lacuna");
   tools::Runner run;
   // The sub-commands, in the order of --help.
+  tools::AddPlanCommand(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -1,0 +1,161 @@
+#include "recipes/plan/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "recipes/plan/memory.h"
+#include "recipes/plan/model_size.h"
+#include "recipes/schema/recipe_keys.h"
+
+namespace lacuna {
+namespace {
+
+// 1234567 -> "1,234,567"; no count here is negative.
+std::string Grouped(int64_t count) {
+  std::string text = std::to_string(count);
+  for (int64_t at = static_cast<int64_t>(text.size()) - 3; at > 0; at -= 3) text.insert(static_cast<size_t>(at), 1, ',');
+  return text;
+}
+
+void AppendTitle(const std::string& title, std::string* out) { *out += "\n" + title + "\n"; }
+
+void AppendRow(const std::string& label, const std::string& value, const std::string& note, std::string* out) {
+  std::string row = fmt::format("  {:<34}{:>18}", label, value);
+  if (!note.empty()) row += "   " + note;
+  *out += row + "\n";
+}
+
+// Parameters of a part, with its share of the total.
+void AppendPart(const std::string& label, int64_t count, int64_t total, std::string* out) {
+  if (count == 0) return;
+  AppendRow(label, Grouped(count), fmt::format("{:5.1f} %", 100 * static_cast<double>(count) / static_cast<double>(total)), out);
+}
+
+void AppendParameters(const Recipe& recipe, std::string* out) {
+  const ParameterCounts n = CountParameters(recipe);
+  AppendTitle("Parameters", out);
+  AppendPart(recipe.model.tie_embeddings ? "embedding (tied head)" : "embedding and head", n.embeddings, n.total(), out);
+  AppendPart("attention (q, k, v, o)", n.attention, n.total(), out);
+  AppendPart("NSA (2 more k and v, phi, gates)", n.nsa, n.total(), out);
+  AppendPart("dense feed-forward", n.dense_ffn, n.total(), out);
+  AppendPart("shared experts", n.shared_experts, n.total(), out);
+  AppendPart("routed experts", n.routed_experts, n.total(), out);
+  AppendPart("router", n.router, n.total(), out);
+  AppendPart("norms", n.norms, n.total(), out);
+  AppendRow("total", Grouped(n.total()), FormatMagnitude(static_cast<double>(n.total())), out);
+  if (!recipe.uses_moe()) return;
+  AppendRow("active: experts of a token", Grouped(n.active_experts()), FormatMagnitude(static_cast<double>(n.active_experts())), out);
+  AppendRow("active: all that a token uses", Grouped(n.active()),
+            FormatMagnitude(static_cast<double>(n.active())) + ", experts, attention, embedding and head", out);
+}
+
+void AppendFlops(const Recipe& recipe, std::string* out) {
+  const TrainingFlops f = FlopsPerToken(recipe);
+  AppendTitle("Training FLOPs per token (forward and backward; a multiply-add is 2; recomputation not counted)", out);
+  AppendRow("matrices", FormatMagnitude(f.matrices), "6 x active parameters, less embedding, norms and phi", out);
+  if (recipe.uses_nsa()) {
+    AppendRow("phi", FormatMagnitude(f.phi), "6 x its matrices x groups x blocks / T", out);
+    AppendRow("attention", FormatMagnitude(f.attention),
+              fmt::format("6 H (Dk + Dv) pairs / T a layer; {:.1f} % of full attention's", 100 * f.attention / f.full_attention), out);
+  } else {
+    AppendRow("attention", FormatMagnitude(f.attention), "6 H (Dk + Dv) pairs / T a layer", out);
+  }
+  AppendRow("total", FormatMagnitude(f.total()), fmt::format("one document of T = {} tokens", Grouped(recipe.train.sequence_length)), out);
+}
+
+void AppendMemory(const Recipe& recipe, int64_t ranks, std::string* out) {
+  const RankMemory m = EstimateMemory(recipe);
+  AppendTitle(fmt::format("Memory of a rank ({} rank{}; each holds the whole model)", ranks, ranks == 1 ? "" : "s"), out);
+  AppendRow("weights", FormatBytes(m.weights), NameOf(recipe.train.dtype), out);
+  AppendRow("gradients", FormatBytes(m.gradients), NameOf(AccumulationType(recipe.train.dtype)), out);
+  if (m.master > 0) AppendRow("master weights", FormatBytes(m.master), NameOf(AccumulationType(recipe.train.dtype)), out);
+  AppendRow("optimizer moments", FormatBytes(m.moments), "2 x " + std::string(NameOf(AccumulationType(recipe.train.dtype))), out);
+  AppendRow("activations", FormatBytes(m.activations),
+            fmt::format("estimate; {} x {} tokens, recompute: {}", recipe.train.micro_batch, Grouped(recipe.train.sequence_length),
+                        ValueText(recipe.train.recompute)),
+            out);
+  AppendRow("head and loss", FormatBytes(m.head), "estimate", out);
+  AppendRow("total", FormatBytes(m.total()), "", out);
+}
+
+void AppendRun(const Recipe& recipe, int64_t ranks, std::string* out) {
+  const TrainConfig& t = recipe.train;
+  const int64_t step = t.global_batch * t.sequence_length;
+  const double tokens = static_cast<double>(step) * static_cast<double>(t.steps);
+  AppendTitle("Run", out);
+  AppendRow("tokens of a step", Grouped(step), fmt::format("{} samples x {}", t.global_batch, Grouped(t.sequence_length)), out);
+  AppendRow("micro-batches of a step and rank", Grouped(t.global_batch / (ranks * t.micro_batch)), "", out);
+  AppendRow("steps", Grouped(t.steps), "", out);
+  AppendRow("tokens", FormatMagnitude(tokens), "", out);
+  AppendRow("training FLOPs", fmt::format("{:.3g}", tokens * FlopsPerToken(recipe).total()), "", out);
+}
+
+void AppendSparsity(const Recipe& recipe, std::string* out) {
+  if (!recipe.uses_nsa()) return;
+  const NsaConfig& nsa = recipe.nsa;
+  const int64_t length = recipe.train.sequence_length;
+  const int64_t read = SelectedTokens(nsa, length) + std::min(nsa.window, length);
+  AppendTitle("Sparsity", out);
+  const double share = 100 * static_cast<double>(read) / static_cast<double>(length);
+  const char* verdict = 4 * read <= length ? "sparsity bites" : "hardly sparse: raise train.sequence_length, or lower num_selected or window";
+  AppendRow("selected + window, last position", Grouped(read), fmt::format("of {} tokens ({:.1f} %): {}", Grouped(length), share, verdict),
+            out);
+  for (int64_t context = length; context <= 8 * length; context *= 2) {
+    const int64_t tokens = TokensReadPerDecodeStep(nsa, context);
+    AppendRow(fmt::format("read per decode step at {}", Grouped(context)), Grouped(tokens),
+              fmt::format("tokens a KV head, {:.1f} x fewer than full attention", static_cast<double>(context) / static_cast<double>(tokens)), out);
+  }
+}
+
+}  // namespace
+
+std::string FormatMagnitude(double value) {
+  constexpr const char* kUnits[] = {"", " K", " M", " B", " T", " Qa"};
+  size_t unit = 0;
+  while (std::abs(value) >= 999.995 && unit + 1 < std::size(kUnits)) {
+    value /= 1000;
+    ++unit;
+  }
+  return fmt::format("{:.{}f}{}", value, unit == 0 ? 0 : 2, kUnits[unit]);
+}
+
+std::string FormatBytes(int64_t bytes) {
+  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  double value = static_cast<double>(bytes);
+  size_t unit = 0;
+  while (value >= 1023.995 && unit + 1 < std::size(kUnits)) {
+    value /= 1024;
+    ++unit;
+  }
+  return fmt::format("{:.{}f} {}", value, unit == 0 ? 0 : 2, kUnits[unit]);
+}
+
+std::string PlanText(const Recipe& recipe, int64_t ranks) {
+  const ModelConfig& m = recipe.model;
+  std::string out = fmt::format("{}: {} layers of width {}, {} attention, {}, {}\n", recipe.run.name, m.num_layers, m.width,
+                                recipe.uses_nsa() ? "native sparse" : "full", recipe.uses_moe()
+                                    ? fmt::format("{} experts top-{} + {} shared", recipe.moe.num_experts, recipe.moe.experts_per_token, recipe.moe.num_shared)
+                                    : std::string("dense"),
+                                NameOf(recipe.train.dtype));
+  AppendParameters(recipe, &out);
+  AppendFlops(recipe, &out);
+  AppendMemory(recipe, ranks, &out);
+  AppendRun(recipe, ranks, &out);
+  AppendSparsity(recipe, &out);
+  return out;
+}
+
+std::string KeysText() {
+  std::string out;
+  for (const KeyInfo& key : RecipeKeys()) {
+    if (key.path.find('.') == key.path.npos) out += out.empty() ? "" : "\n";
+    const std::string value = key.default_text == "\"\"" ? "" : key.default_text;
+    out += key.type == "section" ? fmt::format("{}:  {}\n", key.path, key.doc)
+                                 : fmt::format("  {:<34} {:<10} {:<42} {}\n", key.path, value, key.type, key.doc);
+  }
+  return out;
+}
+
+}  // namespace lacuna
