@@ -11,7 +11,8 @@ constinit const Kernel<MeanProbabilitiesArgs> kMeanProbabilities{"mean_probabili
 
 // `out` is [S, E] f64 and cuts the rows of x evenly.
 void CheckSamples(const char* op, const TensorRef& x, const TensorRef& out) {
-  LACUNA_CHECK(x.rank == 2 && out.rank == 2 && out.dim(0) >= 1 && x.dim(0) % out.dim(0) == 0, "{}: {} into {}", op, Describe(x), Describe(out));
+  LACUNA_CHECK(x.rank == 2 && out.rank == 2 && out.dim(0) >= 1 && x.dim(0) % out.dim(0) == 0, "{}: {} into {}", op, Describe(x),
+               Describe(out));
   CheckDType(op, "output", out, DType::kF64);
 }
 

@@ -56,43 +56,41 @@ Variable UnpermuteRows(Tape& tape, const Variable& x, const Variable& weights, c
   const Stream stream = tape.stream();
   Tensor y = Tensor::Empty({position.dim(0), x.dim(1)}, x.dtype(), x.value().device());
   ops::UnpermuteRows({.x = x.value().Ref(), .position = position.Ref(), .w = weights.value().Ref(), .y = y.MutableRef()}, stream);
-  return tape.Record("unpermute_rows", {x, weights}, {}, std::move(y),
-                     [stream, position = SavedTensor(position), x = SavedTensor(x.value()), w = SavedTensor(weights.value())](GradContext& g) {
-                       const TensorRef p = position.get().Ref(), dy = g.dy().Ref();
-                       if (g.needs(0)) {
-                         Tensor dx = Tensor::EmptyLike(x.get());
-                         ops::PermuteRows({.x = dy, .position = p, .w = w.get().Ref(), .y = dx.MutableRef()}, stream);
-                         g.Set(0, std::move(dx));
-                       }
-                       if (g.needs(1)) {
-                         Tensor dw = Tensor::EmptyLike(w.get());
-                         ops::UnpermuteDw({.dy = dy, .x = x.get().Ref(), .position = p, .dw = dw.MutableRef()}, stream);
-                         g.Set(1, std::move(dw));
-                       }
-                     });
+  return tape.Record(
+      "unpermute_rows", {x, weights}, {}, std::move(y),
+      [stream, position = SavedTensor(position), x = SavedTensor(x.value()), w = SavedTensor(weights.value())](GradContext& g) {
+        const TensorRef p = position.get().Ref(), dy = g.dy().Ref();
+        if (g.needs(0)) {
+          Tensor dx = Tensor::EmptyLike(x.get());
+          ops::PermuteRows({.x = dy, .position = p, .w = w.get().Ref(), .y = dx.MutableRef()}, stream);
+          g.Set(0, std::move(dx));
+        }
+        if (g.needs(1)) {
+          Tensor dw = Tensor::EmptyLike(w.get());
+          ops::UnpermuteDw({.dy = dy, .x = x.get().Ref(), .position = p, .dw = dw.MutableRef()}, stream);
+          g.Set(1, std::move(dw));
+        }
+      });
 }
 
 Variable GroupedLinear(Tape& tape, const Variable& x, Parameter& weight, const Tensor& offsets) {
   const Stream stream = tape.stream();
   Tensor y = Tensor::Empty({x.dim(0), weight.shape[1]}, x.dtype(), x.value().device());
   ops::GroupedMatMul({.x = x.value().Ref(), .w = weight.value.Ref(), .offsets = offsets.Ref(), .y = y.MutableRef()}, stream);
-  return tape.Record("grouped_linear", {x}, {&weight}, std::move(y),
-                     [stream, &weight, x = SavedTensor(x.value()), w = SavedTensor(weight.value), offsets = SavedTensor(offsets)](GradContext& g) {
-                       if (g.needs(0)) {
-                         Tensor dx = Tensor::EmptyLike(x.get());
-                         ops::GroupedMatMul({.x = g.dy().Ref(),
-                                             .w = w.get().Ref(),
-                                             .offsets = offsets.get().Ref(),
-                                             .y = dx.MutableRef(),
-                                             .transpose_w = false},
-                                            stream);
-                         g.Set(0, std::move(dx));
-                       }
-                       g.Defer([stream, &weight, x, offsets, dy = g.dy()] {
-                         ops::GroupedMatMulDw(
-                             {.dy = dy.Ref(), .x = x.get().Ref(), .offsets = offsets.get().Ref(), .dw = weight.grad.MutableRef()}, stream);
-                       });
-                     });
+  return tape.Record(
+      "grouped_linear", {x}, {&weight}, std::move(y),
+      [stream, &weight, x = SavedTensor(x.value()), w = SavedTensor(weight.value), offsets = SavedTensor(offsets)](GradContext& g) {
+        if (g.needs(0)) {
+          Tensor dx = Tensor::EmptyLike(x.get());
+          ops::GroupedMatMul(
+              {.x = g.dy().Ref(), .w = w.get().Ref(), .offsets = offsets.get().Ref(), .y = dx.MutableRef(), .transpose_w = false}, stream);
+          g.Set(0, std::move(dx));
+        }
+        g.Defer([stream, &weight, x, offsets, dy = g.dy()] {
+          ops::GroupedMatMulDw({.dy = dy.Ref(), .x = x.get().Ref(), .offsets = offsets.get().Ref(), .dw = weight.grad.MutableRef()},
+                               stream);
+        });
+      });
 }
 
 }  // namespace lacuna

@@ -21,7 +21,9 @@ const char* NameOf(AuxLossScope scope) {
   return "?";
 }
 
-bool IsNonNegative(double x) { return std::isfinite(x) && x >= 0; }
+bool IsNonNegative(double x) {
+  return std::isfinite(x) && x >= 0;
+}
 
 }  // namespace
 

@@ -15,8 +15,8 @@ constinit const Kernel<RouteBwdArgs> kRouteBwd{"route_bwd", cpu::RouteBwd, nullp
 void CheckChoice(const char* op, const TensorRef& scores, const TensorRef& ids) {
   LACUNA_CHECK(scores.rank == 2 && IsFloating(scores.dtype) && scores.dtype == AccumulationType(scores.dtype),
                "{}: scores must be [N, E] f32 or f64, got {}", op, Describe(scores));
-  LACUNA_CHECK(ids.rank == 2 && ids.dim(0) == scores.dim(0) && ids.dim(1) >= 1 && ids.dim(1) <= scores.dim(1), "{}: ids {} for scores {}", op,
-               Describe(ids), Describe(scores));
+  LACUNA_CHECK(ids.rank == 2 && ids.dim(0) == scores.dim(0) && ids.dim(1) >= 1 && ids.dim(1) <= scores.dim(1), "{}: ids {} for scores {}",
+               op, Describe(ids), Describe(scores));
   CheckDType(op, "ids", ids, DType::kI32);
 }
 
@@ -24,8 +24,8 @@ void CheckChoice(const char* op, const TensorRef& scores, const TensorRef& ids) 
 
 void RouteScores(const RouteScoresArgs& args, Stream stream) {
   constexpr const char* kOp = "route_scores";
-  LACUNA_CHECK(args.logits.rank == 2 && args.logits.dtype == AccumulationType(args.logits.dtype), "{}: logits must be [N, E] f32 or f64, got {}",
-               kOp, Describe(args.logits));
+  LACUNA_CHECK(args.logits.rank == 2 && args.logits.dim(1) >= 1 && args.logits.dtype == AccumulationType(args.logits.dtype),
+               "{}: logits must be [N, E] f32 or f64, got {}", kOp, Describe(args.logits));
   CheckShape(kOp, "scores", args.scores, {args.logits.dim(0), args.logits.dim(1)});
   CheckShape(kOp, "lse", args.lse, {args.logits.dim(0)});
   CheckDType(kOp, "scores", args.scores, args.logits.dtype);
@@ -62,7 +62,10 @@ void RouteBwd(const RouteBwdArgs& args, Stream stream) {
   CheckShape(kOp, "lse", args.lse, {rows});
   CheckShape(kOp, "dweights", args.dweights, {rows, args.ids.dim(1)});
   CheckShape(kOp, "dlogits", args.dlogits, {rows, experts});
-  for (const TensorRef& t : {args.logits, args.lse, args.dweights, args.dlogits}) CheckDType(kOp, "a gradient or saved tensor", t, args.scores.dtype);
+  CheckDType(kOp, "logits", args.logits, args.scores.dtype);
+  CheckDType(kOp, "lse", args.lse, args.scores.dtype);
+  CheckDType(kOp, "dweights", args.dweights, args.scores.dtype);
+  CheckDType(kOp, "dlogits", args.dlogits, args.scores.dtype);
   if (args.load.defined()) {
     LACUNA_CHECK(args.load.rank == 2 && args.load.dim(0) >= 1 && args.load.dim(1) == experts && rows % args.load.dim(0) == 0,
                  "{}: load {} for scores {}", kOp, Describe(args.load), Describe(args.scores));

@@ -80,7 +80,8 @@ Routing Router::Forward(ForwardContext& ctx, const Variable& x, const std::strin
   const int64_t rows = x.dim(0), experts = config_.num_experts;
   const Variable logits = WideLinear(ctx.tape, x, *weight_);
   Tensor scores = Tensor::EmptyLike(logits.value()), lse = Tensor::Empty({rows}, accumulation_, x.value().device());
-  ops::RouteScores({.logits = logits.value().Ref(), .scores = scores.MutableRef(), .lse = lse.MutableRef(), .kind = config_.router}, stream);
+  ops::RouteScores({.logits = logits.value().Ref(), .scores = scores.MutableRef(), .lse = lse.MutableRef(), .kind = config_.router},
+                   stream);
   const Tensor ids = ctx.tape.Decide([&]() -> std::vector<Tensor> {
     Tensor chosen = Tensor::Empty({rows, config_.experts_per_token}, DType::kI32, x.value().device());
     ops::ChooseExperts({.scores = scores.Ref(), .bias = bias_.Ref(), .ids = chosen.MutableRef()}, stream);
@@ -110,8 +111,8 @@ Routing Router::Forward(ForwardContext& ctx, const Variable& x, const std::strin
                  ctx.rows_per_sample);
     saved.samples = std::max<int64_t>(1, rows / ctx.rows_per_sample);
   }
-  Variable output = ctx.tape.Record("router", {logits}, {}, std::move(weights),
-                                    [this, saved = std::move(saved)](GradContext& g) { Backward(saved, g); });
+  Variable output =
+      ctx.tape.Record("router", {logits}, {}, std::move(weights), [this, saved = std::move(saved)](GradContext& g) { Backward(saved, g); });
   return {std::move(output), ids};
 }
 

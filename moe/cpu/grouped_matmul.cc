@@ -46,7 +46,8 @@ void CheckOffsets(const int64_t* offsets, int64_t experts, int64_t rows) {
 std::vector<Piece> CutRows(const int64_t* offsets, int64_t experts) {
   std::vector<Piece> pieces;
   for (int64_t e = 0; e < experts; ++e) {
-    for (int64_t r = offsets[e]; r < offsets[e + 1]; r += kRowsPerPiece) pieces.push_back({e, r, std::min(r + kRowsPerPiece, offsets[e + 1])});
+    for (int64_t r = offsets[e]; r < offsets[e + 1]; r += kRowsPerPiece)
+      pieces.push_back({e, r, std::min(r + kRowsPerPiece, offsets[e + 1])});
   }
   return pieces;
 }

@@ -28,15 +28,21 @@ MoeConfig Config(AuxLossScope scope, RouterKind kind = RouterKind::kSoftmax) {
           .z_loss_coef = 0.2};
 }
 
-Tensor Input(uint64_t seed = 5) { return RandomTensor({kRows, kWidth}, DType::kF64, seed); }
-Tensor OutputGradient(uint64_t seed = 6) { return RandomTensor({kRows, kWidth}, DType::kF64, seed); }
+Tensor Input(uint64_t seed = 5) {
+  return RandomTensor({kRows, kWidth}, DType::kF64, seed);
+}
+Tensor OutputGradient(uint64_t seed = 6) {
+  return RandomTensor({kRows, kWidth}, DType::kF64, seed);
+}
 
 std::vector<double> Difference(std::vector<double> a, const std::vector<double>& b) {
   for (size_t i = 0; i < a.size(); ++i) a[i] -= b[i];
   return a;
 }
 
-double Mean(const Metrics& metrics, const std::string& what) { return metrics.scalars().at(kName + ("." + what)).mean(); }
+double Mean(const Metrics& metrics, const std::string& what) {
+  return metrics.scalars().at(kName + ("." + what)).mean();
+}
 
 // Shares [S, E] of the choices in each sample.
 std::vector<double> Shares(const std::vector<int>& ids, int64_t samples) {
@@ -52,8 +58,10 @@ struct LossCase {
 };
 class BalanceTest : public testing::TestWithParam<LossCase> {};
 INSTANTIATE_TEST_SUITE_P(Scopes, BalanceTest,
-                         testing::Values(LossCase{AuxLossScope::kMicroBatch, RouterKind::kSoftmax}, LossCase{AuxLossScope::kMicroBatch, RouterKind::kSigmoid},
-                                         LossCase{AuxLossScope::kSequence, RouterKind::kSoftmax}, LossCase{AuxLossScope::kSequence, RouterKind::kSigmoid},
+                         testing::Values(LossCase{AuxLossScope::kMicroBatch, RouterKind::kSoftmax},
+                                         LossCase{AuxLossScope::kMicroBatch, RouterKind::kSigmoid},
+                                         LossCase{AuxLossScope::kSequence, RouterKind::kSoftmax},
+                                         LossCase{AuxLossScope::kSequence, RouterKind::kSigmoid},
                                          LossCase{AuxLossScope::kGlobalBatch, RouterKind::kSoftmax}));
 
 // With the losses, the gradient of the gate and of x is that without them plus differences of the losses written out.
@@ -195,11 +203,13 @@ TEST(Scaling, GlobalBatchCountsGrowOverTheStep) {
   const auto total = [&](size_t i) { return std::accumulate(seen[i].begin(), seen[i].end(), 0.0); };
   f.Step(Input(1), OutputGradient(1));
   f.Step(Input(2), OutputGradient(2));
+  ASSERT_EQ(seen.size(), 2u);
   EXPECT_EQ(total(0), kRows * kChosen);
   EXPECT_EQ(total(1), 2 * kRows * kChosen);
   EXPECT_EQ(seen[1], f.layer().step_counts().ToDoubles());
   f.layer().ResetCounts();
   f.Step(Input(1), OutputGradient(1));
+  ASSERT_EQ(seen.size(), 3u);
   EXPECT_EQ(seen[2], seen[0]);
 }
 

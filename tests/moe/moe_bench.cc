@@ -16,7 +16,9 @@
 namespace lacuna {
 namespace {
 
-double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 struct Times {
   double forward = 1e30, backward = 1e30;
@@ -53,10 +55,12 @@ void Run(int64_t rows, int64_t width, const MoeConfig& config) {
   const double expert = 6.0 * static_cast<double>(width * config.expert_width);  // of a row, forward
   const double gate = 2.0 * static_cast<double>(width * config.num_experts);
   const double flops = static_cast<double>(rows) * (static_cast<double>(config.experts_per_token + config.num_shared) * expert + gate);
-  Print("layer", Measure(x, dy, [&](Tape& tape, const Variable& in) {
-          ForwardContext ctx{.tape = tape, .sequences = sequences};
-          return layer.Forward(ctx, in);
-        }),
+  Print("layer",
+        Measure(x, dy,
+                [&](Tape& tape, const Variable& in) {
+                  ForwardContext ctx{.tape = tape, .sequences = sequences};
+                  return layer.Forward(ctx, in);
+                }),
         flops);
   // The ceiling: a dense product of the same arithmetic.
   const int64_t columns = static_cast<int64_t>(flops / (2.0 * static_cast<double>(rows * width)));
@@ -74,9 +78,7 @@ void Run(int64_t rows, int64_t width, const MoeConfig& config) {
 int main(int argc, char** argv) {
   const auto argument = [&](int i, int64_t fallback) { return argc > i ? std::atoll(argv[i]) : fallback; };
   lacuna::SetNumThreads(static_cast<int>(argument(1, 2)));
-  lacuna::Run(argument(2, 4096), argument(3, 256),
-              {.num_experts = argument(4, 8),
-               .experts_per_token = argument(5, 2),
-               .expert_width = argument(6, 192),
-               .num_shared = argument(7, 0)});
+  lacuna::Run(
+      argument(2, 4096), argument(3, 256),
+      {.num_experts = argument(4, 8), .experts_per_token = argument(5, 2), .expert_width = argument(6, 192), .num_shared = argument(7, 0)});
 }

@@ -17,10 +17,13 @@ using test::WithinNaiveError;
 
 constexpr int64_t kWidth = 10;
 
-double Exact(double v) { return v; }
+double Exact(double v) {
+  return v;
+}
 double RoundTo(DType dtype, double v) {
   if (dtype == DType::kF64) return v;
-  return dtype == DType::kF32 ? static_cast<double>(static_cast<float>(v)) : static_cast<double>(static_cast<float>(BFloat16(static_cast<float>(v))));
+  const float single = static_cast<float>(v);
+  return static_cast<double>(dtype == DType::kF32 ? single : static_cast<float>(BFloat16(single)));
 }
 
 struct Case {
@@ -30,7 +33,8 @@ struct Case {
 
 std::vector<Case> Cases() {
   const MoeConfig base{.num_experts = 7, .experts_per_token = 3, .expert_width = 6, .num_shared = 2, .bias_update_rate = 0};
-  std::vector<Case> cases = {{"sigmoid", base}, {"sigmoid_raw_scaled", base}, {"softmax", base}, {"softmax_raw", base}, {"no_shared", base}, {"all_experts", base}, {"one_expert", base}};
+  std::vector<Case> cases = {{"sigmoid", base},   {"sigmoid_raw_scaled", base}, {"softmax", base},   {"softmax_raw", base},
+                             {"no_shared", base}, {"all_experts", base},        {"one_expert", base}};
   cases[1].config.normalize_weights = false;
   cases[1].config.routed_scale = 2.5;
   cases[2].config.router = RouterKind::kSoftmax;
@@ -130,7 +134,9 @@ TEST(MoeLayer, NoRowsGiveNoRowsAndNoGradient) {
 TEST(MoeLayer, AllExpertsWithEqualWeightsAreTheDenseSum) {
   const int64_t experts = 4, hidden = 6;
   for (const RouterKind kind : {RouterKind::kSigmoid, RouterKind::kSoftmax}) {
-    MoeFixture f(kWidth, {.num_experts = experts, .experts_per_token = experts, .expert_width = hidden, .num_shared = 0, .router = kind, .routed_scale = 4.0}, DType::kF64);
+    const MoeConfig config{
+        .num_experts = experts, .experts_per_token = experts, .expert_width = hidden, .num_shared = 0, .router = kind, .routed_scale = 4.0};
+    MoeFixture f(kWidth, config, DType::kF64);
     f.Get("gate.weight").value.Zero();
     // One network whose hidden units are those of all experts.
     SwiGluFfn dense(kWidth, experts * hidden, 0.5, 0.5);
@@ -138,7 +144,8 @@ TEST(MoeLayer, AllExpertsWithEqualWeightsAreTheDenseSum) {
     FlatParameters flat(dense, DType::kF64, 1);
     std::vector<Parameter*> p = test::ParametersOf(dense);
     double *gate_up = p[0]->value.mutable_data<double>(), *down = p[1]->value.mutable_data<double>();
-    const double *expert_gate_up = f.Get("experts.gate_up_proj.weight").value.data<double>(), *expert_down = f.Get("experts.down_proj.weight").value.data<double>();
+    const double* expert_gate_up = f.Get("experts.gate_up_proj.weight").value.data<double>();
+    const double* expert_down = f.Get("experts.down_proj.weight").value.data<double>();
     for (int64_t e = 0; e < experts; ++e) {
       for (int64_t i = 0; i < hidden; ++i) {
         for (int64_t c = 0; c < kWidth; ++c) {

@@ -14,8 +14,8 @@ struct NaiveMoe {
   int64_t shared_hidden = 0;
   bool softmax = false, normalize = true;
   double scale = 1;
-  std::vector<double> x, gate, bias;             // [N, C], [E, C], [E] or empty
-  std::vector<double> gate_up, down;             // [E, 2F, C], [E, C, F]
+  std::vector<double> x, gate, bias;                // [N, C], [E, C], [E] or empty
+  std::vector<double> gate_up, down;                // [E, 2F, C], [E, C, F]
   std::vector<double> shared_gate_up, shared_down;  // [2 Fs, C], [C, Fs]
 };
 
@@ -134,7 +134,8 @@ NaiveResult RunNaive(const NaiveMoe& m, const std::vector<double>& dy, const std
     for (int64_t c = 0; c < C; ++c) row_dy[c] = T(dy[n * C + c]);
     for (int64_t k = 0; k < K; ++k) {
       const int64_t e = ids[k];
-      const NaiveFfn<T> expert{m, &m.gate_up[e * 2 * F * C], &m.down[e * C * F], &r.d.gate_up[e * 2 * F * C], &r.d.down[e * C * F], F, round};
+      const int64_t at = e * C * F;
+      const NaiveFfn<T> expert{m, &m.gate_up[2 * at], &m.down[at], &r.d.gate_up[2 * at], &r.d.down[at], F, round};
       std::vector<T> a, h, dout(C);
       const std::vector<T> out = expert.Forward(n, &a, &h);
       T dw = 0;
@@ -152,7 +153,8 @@ NaiveResult RunNaive(const NaiveMoe& m, const std::vector<double>& dy, const std
       dx[c] = T(round(dx[c]));
     }
     if (m.shared_hidden > 0) {
-      const NaiveFfn<T> shared{m, m.shared_gate_up.data(), m.shared_down.data(), r.d.shared_gate_up.data(), r.d.shared_down.data(), m.shared_hidden, round};
+      const NaiveFfn<T> shared{
+          m, m.shared_gate_up.data(), m.shared_down.data(), r.d.shared_gate_up.data(), r.d.shared_down.data(), m.shared_hidden, round};
       std::vector<T> a, h;
       const std::vector<T> out = shared.Forward(n, &a, &h), dx_shared = shared.Backward(n, a, h, row_dy);
       for (int64_t c = 0; c < C; ++c) {

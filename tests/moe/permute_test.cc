@@ -76,8 +76,9 @@ TEST(Permute, SumsAreRoundedOnce) {
 
 TEST(Permute, Gradients) {
   const Sorted s = Sort(RandomIds({17, 3}, 5, 1), 5);
-  EXPECT_TRUE(test::GradCheck([&](Tape& t, const std::vector<Variable>& in) { return std::vector<Variable>{PermuteRows(t, in[0], s.position)}; },
-                              {RandomTensor({17, 4}, DType::kF64, 2)}));
+  EXPECT_TRUE(
+      test::GradCheck([&](Tape& t, const std::vector<Variable>& in) { return std::vector<Variable>{PermuteRows(t, in[0], s.position)}; },
+                      {RandomTensor({17, 4}, DType::kF64, 2)}));
   EXPECT_TRUE(test::GradCheck(
       [&](Tape& t, const std::vector<Variable>& in) { return std::vector<Variable>{UnpermuteRows(t, in[0], in[1], s.position)}; },
       {RandomTensor({51, 4}, DType::kF64, 2), RandomTensor({17, 3}, DType::kF64, 3)}));

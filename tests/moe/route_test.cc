@@ -36,7 +36,8 @@ std::vector<int32_t> Choose(const Tensor& scores, const Tensor& bias, int64_t ch
 
 Tensor Weigh(const Tensor& scores, const Tensor& ids, bool normalize, double scale) {
   Tensor weights = Tensor::Empty(ids.shape(), scores.dtype());
-  ops::RouteWeights({.scores = scores.Ref(), .ids = ids.Ref(), .weights = weights.MutableRef(), .normalize = normalize, .scale = scale}, kCpuStream);
+  ops::RouteWeights({.scores = scores.Ref(), .ids = ids.Ref(), .weights = weights.MutableRef(), .normalize = normalize, .scale = scale},
+                    kCpuStream);
   return weights;
 }
 
@@ -82,7 +83,8 @@ TEST(ChooseExperts, NanScoresStillGiveDifferentExperts) {
 // The weights as a function of the logits with the choice frozen, and of both auxiliary losses.
 TEST(RouteBwd, EqualsDifferencesOfWeightsAndLosses) {
   const int64_t rows = 12, experts = 5, samples = 3;
-  const Tensor ids = Tensor::FromVector(std::vector<int32_t>{0, 3, 1, 4, 2, 0, 4, 3, 1, 2, 3, 0, 0, 3, 1, 4, 2, 0, 4, 3, 1, 2, 3, 0}, {rows, 2});
+  const std::vector<int32_t> pairs = {0, 3, 1, 4, 2, 0, 4, 3, 1, 2, 3, 0, 0, 3, 1, 4, 2, 0, 4, 3, 1, 2, 3, 0};
+  const Tensor ids = Tensor::FromVector(pairs, {rows, 2});
   Tensor load = RandomTensor({samples, experts}, DType::kF64, 3);
   const double aux = 0.37, z = 0.11;
   for (const RouterKind kind : {RouterKind::kSigmoid, RouterKind::kSoftmax}) {
@@ -103,9 +105,18 @@ TEST(RouteBwd, EqualsDifferencesOfWeightsAndLosses) {
                                [&, s, logits = in[0].value()](GradContext& g) {
                                  const double seed = g.dy(1).ToDoubles()[0];
                                  Tensor dlogits = Tensor::EmptyLike(logits);
-                                 ops::RouteBwd({.logits = logits.Ref(), .scores = s.scores.Ref(), .lse = s.lse.Ref(), .ids = ids.Ref(),
-                                                .dweights = g.dy(0).Ref(), .load = load.Ref(), .dlogits = dlogits.MutableRef(), .kind = kind,
-                                                .normalize = normalize, .scale = 1.7, .aux_scale = aux * seed, .z_scale = z * seed},
+                                 ops::RouteBwd({.logits = logits.Ref(),
+                                                .scores = s.scores.Ref(),
+                                                .lse = s.lse.Ref(),
+                                                .ids = ids.Ref(),
+                                                .dweights = g.dy(0).Ref(),
+                                                .load = load.Ref(),
+                                                .dlogits = dlogits.MutableRef(),
+                                                .kind = kind,
+                                                .normalize = normalize,
+                                                .scale = 1.7,
+                                                .aux_scale = aux * seed,
+                                                .z_scale = z * seed},
                                                kCpuStream);
                                  g.Set(0, dlogits);
                                });
@@ -120,8 +131,16 @@ TEST(RouteBwd, WithoutLossesOnlyTheChosenOfASigmoidRouterGetGradient) {
   const Tensor ids = Tensor::FromVector(std::vector<int32_t>{2, 0}, {1, 2});
   const Scored s = Score(logits, RouterKind::kSigmoid);
   Tensor d = Tensor::EmptyLike(logits);
-  ops::RouteBwd({.logits = logits.Ref(), .scores = s.scores.Ref(), .lse = s.lse.Ref(), .ids = ids.Ref(), .dweights = dweights.Ref(), .load = {},
-                 .dlogits = d.MutableRef(), .kind = RouterKind::kSigmoid, .normalize = true, .scale = 1},
+  ops::RouteBwd({.logits = logits.Ref(),
+                 .scores = s.scores.Ref(),
+                 .lse = s.lse.Ref(),
+                 .ids = ids.Ref(),
+                 .dweights = dweights.Ref(),
+                 .load = {},
+                 .dlogits = d.MutableRef(),
+                 .kind = RouterKind::kSigmoid,
+                 .normalize = true,
+                 .scale = 1},
                 kCpuStream);
   EXPECT_EQ(d.data<double>()[1], 0);
   EXPECT_EQ(d.data<double>()[3], 0);
