@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
   tools::Runner run;
   // The sub-commands, in the order of --help.
   tools::AddPlanCommand(app, run);
+  tools::AddBenchCommand(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -8,9 +8,16 @@ namespace lacuna::cpu {
 
 namespace internal {
 
+// Bytes of a vector register.
+#ifdef __AVX512F__
+constexpr int kVectorBytes = 64;
+#else
+constexpr int kVectorBytes = 32;
+#endif
+
 template <class T>
 struct VectorOf {
-  typedef T type __attribute__((vector_size(32)));
+  typedef T type __attribute__((vector_size(kVectorBytes)));
 };
 
 template <class V, class T>
@@ -24,7 +31,7 @@ inline V Load(const T* address) {
 template <class T, int kRows, int kVectors>
 inline void RegisterTile(int64_t depth, const T* a, int64_t a_row, int64_t a_column, const T* b, int64_t b_row, T* c, int64_t c_row) {
   using V = typename VectorOf<T>::type;
-  constexpr int kLanes = 32 / sizeof(T);
+  constexpr int kLanes = kVectorBytes / sizeof(T);
   V sum[kRows][kVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
@@ -52,7 +59,7 @@ inline void RegisterTile(int64_t depth, const T* a, int64_t a_row, int64_t a_col
 template <class T, int kRows>
 inline void RowPanel(int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_column, const T* b, int64_t b_row, T* c,
                      int64_t c_row) {
-  constexpr int64_t kLanes = 32 / sizeof(T);
+  constexpr int64_t kLanes = kVectorBytes / sizeof(T);
   int64_t j = 0;
   for (; j + 3 * kLanes <= columns; j += 3 * kLanes) RegisterTile<T, kRows, 3>(depth, a, a_row, a_column, b + j, b_row, c + j, c_row);
   if (j + 2 * kLanes <= columns) {

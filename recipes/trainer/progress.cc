@@ -16,9 +16,14 @@ std::string FormatDuration(double seconds) {
 }
 
 std::string FormatCount(int64_t count) {
-  std::string digits = std::to_string(count < 0 ? -count : count);
-  for (int64_t at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3) digits.insert(static_cast<size_t>(at), ",");
-  return (count < 0 ? "-" : "") + digits;
+  const std::string digits = std::to_string(count < 0 ? -count : count);
+  std::string text;
+  if (count < 0) text.push_back('-');
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text.push_back(',');
+    text.push_back(digits[i]);
+  }
+  return text;
 }
 
 std::string Format(const ProgressLine& line) {

@@ -1,0 +1,42 @@
+#include "recipes/trainer/evaluation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "core/status.h"
+#include "recipes/trainer/training_step.h"
+
+namespace lacuna {
+
+absl::StatusOr<std::vector<EvaluationResult>> Evaluate(LanguageModel& model, const std::vector<std::unique_ptr<ValidationSet>>& sets,
+                                                       Communicator& comm, int64_t max_samples) {
+  std::vector<EvaluationResult> results;
+  absl::Status status;
+  for (const auto& set : sets) {
+    const int64_t samples = max_samples > 0 ? std::min(max_samples, set->num_samples()) : set->num_samples();
+    std::vector<double> sums(3, 0.0);  // loss, tokens, bytes
+    for (int64_t i = comm.rank(); i < samples && status.ok(); i += comm.size()) {
+      absl::StatusOr<Batch> batch = set->Load({i});
+      if (!batch.ok()) {
+        status = batch.status();
+        break;
+      }
+      Tape tape(Tape::Mode::kInference);
+      ForwardContext ctx{.tape = tape, .sequences = batch->sequences, .rows_per_sample = batch->ids.numel()};
+      for (const double row : model.Loss(ctx, batch->ids, batch->targets, 1.0).row_loss.ToDoubles()) sums[0] += row;
+      sums[1] += static_cast<double>(batch->num_target_tokens);
+      sums[2] += static_cast<double>(set->BytesOf(i));
+    }
+    SumOverRanks(comm, &sums);
+    results.push_back({.name = set->name(),
+                       .loss = sums[0] / std::max(sums[1], 1.0),
+                       .bits_per_byte = sums[0] / std::numbers::ln2 / std::max(sums[2], 1.0),
+                       .tokens = static_cast<int64_t>(sums[1]),
+                       .bytes = static_cast<int64_t>(sums[2])});
+  }
+  LACUNA_RETURN_IF_ERROR(AgreeOnStatus(comm, status, AfterSeconds(comm.timeout_seconds())));
+  return results;
+}
+
+}  // namespace lacuna

@@ -1,0 +1,52 @@
+// One optimizer step: micro-batches forward and backward, gradients summed over the ranks, clipping, AdamW, router bias.
+//
+// The loss is the mean over all unmasked tokens of the global batch: the count is summed over micro-batches and ranks before
+// backward, so it does not depend on how the batch is cut or packed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/batch.h"
+#include "distributed/communicator.h"
+#include "distributed/gradient_reducer.h"
+#include "nn/metrics.h"
+#include "nn/optimizer.h"
+#include "recipes/model_builder.h"
+
+namespace lacuna {
+
+struct StepResult {
+  double loss = 0;           // nats a token
+  double gradient_norm = 0;  // before clipping
+  int64_t target_tokens = 0; // of the global batch
+  // Empty where the weights were updated; else why they were not (the first tensor that is not finite, or an empty batch).
+  std::string skipped;
+};
+
+class TrainingStep {
+ public:
+  // All arguments must outlive this; `sequence_length` is the rows of a sample.
+  TrainingStep(BuiltModel& model, AdamW& optimizer, GradientReducer& reducer, Communicator& comm, double clip_norm, int64_t sequence_length);
+
+  // `micro_batches`: this rank's; every rank has as many. Metrics are collected, summed over ranks, where `metrics` is not null.
+  StepResult Run(const std::vector<Batch>& micro_batches, double learning_rate, Metrics* metrics);
+
+ private:
+  // Forward and backward of all micro-batches -> this rank's sum of token losses.
+  double Accumulate(const std::vector<Batch>& micro_batches, double scale, Metrics* metrics);
+  void UpdateRouterBias(bool skipped);
+
+  BuiltModel& model_;
+  AdamW& optimizer_;
+  GradientReducer& reducer_;
+  Communicator& comm_;
+  double clip_norm_;
+  int64_t sequence_length_;
+};
+
+// Sums over the ranks, in place.
+void SumOverRanks(Communicator& comm, std::vector<double>* values);
+
+}  // namespace lacuna
