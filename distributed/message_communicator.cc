@@ -5,9 +5,8 @@
 #include <mutex>
 #include <set>
 
-#include "core/dispatch.h"
 #include "core/io/file.h"
-#include "core/parallel.h"
+#include "distributed/rank_order_sum.h"
 
 namespace lacuna {
 namespace {
@@ -164,33 +163,6 @@ void MessageCommunicator::Poll() {
   polling_ = false;
 }
 
-// target[i] = sum over r of source(r)[i], in order of r.
-template <class Source>
-void SumInRankOrder(DType dtype, int ranks, int64_t count, char* target, Source&& source) {
-  const auto sum = [&](auto tag, auto wide) {
-    using T = typename decltype(tag)::type;
-    using Wide = typename decltype(wide)::type;
-    T* out = reinterpret_cast<T*>(target);
-    ParallelForChunks(count, 16384, ranks, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        Wide total = 0;
-        for (int r = 0; r < ranks; ++r) total += static_cast<Wide>(reinterpret_cast<const T*>(source(r))[i]);
-        out[i] = static_cast<T>(total);
-      }
-    });
-  };
-  switch (dtype) {
-    case DType::kF32:
-      return sum(std::type_identity<float>{}, std::type_identity<double>{});
-    case DType::kF64:
-      return sum(std::type_identity<double>{}, std::type_identity<double>{});
-    case DType::kI64:  // wraps round where signed sums would be undefined
-      return sum(std::type_identity<uint64_t>{}, std::type_identity<uint64_t>{});
-    default:
-      LACUNA_CHECK(false, "all_reduce_sum: expected f32, f64 or i64, got {}", NameOf(dtype));
-  }
-}
-
 char* HostBytes(Tensor& tensor, const char* name) {
   LACUNA_CHECK(tensor.defined() && tensor.device() == kCpu, "{}: expected a tensor on the CPU", name);
   return static_cast<char*>(tensor.MutableRef().data);
@@ -220,7 +192,7 @@ void MessageCommunicator::GatherAndSum(const OperationPtr& operation, Tensor ten
     operation->Send(r, 0, parts->data() + rank() * bytes, bytes);
   }
   operation->Then([this, tensor, parts, bytes, own] {
-    SumInRankOrder(tensor.dtype(), size(), tensor.numel(), own, [&](int r) { return parts->data() + r * bytes; });
+    SumInRankOrder(tensor.dtype(), size(), tensor.numel(), [&](int r) { return parts->data() + r * bytes; }, own);
   });
 }
 
@@ -241,8 +213,7 @@ void MessageCommunicator::ScatterAndSum(const OperationPtr& operation, Tensor te
   }
   // The raw pointer: a continuation that owned its operation would keep it alive for ever.
   operation->Then([=, op = operation.get(), dtype = tensor.dtype(), keep = tensor] {
-    SumInRankOrder(dtype, n, begin(me + 1) - begin(me), at(me),
-                   [&](int r) { return r == me ? at(me) : parts->data() + r * bytes(me); });
+    SumInRankOrder(dtype, n, begin(me + 1) - begin(me), [&](int r) { return r == me ? at(me) : parts->data() + r * bytes(me); }, at(me));
     for (int k = 1; k < n; ++k) {
       const int from = (me + n - k) % n, to = (me + k) % n;
       op->Receive(from, 1, at(from), bytes(from));

@@ -1,0 +1,44 @@
+#include "distributed/rank_order_sum.h"
+
+#include <vector>
+
+#include "core/error.h"
+#include "core/parallel.h"
+
+namespace lacuna {
+namespace {
+
+template <class T, class Wide>
+void Sum(const std::vector<const T*>& parts, int64_t count, T* target) {
+  ParallelForChunks(count, 16384, static_cast<int64_t>(parts.size()), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      Wide total = parts[0][i];
+      for (size_t r = 1; r < parts.size(); ++r) total += static_cast<Wide>(parts[r][i]);
+      target[i] = static_cast<T>(total);
+    }
+  });
+}
+
+template <class T, class Wide>
+void SumParts(int ranks, int64_t count, const std::function<const char*(int)>& part, char* target) {
+  std::vector<const T*> parts;
+  for (int r = 0; r < ranks; ++r) parts.push_back(reinterpret_cast<const T*>(part(r)));
+  Sum<T, Wide>(parts, count, reinterpret_cast<T*>(target));
+}
+
+}  // namespace
+
+void SumInRankOrder(DType dtype, int ranks, int64_t count, const std::function<const char*(int)>& part, char* target) {
+  switch (dtype) {
+    case DType::kF32:
+      return SumParts<float, double>(ranks, count, part, target);
+    case DType::kF64:
+      return SumParts<double, double>(ranks, count, part, target);
+    case DType::kI64:  // unsigned, because signed sums that wrap round are undefined
+      return SumParts<uint64_t, uint64_t>(ranks, count, part, target);
+    default:
+      LACUNA_CHECK(false, "all_reduce_sum: expected f32, f64 or i64, got {}", NameOf(dtype));
+  }
+}
+
+}  // namespace lacuna
