@@ -150,10 +150,12 @@ std::string PlanText(const Recipe& recipe, int64_t ranks) {
 std::string KeysText() {
   std::string out;
   for (const KeyInfo& key : RecipeKeys()) {
-    if (key.path.find('.') == key.path.npos) out += out.empty() ? "" : "\n";
-    const std::string value = key.default_text == "\"\"" ? "" : key.default_text;
-    out += key.type == "section" ? fmt::format("{}:  {}\n", key.path, key.doc)
-                                 : fmt::format("  {:<34} {:<10} {:<42} {}\n", key.path, value, key.type, key.doc);
+    if (key.path.find('.') == key.path.npos) {
+      out += fmt::format("{}{}:  {}\n", out.empty() ? "" : "\n", key.path, key.doc);
+    } else {
+      const std::string value = key.default_text == "\"\"" ? "" : key.default_text;
+      out += fmt::format("  {:<34} {:<10} {}: {}\n", key.path, value, key.type, key.doc);
+    }
   }
   return out;
 }

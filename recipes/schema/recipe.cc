@@ -30,8 +30,10 @@ bool SpeaksOf(const std::string& violation, const std::string& path) {
 
 absl::Status Violations(const std::string& name, const std::vector<std::string>& lines) {
   if (lines.size() == 1) return ConfigError("{}", lines[0]);
+  constexpr size_t kShown = 50;
   std::string message = fmt::format("{}: {} problems", name, lines.size());
-  for (const std::string& line : lines) message += "\n  " + line;
+  for (size_t i = 0; i < std::min(lines.size(), kShown); ++i) message.append("\n  ").append(lines[i]);
+  if (lines.size() > kShown) message += fmt::format("\n  ... and {} more", lines.size() - kShown);
   return ConfigError("{}", message);
 }
 

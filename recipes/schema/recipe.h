@@ -30,8 +30,8 @@ struct Recipe {
 };
 
 // Reads, applies the overrides ("model.width=512", in order, the last of a key wins) and validates for a run on `ranks` ranks.
-// The ConfigError lists every violation found: one line, or a count and one indented line each, with file:line:column (or --set key),
-// key, what was found and what is allowed.
+// The ConfigError lists every violation found (the first 50, if there are more): one line, or a count and one indented line each, with
+// file:line:column (or --set key), key, what was found and what is allowed.
 absl::StatusOr<Recipe> LoadRecipe(const std::string& path, const std::vector<std::string>& overrides, int64_t ranks);
 // The same from text; `name` stands for the path in messages.
 absl::StatusOr<Recipe> ParseRecipe(const std::string& text, const std::string& name, const std::vector<std::string>& overrides,

@@ -46,7 +46,7 @@ class TreeBuilder : public YAML::EventHandler {
     const std::string_view source = std::string_view(text_).substr(std::min(text_.size(), static_cast<size_t>(mark.pos)));
     if (!source.empty() && source[0] == '!') Refuse(mark, "tags (!name) are not allowed");
     if (!IsOneLineScalar(source, value, plain)) {
-      Refuse(mark, plain ? "a value that runs over several lines; put it on one line"
+      Refuse(mark, plain ? "a value that runs on into the next line (wrong indentation there, or an unclosed bracket?)"
                          : "a quoted value that does not end on its line (a missing quote?), or block text");
     }
     Add(mark, {.kind = YamlNode::Kind::kScalar, .text = value, .quoted = !plain});
@@ -224,8 +224,9 @@ absl::Status ApplyOverride(const std::string& assignment, YamlNode* root) {
   value.where = where;
   YamlNode* node = root;
   for (size_t begin = 0; begin <= path.size();) {
-    const size_t end = std::min(path.find('.', begin), path.size());
-    const std::string key = path.substr(begin, end - begin);
+    const size_t end = std::min(path.find_first_of(".[", begin), path.size());
+    std::string key = path.substr(begin, end - begin);
+    if (key.ends_with(']')) key.pop_back();  // sources[0] is sources.0
     if (node->kind == YamlNode::Kind::kNull) *node = {.kind = YamlNode::Kind::kMap, .where = where};
     if (node->kind == YamlNode::Kind::kScalar) {
       return ConfigError("{}: {} is a single value and has no keys", where, begin == 0 ? "the recipe" : path.substr(0, begin - 1));

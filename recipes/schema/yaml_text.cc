@@ -22,6 +22,14 @@ size_t CommentStart(std::string_view line) {
   return line.size();
 }
 
+// The parser keeps a token for each of these until a collection closes: a bound on them bounds its time and memory.
+constexpr int64_t kMaxIndicators = 50000;
+
+int64_t CountIndicators(std::string_view line) {
+  const std::string_view content = line.substr(0, CommentStart(line));
+  return std::count_if(content.begin(), content.end(), [](char c) { return std::string_view("[]{},:?-&*!").find(c) != std::string_view::npos; });
+}
+
 struct Complaint {
   size_t column;  // from 0
   std::string message;
@@ -68,6 +76,7 @@ size_t Utf8SequenceLength(std::string_view text) {
 
 std::optional<std::string> FindForbiddenText(std::string_view text, const std::string& name) {
   bool content_seen = false;
+  int64_t indicators = 0;
   size_t number = 1;
   for (size_t begin = 0; begin < text.size(); ++number) {
     const size_t end = std::min(text.find('\n', begin), text.size());
@@ -76,6 +85,8 @@ std::optional<std::string> FindForbiddenText(std::string_view text, const std::s
     if (const auto complaint = CheckLine(line, content_seen)) {
       return fmt::format("{}:{}:{}: {}", name, number, complaint->column + 1, complaint->message);
     }
+    indicators += CountIndicators(line);
+    if (indicators > kMaxIndicators) return fmt::format("{}:{}: more than {} brackets, commas and colons", name, number, kMaxIndicators);
     const size_t first = line.find_first_not_of(' ');
     content_seen = content_seen || (first != line.npos && line[first] != '#');
     begin = end + 1;

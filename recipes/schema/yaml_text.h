@@ -9,7 +9,7 @@
 namespace lacuna {
 
 // The first of: a byte that is not UTF-8, a control character (NUL included), a tab outside a comment, a line that git left in
-// an unresolved merge, a %directive, as "<name>:<line>:<column>: <message>"; nullopt for clean text. Lines and columns count
+// an unresolved merge, a %directive, more than 50000 characters with a meaning to YAML (nesting bombs), as "<name>:<line>:<column>: <message>"; nullopt for clean text. Lines and columns count
 // from 1, columns in bytes.
 std::optional<std::string> FindForbiddenText(std::string_view text, const std::string& name);
 
