@@ -114,6 +114,18 @@ TEST_P(MoeLayerTest, EveryTapeModeGivesTheSameBits) {
   EXPECT_TRUE(SameBits(a[0], recorded.Infer(x)));
 }
 
+// Names, order of use and shapes: what checkpoints and exports rely on.
+TEST(MoeLayer, ParametersAndBuffers) {
+  MoeFixture f(kWidth, {.num_experts = 5, .experts_per_token = 2, .expert_width = 4, .num_shared = 3}, DType::kBF16);
+  std::vector<std::string> found;
+  for (const Parameter* p : test::ParametersOf(f.layer())) found.push_back(p->name + " " + ToString(p->shape));
+  f.layer().ForEachBuffer([&](const std::string& name, Tensor& b) { found.push_back(name + " " + ToString(b.shape()) + NameOf(b.dtype())); });
+  EXPECT_EQ(found, (std::vector<std::string>{
+                       "layers.3.mlp.gate.weight [5, 10]", "layers.3.mlp.shared_experts.gate_up_proj.weight [24, 10]",
+                       "layers.3.mlp.shared_experts.down_proj.weight [10, 12]", "layers.3.mlp.experts.gate_up_proj.weight [5, 8, 10]",
+                       "layers.3.mlp.experts.down_proj.weight [5, 10, 4]", "layers.3.mlp.gate.e_score_correction_bias [5]f32"}));
+}
+
 TEST(MoeLayer, DecodingOneTokenEqualsItsRowOfTheBatch) {
   const MoeConfig config{.num_experts = 9, .experts_per_token = 2, .expert_width = 6, .num_shared = 1};
   MoeFixture f(kWidth, config, DType::kF64);
