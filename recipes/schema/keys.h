@@ -119,7 +119,7 @@ std::string TypeText(const T&) {
 // ---- Sections.
 template <class S>
 void ReadSection(const YamlNode& node, const std::string& path, S* section, ReadReport* report) {
-  if (node.kind != YamlNode::Kind::kMap) return Expected(node, path.empty() ? "recipe" : path, "keys", report);
+  if (node.kind != YamlNode::Kind::kMap) return Expected(node, path, "keys", report);
   for (const YamlEntry& entry : node.entries) {
     const Key<S>* found = nullptr;
     std::vector<std::string> known;

@@ -87,7 +87,7 @@ class TreeBuilder : public YAML::EventHandler {
   void Open(const YAML::Mark& mark, YamlNode::Kind kind) {
     CountNode(mark);
     if (static_cast<int>(stack_.size()) >= kMaxYamlDepth) Refuse(mark, fmt::format("nested deeper than {} levels", kMaxYamlDepth));
-    if (ExpectsKey()) Refuse(mark, "a key must be a plain name");
+    if (ExpectsKey()) Refuse(mark, "a key must be a plain name (an unclosed bracket?)");
     stack_.push_back({.node = {.kind = kind, .where = Where(mark)}});
   }
   void Close() {
@@ -101,7 +101,7 @@ class TreeBuilder : public YAML::EventHandler {
     CountNode(mark);
     node.where = Where(mark);
     if (!ExpectsKey()) return Attach(std::move(node));
-    if (node.kind != YamlNode::Kind::kScalar) Refuse(mark, "a key must be a plain name");
+    if (node.kind != YamlNode::Kind::kScalar) Refuse(mark, "a key must be a plain name (an unclosed bracket?)");
     if (node.text == "<<") Refuse(mark, "merge keys (<<) are not allowed; write the keys out");
     stack_.back().has_key = true;
     stack_.back().key = std::move(node.text);

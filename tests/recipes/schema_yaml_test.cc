@@ -89,8 +89,8 @@ TEST(RecipeText, MalformedTextIsNamedByLineAndColumn) {
       {Edited("moe:\n", "moe:\n  <<: {num_experts: 3}\n"), "r.yaml:17:3: merge keys (<<) are not allowed; write the keys out"},
       {std::string(test::kValidRecipe) + "---\nrun: {}\n", "r.yaml:34:1: a second document starts here; a recipe is one document"},
       {"%YAML 1.2\n---\nrun: {}\n", "r.yaml:1:1: YAML directives are not allowed"},
-      {"? [a, b]\n: 1\n", "r.yaml:1:3: a key must be a plain name"},
-      {"~: 1\n", "r.yaml:1:1: a key must be a plain name"},
+      {"? [a, b]\n: 1\n", "r.yaml:1:3: a key must be a plain name (an unclosed bracket?)"},
+      {"~: 1\n", "r.yaml:1:1: a key must be a plain name (an unclosed bracket?)"},
       // Not a recipe at all.
       {"", "r.yaml: empty; a recipe has sections run, model, data, train, ..."},
       {"# nothing\n", "r.yaml: empty; a recipe has sections run, model, data, train, ..."},
