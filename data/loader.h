@@ -1,0 +1,73 @@
+// The endless stream of training samples of a run.
+//
+// Sample k is a pure function of (seed, stage, k) and of the shards: which rank asks for it, how samples are grouped into batches and
+// what was asked for before play no part, so a checkpoint needs only the number of samples consumed, and a run resumes on any number
+// of ranks. k -> source by the mixture (data/mixture.h); the n-th sample of a source is sample n % S of its epoch n / S, where S is
+// the number of samples that its tokens fill. Each epoch has its own order of documents, its own packing and its own order of
+// samples (data/sample_index.h), and holds every token of the source exactly once.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "data/batch.h"
+#include "data/data_config.h"
+#include "data/mixture.h"
+#include "data/sample_index.h"
+#include "data/token_corpus.h"
+
+namespace lacuna {
+
+class DataLoader {
+ public:
+  // Opens and verifies every shard of every source. The data errors, each naming its shard, all at once: a shard that is missing,
+  // damaged or has a token id that its vocabulary lacks; one made with another tokenizer than `tokenizer_hash`, or with more tokens
+  // than the model's `vocab_size`. `stage` names the part of a training plan (another stage: another order). Where `may_write_cache`,
+  // sample indexes are kept in config.cache; a cache that cannot be written costs a warning and the time to build them again.
+  static absl::StatusOr<std::unique_ptr<DataLoader>> Open(const DataConfig& config, int64_t sequence_length, uint64_t seed,
+                                                          const std::string& stage, int64_t vocab_size, uint64_t tokenizer_hash,
+                                                          bool may_write_cache);
+
+  // The samples of these numbers (>= 0), concatenated. Thread-safe. The first sample of an epoch waits
+  // for the epoch's index.
+  absl::StatusOr<Batch> Load(const std::vector<int64_t>& sample_numbers) const;
+
+  std::vector<std::string> source_names() const;
+  // Of the shards' contents in order, 16 hexadecimal digits. A run may only resume on the data it was started on.
+  std::string fingerprint() const;
+
+  struct SourceProgress {
+    std::string name;
+    int64_t samples = 0;  // of the source among the first samples of the stream
+    double epochs = 0;    // samples / samples of an epoch
+  };
+  // Where the stream stands after `num_samples` samples.
+  std::vector<SourceProgress> Progress(int64_t num_samples) const;
+
+ private:
+  struct Source {
+    std::string name;
+    TokenCorpus corpus;
+    int64_t samples_per_epoch = 0;
+    // The epochs in use: the current one, and its neighbour while ranks or prefetching are at an epoch's end.
+    mutable std::map<int64_t, std::shared_ptr<const SampleIndex>> epochs;
+  };
+
+  DataLoader() = default;
+  // From memory, the cache, or built. Under mutex_.
+  std::shared_ptr<const SampleIndex> Epoch(const Source& source, int64_t epoch) const;
+
+  std::vector<Source> sources_;
+  Mixture mixture_{{1.0}};
+  SampleIndexOptions options_;  // of every index, but for source and epoch
+  std::string cache_;
+  bool may_write_cache_ = false;
+  mutable std::mutex mutex_;  // of the sources' epochs
+};
+
+}  // namespace lacuna
