@@ -23,7 +23,8 @@ int main(int argc, char** argv) {
   }
   try {
     const absl::Status status = run();
-    if (!status.ok()) std::fprintf(stderr, "lacuna: %s\n", Message(status).c_str());
+    // Of several ranks only one carries the message.
+    if (!status.ok() && !status.message().empty()) std::fprintf(stderr, "lacuna: %s\n", Message(status).c_str());
     return static_cast<int>(ExitCodeOf(status));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "lacuna: %s\n", error.what());

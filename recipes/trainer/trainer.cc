@@ -79,7 +79,7 @@ class Run {
     if (!options_.resume && HasCheckpoints(recipe_.run.dir)) {
       return ConfigError("run.dir = {}: holds the checkpoints of a run; --resume continues it, another run.dir starts afresh", recipe_.run.dir);
     }
-    LACUNA_RETURN_IF_ERROR(WriteFileDurably(recipe_.run.dir + "/recipe.yaml", ToYaml(recipe_)));
+    LACUNA_RETURN_IF_ERROR(WriteFileDurably(recipe_.run.dir + "/recipe.yaml", ToYaml(recipe_), ExitCode::kConfig));
     LACUNA_ASSIGN_OR_RETURN(RunLog log, RunLog::Open(recipe_.run.dir));
     log_.emplace(std::move(log));
     return absl::OkStatus();
@@ -94,7 +94,14 @@ class Run {
   }
 
   absl::Status Restore() {
+    LACUNA_RETURN_IF_ERROR(Agree(leader() ? checkpoints_->RemoveStale(*lock_) : absl::OkStatus()));
     if (!options_.resume) return absl::OkStatus();
+    const std::string found = leader() && HasCheckpoints(recipe_.run.dir) ? "yes" : "no";
+    if (BroadcastNow(comm_, found, 0, AfterSeconds(comm_.timeout_seconds())) == "no") {
+      // The same command line may so start a run and bring it back after every preemption.
+      Say("--resume: {} holds no checkpoint yet, starting from the first step\n", recipe_.run.dir);
+      return absl::OkStatus();
+    }
     LACUNA_ASSIGN_OR_RETURN(state_, checkpoints_->Restore());
     if (state_.data_fingerprint != loader_->fingerprint()) {
       return DataError("data: the shards have fingerprint {}, the checkpoint of step {} was trained on {}; a run resumes only on its own data",

@@ -11,7 +11,7 @@
 namespace lacuna {
 
 struct TrainOptions {
-  bool resume = false;             // continue from the latest good checkpoint in run.dir; none is an error
+  bool resume = false;             // continue from the latest good checkpoint in run.dir, if there is any
   std::vector<std::string> allow;  // recipe keys that may differ from the checkpoint's
 };
 

@@ -1,0 +1,54 @@
+// What a run's checkpoint holds, and saving and restoring it.
+//   model/<parameter>       master copy, f32 (f64 in an f64 model), in the parameter's shape
+//   buffer/<buffer>         e.g. a router's correction bias
+//   adamw_m/<parameter>, adamw_v/<parameter>
+// and the scalars of RunState, the optimizer's number of updates and the resolved recipe. Checkpoints are in <run.dir>/checkpoints.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "distributed/checkpoint_reader.h"
+#include "distributed/checkpoint_writer.h"
+#include "distributed/run_lock.h"
+#include "nn/optimizer.h"
+#include "recipes/model_builder.h"
+#include "recipes/schema/recipe.h"
+#include "recipes/trainer/run_state.h"
+
+namespace lacuna {
+
+std::string CheckpointDirectory(const std::string& run_dir);
+// Whether a checkpoint, whole or not, lies in the run's folder.
+bool HasCheckpoints(const std::string& run_dir);
+
+// Views of the model's tensors; the optimizer's too where it is not null.
+TrainingState TensorsOf(BuiltModel& model, AdamW* optimizer);
+
+class Checkpoints {
+ public:
+  // All arguments must outlive this. `allow`: recipe keys that may differ from the checkpoint's.
+  Checkpoints(const Recipe& recipe, const std::vector<std::string>& allow, BuiltModel& model, AdamW& optimizer, Communicator& comm);
+
+  // Collective. -> hash of all tensors, 16 hexadecimal digits; the same for the same weights on any number of ranks.
+  absl::StatusOr<std::string> Save(const RunState& state);
+  // Collective. The last saved checkpoint that is whole; those passed over are named in warnings.
+  absl::StatusOr<RunState> Restore();
+  // What killed saves left behind; for the owner of the run before its first save.
+  absl::Status RemoveStale(const RunLock& lock) { return writer_.RemoveStale(lock); }
+
+ private:
+  const Recipe& recipe_;
+  const std::vector<std::string>& allow_;
+  BuiltModel& model_;
+  AdamW& optimizer_;
+  Communicator& comm_;
+  CheckpointWriter writer_;
+};
+
+// OK where the two recipes describe the same run, but for keys that say where and how long it runs (run.dir, run.name, train.steps,
+// train.threads, ...) and those in `allow`; else a CheckpointError listing every key that differs, with both values.
+absl::Status CheckSameRun(const Recipe& now, const std::string& checkpoint_recipe, const std::string& path, const std::vector<std::string>& allow);
+
+}  // namespace lacuna
