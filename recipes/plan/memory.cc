@@ -76,20 +76,19 @@ RankMemory EstimateMemory(const Recipe& recipe) {
   const auto bytes = [&](const Kept& kept) { return rows * (kept.compute * Real(narrow) + kept.accumulation * Real(wide) + kept.ids * 4); };
   double kept = bytes({.compute = 2 * Real(m.width), .accumulation = 1, .ids = 0});  // around the final norm
   kept += Real(m.num_dense_layers) * bytes(LayerKept(recipe, true)) + Real(m.num_layers - m.num_dense_layers) * bytes(LayerKept(recipe, false));
-  // A recomputed segment is alive once, while its backward runs.
-  double segment = 0;
-  const RecomputePolicy& policy = recipe.train.recompute;
-  if (policy.block || policy.attention) segment += bytes(AttentionKept(recipe));
-  if (policy.block || policy.feed_forward) {
-    const double dense = m.num_dense_layers > 0 ? bytes(FeedForwardKept(recipe, true)) : 0;
-    const double moe = recipe.uses_moe() ? bytes(FeedForwardKept(recipe, false)) : 0;
-    segment = policy.block ? segment + std::max(dense, moe) : std::max({segment, dense, moe});
-  }
-  memory.activations = static_cast<int64_t>(kept + segment);
+  memory.activations = static_cast<int64_t>(kept);
 
+  // The head is done before the first recomputed segment lives, and segments live one at a time: activations and a few gradients.
+  const RecomputePolicy& policy = recipe.train.recompute;
+  const double attention = bytes(AttentionKept(recipe));
+  const double dense = m.num_dense_layers > 0 ? bytes(FeedForwardKept(recipe, true)) : 0;
+  const double feed_forward = recipe.uses_moe() ? std::max(dense, bytes(FeedForwardKept(recipe, false))) : dense;
+  double segment = policy.block ? attention + feed_forward : std::max(policy.attention ? attention : 0, policy.feed_forward ? feed_forward : 0);
+  if (segment > 0) segment += bytes({.compute = 3 * Real(m.width), .accumulation = 0, .ids = 0});
   constexpr double kHeadChunk = 1024;  // of LinearCrossEntropy
-  memory.head = static_cast<int64_t>(std::min(rows, kHeadChunk) * Real(m.vocab_size) * Real(narrow) + Real(m.vocab_size * m.width) * Real(wide) +
-                                     rows * Real(m.width) * Real(narrow));
+  const double logits = std::min(rows, kHeadChunk) * Real(m.vocab_size) * Real(narrow);
+  const double head = logits + Real(m.vocab_size * m.width) * Real(wide) + bytes({.compute = Real(m.width), .accumulation = 1, .ids = 0});
+  memory.transient = static_cast<int64_t>(std::max(head, segment));
   return memory;
 }
 

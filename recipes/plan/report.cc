@@ -76,7 +76,7 @@ void AppendMemory(const Recipe& recipe, int64_t ranks, std::string* out) {
             fmt::format("estimate; {} x {} tokens, recompute: {}", recipe.train.micro_batch, Grouped(recipe.train.sequence_length),
                         ValueText(recipe.train.recompute)),
             out);
-  AppendRow("head and loss", FormatBytes(m.head), "estimate", out);
+  AppendRow("head and loss, or a recomputation", FormatBytes(m.transient), "estimate; the larger of the two", out);
   AppendRow("total", FormatBytes(m.total()), "", out);
 }
 
