@@ -50,7 +50,10 @@ std::shared_ptr<const SampleIndex> DataLoader::Epoch(const Source& source, int64
   if (!cached.ok() && may_write_cache_) {
     absl::Status status = MakeDirectories(cache_, ExitCode::kData);
     if (status.ok()) status = index->Write(path, key);
-    if (!status.ok()) spdlog::warn("the sample index cannot be kept and is built again at the next start: {}", Message(status));
+    if (!status.ok()) {
+      spdlog::warn("sample indexes cannot be kept, so each start builds them again: {}", Message(status));
+      may_write_cache_ = false;
+    }
   }
   // Ranks and prefetching are at most an epoch apart.
   constexpr size_t kKept = 2;

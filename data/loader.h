@@ -66,8 +66,8 @@ class DataLoader {
   Mixture mixture_{{1.0}};
   SampleIndexOptions options_;  // of every index, but for source and epoch
   std::string cache_;
-  bool may_write_cache_ = false;
-  mutable std::mutex mutex_;  // of the sources' epochs
+  mutable std::mutex mutex_;              // of the sources' epochs
+  mutable bool may_write_cache_ = false;  // until writing failed once
 };
 
 }  // namespace lacuna
