@@ -5,7 +5,7 @@
 //   normalizer     null, NFC, NFD, NFKC, NFKD, Sequence
 //   pre_tokenizer  ByteLevel, Split (Isolated, or Removed with invert), Digits, Sequence; ByteLevel last
 //   decoder        ByteLevel
-// A post_processor is kept in the file, and not applied: training documents get no other token than their own.
+// post_processor, truncation and padding are kept in the file and not applied: a document gets no other tokens than its own.
 // Ids equal those of the `tokenizers` library: pattern semantics are Oniguruma's (data/tokenizer/pattern.h); merges go by lowest rank,
 // then leftmost.
 //
@@ -56,8 +56,8 @@ class Tokenizer {
   std::optional<int32_t> AddedTokenId(std::string_view token) const;
   std::optional<int32_t> SpecialId(std::string_view token) const;
   bool IsSpecial(int32_t id) const;
-  // The token after each document: the first of "<|endoftext|>", "<|end_of_text|>", "<|end▁of▁sentence|>" (DeepSeek's spelling),
-  // "</s>" that is an added token. A tokenizer without any is refused when it is loaded.
+  // The token after each document: the first of "<|endoftext|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>", "</s>" that is an added
+  // token. A tokenizer without any is refused when it is loaded.
   int32_t eod_id() const;
   // XXH3-64 of what Save writes: equal for a file and its re-saved copy, whatever the white space and the form of its merges.
   uint64_t hash() const;

@@ -1,0 +1,15 @@
+// Unicode normalisation forms (ICU).
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lacuna {
+
+enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
+
+// `text` (UTF-8) put through `forms` in order; the result is `text` itself or lies in `buffer`. ASCII is in every form already.
+std::string_view Normalize(std::string_view text, const std::vector<NormalForm>& forms, std::string* buffer);
+
+}  // namespace lacuna
