@@ -78,7 +78,7 @@ absl::Status AgreeOnStatus(Communicator& comm, const absl::Status& mine, Deadlin
     const size_t space = all[r].find(' ');
     const auto code = static_cast<ExitCode>(std::stoi(all[r].substr(0, space)));
     const std::string message = all[r].substr(space + 1);
-    return MakeError(code, failed == all.size() ? message : fmt::format("rank {}: {}", r, message));
+    return MakeError(code, failed == all.size() || r == 0 ? message : fmt::format("rank {}: {}", r, message));
   }
   return absl::OkStatus();
 }

@@ -106,7 +106,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> MakeCommunicator();
 std::vector<std::string> AllGatherNow(Communicator& comm, std::string text, Deadline deadline);
 // The root's `text` on every rank.
 std::string BroadcastNow(Communicator& comm, const std::string& text, int root, Deadline deadline);
-// The same outcome on every rank: OK, or the error of the first rank that has one ("rank 2: ..." where others had none).
+// The same outcome on every rank: OK, or the error of the first rank that has one ("rank 2: ..." where rank 0 had none).
 absl::Status AgreeOnStatus(Communicator& comm, const absl::Status& mine, Deadline deadline);
 
 }  // namespace lacuna

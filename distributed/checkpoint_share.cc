@@ -1,0 +1,128 @@
+// The part of a save that a rank does alone: planning its share and writing it.
+#include <algorithm>
+
+#include "core/io/block_hash.h"
+#include "core/io/hdf5_file.h"
+#include "distributed/checkpoint_writer.h"
+
+namespace lacuna {
+namespace {
+
+using nlohmann::json;
+
+constexpr ExitCode kCode = ExitCode::kCheckpoint;
+
+const char* BytesOf(const TensorSlice& slice, int64_t element) {
+  LACUNA_CHECK(slice.tensor.defined() && slice.tensor.device() == kCpu, "checkpoint: {} is not a tensor on the CPU", slice.name);
+  return static_cast<const char*>(slice.tensor.Ref().data) + element * SizeOf(slice.tensor.dtype());
+}
+
+// A whole tensor keeps its shape; a part says which elements it holds.
+std::string DatasetName(const TensorSlice& slice, const SharePiece& piece) {
+  if (piece.count == NumElements(slice.global_shape)) return slice.name;
+  const int64_t begin = slice.offset + piece.begin;
+  return fmt::format("{}[{}:{}]", slice.name, begin, begin + piece.count);
+}
+
+void Declare(Hdf5Writer& writer, const TensorSlice& slice, const SharePiece& piece) {
+  const std::string name = DatasetName(slice, piece);
+  const bool whole = piece.count == NumElements(slice.global_shape);
+  writer.AddDataset(name, ToHdf5Type(slice.tensor.dtype()),
+                    whole ? std::vector<int64_t>(slice.global_shape.begin(), slice.global_shape.end()) : std::vector<int64_t>{piece.count});
+  if (whole) return;
+  writer.SetAttribute(name, "global_shape", ToString(slice.global_shape));
+  writer.SetAttribute(name, "offset", slice.offset + piece.begin);
+}
+
+// All bytes of the file in order: structure is on disk already, data goes there now, both into the hash.
+absl::StatusOr<BlockHashes> WriteHashed(Hdf5Writer& writer, const std::map<std::string, const char*>& data) {
+  BlockHasher hasher;
+  std::vector<char> buffer;
+  int64_t at = 0;
+  const auto hash_structure = [&](int64_t end) -> absl::Status {
+    buffer.resize(static_cast<size_t>(end - at));
+    LACUNA_RETURN_IF_ERROR(writer.ReadStructure(at, buffer.data(), end - at));
+    hasher.Update(buffer.data(), end - at);
+    return absl::OkStatus();
+  };
+  for (const Hdf5Dataset& dataset : writer.datasets()) {
+    if (dataset.bytes == 0) continue;
+    LACUNA_RETURN_IF_ERROR(hash_structure(dataset.offset));
+    const char* source = data.at(dataset.path);
+    for (int64_t done = 0; done < dataset.bytes;) {
+      const int64_t part = std::min(dataset.bytes - done, kHashBlockBytes);
+      LACUNA_RETURN_IF_ERROR(writer.Write(dataset.path, done, source + done, part));
+      hasher.Update(source + done, part);
+      done += part;
+    }
+    at = dataset.offset + dataset.bytes;
+  }
+  LACUNA_RETURN_IF_ERROR(hash_structure(writer.file_bytes()));
+  return hasher.Finish();
+}
+
+}  // namespace
+
+std::vector<SharePiece> PlanShare(const TrainingState& state, int rank, int size) {
+  int64_t total = 0;
+  for (const TensorSlice& slice : state.tensors) total += slice.replicated ? slice.tensor.bytes() : 0;
+  const auto cut = [&](int r) { return total / size * r + std::min<int64_t>(r, total % size); };
+  std::vector<SharePiece> pieces;
+  int64_t at = 0;
+  for (size_t s = 0; s < state.tensors.size(); ++s) {
+    const TensorSlice& slice = state.tensors[s];
+    const int64_t count = slice.tensor.numel();
+    if (!slice.replicated) {
+      pieces.push_back({s, 0, count});
+      continue;
+    }
+    // Cuts fall between elements; all ranks round them alike. A tensor without elements is rank 0's.
+    const int64_t element = SizeOf(slice.tensor.dtype());
+    const int64_t begin = std::clamp<int64_t>((cut(rank) - at + element - 1) / element, 0, count);
+    const int64_t end = rank + 1 == size ? count : std::clamp<int64_t>((cut(rank + 1) - at + element - 1) / element, 0, count);
+    if (end > begin || (count == 0 && rank == 0)) pieces.push_back({s, begin, end - begin});
+    at += slice.tensor.bytes();
+  }
+  return pieces;
+}
+
+absl::Status CheckpointWriter::WriteShare(const std::string& directory, int64_t step, const TrainingState& state, std::string* record) const {
+  const std::string name = fmt::format("rank_{}.h5", comm_.rank());
+  const std::string path = directory + "/" + name;
+  LACUNA_ASSIGN_OR_RETURN(Hdf5Writer writer, Hdf5Writer::Create(path, kCode));
+  const std::vector<SharePiece> pieces = PlanShare(state, comm_.rank(), comm_.size());
+  std::map<std::string, const char*> data;
+  for (const SharePiece& piece : pieces) {
+    const TensorSlice& slice = state.tensors[piece.slice];
+    LACUNA_CHECK(slice.offset >= 0 && slice.offset + slice.tensor.numel() <= NumElements(slice.global_shape), "checkpoint: {} of shape {} has no elements [{}, {})",
+                 slice.name, ToString(slice.global_shape), slice.offset, slice.offset + slice.tensor.numel());
+    Declare(writer, slice, piece);
+    data[DatasetName(slice, piece)] = BytesOf(slice, piece.begin);
+  }
+  writer.SetAttribute("/", "format", std::string("lacuna checkpoint"));
+  writer.SetAttribute("/", "version", kCheckpointVersion);
+  writer.SetAttribute("/", "step", step);
+  LACUNA_RETURN_IF_ERROR(writer.Seal());
+  LACUNA_ASSIGN_OR_RETURN(const BlockHashes hashes, WriteHashed(writer, data));
+  LACUNA_RETURN_IF_ERROR(writer.Close());
+  std::string lines;
+  for (const uint64_t block : hashes.blocks) lines += ToHex(block) + "\n";
+  LACUNA_RETURN_IF_ERROR(WriteFileDurably(directory + "/" + HashFileOf(name), lines, kCode));
+
+  std::map<std::string, int64_t> offsets;
+  for (const Hdf5Dataset& dataset : writer.datasets()) offsets[dataset.path] = dataset.offset;
+  json slices = json::array();
+  for (const SharePiece& piece : pieces) {
+    const TensorSlice& slice = state.tensors[piece.slice];
+    slices.push_back({{"name", slice.name},
+                      {"dtype", static_cast<int>(slice.tensor.dtype())},
+                      {"shape", std::vector<int64_t>(slice.global_shape.begin(), slice.global_shape.end())},
+                      {"offset", slice.offset + piece.begin},
+                      {"count", piece.count},
+                      {"at", offsets.at(DatasetName(slice, piece))}});
+  }
+  *record = json{{"name", name}, {"bytes", hashes.bytes}, {"hash", hashes.Root()}, {"slices", slices}}.dump();
+  return absl::OkStatus();
+}
+
+}  // namespace lacuna
