@@ -1,0 +1,66 @@
+// Documents of text files and JSON lines, in a fixed order, as they stand in the files.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "data/prepare/byte_stream.h"
+
+namespace lacuna {
+
+struct InputFile {
+  std::string path;
+  std::string name;  // relative to the folder it was found in; the file's own name where it was given itself
+
+  // One JSON object a line (*.jsonl, *.ndjson, also compressed); all other files are one document each.
+  bool is_json_lines() const;
+};
+
+struct InputFiles {
+  std::vector<InputFile> files;
+  int64_t other_files = 0;  // in folders, with other extensions
+};
+
+// Files as given; folders with everything below them, sorted by relative name, where the name ends in "." + one of `extensions`,
+// maybe compressed. A data error where a path does not exist or nothing is found.
+absl::StatusOr<InputFiles> FindInputs(const std::vector<std::string>& paths, const std::vector<std::string>& extensions);
+
+struct RawDocument {
+  std::string bytes;  // the file, or a line without its end; without a byte order mark at the file's beginning
+  const InputFile* file = nullptr;
+  int64_t line = 0;  // from 1; 0 for a whole file
+  bool had_byte_order_mark = false;
+
+  // "a.jsonl:12" or "a.txt".
+  std::string Where() const;
+};
+
+class DocumentReader {
+ public:
+  // A larger document is a data error.
+  static constexpr int64_t kMaxDocumentBytes = int64_t{1} << 30;
+
+  // `files` must outlive this.
+  explicit DocumentReader(const std::vector<InputFile>& files) : files_(files) {}
+
+  // False at the end. Lines of white space are left out.
+  absl::StatusOr<bool> Next(RawDocument* document);
+
+ private:
+  absl::StatusOr<bool> NextLine(std::string* line);
+  absl::Status ReadMore();
+  absl::Status TooLarge(const std::string& where) const;
+
+  const std::vector<InputFile>& files_;
+  size_t next_file_ = 0;
+  std::unique_ptr<ByteStream> stream_;
+  std::string buffer_;  // read, not yet handed out from at_ on
+  size_t at_ = 0;
+  bool ended_ = false;  // nothing of the stream is left but the buffer
+  int64_t line_ = 0;
+};
+
+}  // namespace lacuna
