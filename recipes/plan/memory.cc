@@ -12,9 +12,7 @@ struct Kept {
   double compute = 0;
   double accumulation = 0;
   double ids = 0;
-  Kept operator+(const Kept& other) const {
-    return {compute + other.compute, accumulation + other.accumulation, ids + other.ids};
-  }
+  Kept operator+(const Kept& other) const { return {compute + other.compute, accumulation + other.accumulation, ids + other.ids}; }
 };
 
 double Real(int64_t n) { return static_cast<double>(n); }
@@ -75,7 +73,8 @@ RankMemory EstimateMemory(const Recipe& recipe) {
   const double rows = Real(recipe.train.micro_batch) * Real(recipe.train.sequence_length);
   const auto bytes = [&](const Kept& kept) { return rows * (kept.compute * Real(narrow) + kept.accumulation * Real(wide) + kept.ids * 4); };
   double kept = bytes({.compute = 2 * Real(m.width), .accumulation = 1, .ids = 0});  // around the final norm
-  kept += Real(m.num_dense_layers) * bytes(LayerKept(recipe, true)) + Real(m.num_layers - m.num_dense_layers) * bytes(LayerKept(recipe, false));
+  kept += Real(m.num_dense_layers) * bytes(LayerKept(recipe, true));
+  kept += Real(m.num_layers - m.num_dense_layers) * bytes(LayerKept(recipe, false));
   memory.activations = static_cast<int64_t>(kept);
 
   // The head is done before the first recomputed segment lives, and segments live one at a time: activations and a few gradients.
@@ -83,7 +82,8 @@ RankMemory EstimateMemory(const Recipe& recipe) {
   const double attention = bytes(AttentionKept(recipe));
   const double dense = m.num_dense_layers > 0 ? bytes(FeedForwardKept(recipe, true)) : 0;
   const double feed_forward = recipe.uses_moe() ? std::max(dense, bytes(FeedForwardKept(recipe, false))) : dense;
-  double segment = policy.block ? attention + feed_forward : std::max(policy.attention ? attention : 0, policy.feed_forward ? feed_forward : 0);
+  double segment = std::max(policy.attention ? attention : 0, policy.feed_forward ? feed_forward : 0);
+  if (policy.block) segment = attention + feed_forward;
   if (segment > 0) segment += bytes({.compute = 3 * Real(m.width), .accumulation = 0, .ids = 0});
   constexpr double kHeadChunk = 1024;  // of LinearCrossEntropy
   const double logits = std::min(rows, kHeadChunk) * Real(m.vocab_size) * Real(narrow);

@@ -9,15 +9,15 @@ namespace lacuna {
 
 // Numbers of parameters. Buffers that no gradient trains (the router's correction bias) do not count.
 struct ParameterCounts {
-  int64_t embeddings = 0;      // token embedding and, unless tied, the head
-  int64_t attention = 0;       // q, o and one k and v projection a layer
-  int64_t nsa = 0;             // what NSA adds: k and v of two more branches, phi, gates
-  int64_t dense_ffn = 0;       // SwiGLU of the dense layers
+  int64_t embeddings = 0;  // token embedding and, unless tied, the head
+  int64_t attention = 0;   // q, o and one k and v projection a layer
+  int64_t nsa = 0;         // what NSA adds: k and v of two more branches, phi, gates
+  int64_t dense_ffn = 0;   // SwiGLU of the dense layers
   int64_t shared_experts = 0;
   int64_t routed_experts = 0;  // all E
   int64_t router = 0;
-  int64_t norms = 0;           // two a layer, the final one, QK-norms
-  int64_t idle_experts = 0;    // of routed_experts, those that a token does not go through (E - K)
+  int64_t norms = 0;         // two a layer, the final one, QK-norms
+  int64_t idle_experts = 0;  // of routed_experts, those that a token does not go through (E - K)
 
   int64_t total() const { return embeddings + attention + nsa + dense_ffn + shared_experts + routed_experts + router + norms; }
   // The two usual meanings of "active": the experts a token goes through, shared ones included ...
@@ -32,8 +32,8 @@ int64_t PhiParameters(const NsaConfig& nsa, int64_t head_dim);
 
 // (query, key) pairs of one head in one document of `tokens` tokens, exactly: what is not masked.
 struct AttentionPairs {
-  int64_t full = 0;      // T (T + 1) / 2
-  int64_t cmp = 0;       // queries with the compressed blocks that ended before them
+  int64_t full = 0;  // T (T + 1) / 2
+  int64_t cmp = 0;   // queries with the compressed blocks that ended before them
   int64_t selected = 0;
   int64_t window = 0;
   int64_t nsa() const { return cmp + selected + window; }

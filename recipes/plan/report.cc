@@ -8,16 +8,10 @@
 #include "recipes/plan/memory.h"
 #include "recipes/plan/model_size.h"
 #include "recipes/schema/recipe_keys.h"
+#include "recipes/trainer/progress.h"
 
 namespace lacuna {
 namespace {
-
-// 1234567 -> "1,234,567"; no count here is negative.
-std::string Grouped(int64_t count) {
-  std::string text = std::to_string(count);
-  for (int64_t at = static_cast<int64_t>(text.size()) - 3; at > 0; at -= 3) text.insert(static_cast<size_t>(at), 1, ',');
-  return text;
-}
 
 void AppendTitle(const std::string& title, std::string* out) { *out += "\n" + title + "\n"; }
 
@@ -30,7 +24,7 @@ void AppendRow(const std::string& label, const std::string& value, const std::st
 // Parameters of a part, with its share of the total.
 void AppendPart(const std::string& label, int64_t count, int64_t total, std::string* out) {
   if (count == 0) return;
-  AppendRow(label, Grouped(count), fmt::format("{:5.1f} %", 100 * static_cast<double>(count) / static_cast<double>(total)), out);
+  AppendRow(label, FormatCount(count), fmt::format("{:5.1f} %", 100 * static_cast<double>(count) / static_cast<double>(total)), out);
 }
 
 void AppendParameters(const Recipe& recipe, std::string* out) {
@@ -44,10 +38,10 @@ void AppendParameters(const Recipe& recipe, std::string* out) {
   AppendPart("routed experts", n.routed_experts, n.total(), out);
   AppendPart("router", n.router, n.total(), out);
   AppendPart("norms", n.norms, n.total(), out);
-  AppendRow("total", Grouped(n.total()), FormatMagnitude(static_cast<double>(n.total())), out);
+  AppendRow("total", FormatCount(n.total()), FormatMagnitude(static_cast<double>(n.total())), out);
   if (!recipe.uses_moe()) return;
-  AppendRow("active: experts of a token", Grouped(n.active_experts()), FormatMagnitude(static_cast<double>(n.active_experts())), out);
-  AppendRow("active: all that a token uses", Grouped(n.active()),
+  AppendRow("active: experts of a token", FormatCount(n.active_experts()), FormatMagnitude(static_cast<double>(n.active_experts())), out);
+  AppendRow("active: all that a token uses", FormatCount(n.active()),
             FormatMagnitude(static_cast<double>(n.active())) + ", experts, attention, embedding and head", out);
 }
 
@@ -62,22 +56,23 @@ void AppendFlops(const Recipe& recipe, std::string* out) {
   } else {
     AppendRow("attention", FormatMagnitude(f.attention), "6 H (Dk + Dv) pairs / T a layer", out);
   }
-  AppendRow("total", FormatMagnitude(f.total()), fmt::format("one document of T = {} tokens", Grouped(recipe.train.sequence_length)), out);
+  AppendRow("total", FormatMagnitude(f.total()), fmt::format("one document of T = {} tokens", FormatCount(recipe.train.sequence_length)),
+            out);
 }
 
 void AppendMemory(const Recipe& recipe, int64_t ranks, std::string* out) {
   const RankMemory m = EstimateMemory(recipe);
   AppendTitle(fmt::format("Memory of a rank ({} rank{}; each holds the whole model)", ranks, ranks == 1 ? "" : "s"), out);
-  AppendRow("weights", FormatBytes(m.weights), NameOf(recipe.train.dtype), out);
-  AppendRow("gradients", FormatBytes(m.gradients), NameOf(AccumulationType(recipe.train.dtype)), out);
-  if (m.master > 0) AppendRow("master weights", FormatBytes(m.master), NameOf(AccumulationType(recipe.train.dtype)), out);
-  AppendRow("optimizer moments", FormatBytes(m.moments), "2 x " + std::string(NameOf(AccumulationType(recipe.train.dtype))), out);
-  AppendRow("activations", FormatBytes(m.activations),
-            fmt::format("estimate; {} x {} tokens, recompute: {}", recipe.train.micro_batch, Grouped(recipe.train.sequence_length),
+  AppendRow("weights", FormatMemory(m.weights), NameOf(recipe.train.dtype), out);
+  AppendRow("gradients", FormatMemory(m.gradients), NameOf(AccumulationType(recipe.train.dtype)), out);
+  if (m.master > 0) AppendRow("master weights", FormatMemory(m.master), NameOf(AccumulationType(recipe.train.dtype)), out);
+  AppendRow("optimizer moments", FormatMemory(m.moments), "2 x " + std::string(NameOf(AccumulationType(recipe.train.dtype))), out);
+  AppendRow("activations", FormatMemory(m.activations),
+            fmt::format("estimate; {} x {} tokens, recompute: {}", recipe.train.micro_batch, FormatCount(recipe.train.sequence_length),
                         ValueText(recipe.train.recompute)),
             out);
-  AppendRow("head and loss, or a recomputation", FormatBytes(m.transient), "estimate; the larger of the two", out);
-  AppendRow("total", FormatBytes(m.total()), "", out);
+  AppendRow("head and loss, or a recomputation", FormatMemory(m.transient), "estimate; the larger of the two", out);
+  AppendRow("total", FormatMemory(m.total()), "", out);
 }
 
 void AppendRun(const Recipe& recipe, int64_t ranks, std::string* out) {
@@ -85,9 +80,9 @@ void AppendRun(const Recipe& recipe, int64_t ranks, std::string* out) {
   const int64_t step = t.global_batch * t.sequence_length;
   const double tokens = static_cast<double>(step) * static_cast<double>(t.steps);
   AppendTitle("Run", out);
-  AppendRow("tokens of a step", Grouped(step), fmt::format("{} samples x {}", t.global_batch, Grouped(t.sequence_length)), out);
-  AppendRow("micro-batches of a step and rank", Grouped(t.global_batch / (ranks * t.micro_batch)), "", out);
-  AppendRow("steps", Grouped(t.steps), "", out);
+  AppendRow("tokens of a step", FormatCount(step), fmt::format("{} samples x {}", t.global_batch, FormatCount(t.sequence_length)), out);
+  AppendRow("micro-batches of a step and rank", FormatCount(t.global_batch / (ranks * t.micro_batch)), "", out);
+  AppendRow("steps", FormatCount(t.steps), "", out);
   AppendRow("tokens", FormatMagnitude(tokens), "", out);
   AppendRow("training FLOPs", fmt::format("{:.3g}", tokens * FlopsPerToken(recipe).total()), "", out);
 }
@@ -99,13 +94,16 @@ void AppendSparsity(const Recipe& recipe, std::string* out) {
   const int64_t read = SelectedTokens(nsa, length) + std::min(nsa.window, length);
   AppendTitle("Sparsity", out);
   const double share = 100 * static_cast<double>(read) / static_cast<double>(length);
-  const char* verdict = 4 * read <= length ? "sparsity bites" : "hardly sparse: raise train.sequence_length, or lower num_selected or window";
-  AppendRow("selected + window, last position", Grouped(read), fmt::format("of {} tokens ({:.1f} %): {}", Grouped(length), share, verdict),
-            out);
+  const char* verdict =
+      4 * read <= length ? "sparsity bites" : "hardly sparse: raise train.sequence_length, or lower num_selected or window";
+  AppendRow("selected + window, last position", FormatCount(read),
+            fmt::format("of {} tokens ({:.1f} %): {}", FormatCount(length), share, verdict), out);
   for (int64_t context = length; context <= 8 * length; context *= 2) {
     const int64_t tokens = TokensReadPerDecodeStep(nsa, context);
-    AppendRow(fmt::format("read per decode step at {}", Grouped(context)), Grouped(tokens),
-              fmt::format("tokens a KV head, {:.1f} x fewer than full attention", static_cast<double>(context) / static_cast<double>(tokens)), out);
+    AppendRow(
+        fmt::format("read per decode step at {}", FormatCount(context)), FormatCount(tokens),
+        fmt::format("tokens a KV head, {:.1f} x fewer than full attention", static_cast<double>(context) / static_cast<double>(tokens)),
+        out);
   }
 }
 
@@ -121,7 +119,7 @@ std::string FormatMagnitude(double value) {
   return fmt::format("{:.{}f}{}", value, unit == 0 ? 0 : 2, kUnits[unit]);
 }
 
-std::string FormatBytes(int64_t bytes) {
+std::string FormatMemory(int64_t bytes) {
   constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
   double value = static_cast<double>(bytes);
   size_t unit = 0;
@@ -134,11 +132,12 @@ std::string FormatBytes(int64_t bytes) {
 
 std::string PlanText(const Recipe& recipe, int64_t ranks) {
   const ModelConfig& m = recipe.model;
+  std::string experts = "dense";
+  if (recipe.uses_moe()) {
+    experts = fmt::format("{} experts top-{} + {} shared", recipe.moe.num_experts, recipe.moe.experts_per_token, recipe.moe.num_shared);
+  }
   std::string out = fmt::format("{}: {} layers of width {}, {} attention, {}, {}\n", recipe.run.name, m.num_layers, m.width,
-                                recipe.uses_nsa() ? "native sparse" : "full", recipe.uses_moe()
-                                    ? fmt::format("{} experts top-{} + {} shared", recipe.moe.num_experts, recipe.moe.experts_per_token, recipe.moe.num_shared)
-                                    : std::string("dense"),
-                                NameOf(recipe.train.dtype));
+                                recipe.uses_nsa() ? "native sparse" : "full", experts, NameOf(recipe.train.dtype));
   AppendParameters(recipe, &out);
   AppendFlops(recipe, &out);
   AppendMemory(recipe, ranks, &out);

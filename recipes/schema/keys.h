@@ -12,24 +12,14 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "recipes/schema/scalars.h"
+#include "recipes/schema/key_values.h"
 #include "recipes/schema/yaml_node.h"
 
 namespace lacuna {
-
-// Filled while a document is read.
-struct ReadReport {
-  std::vector<std::string> violations;       // complete lines, "<where>: <path>: expected ..., got ..."
-  std::vector<std::string> unread;           // paths of the keys that have no value because of a violation
-  std::map<std::string, std::string> where;  // of every key that was given, by its path "model.yarn.factor"
-  std::vector<std::string> all_paths;        // every key there is, by its path
-};
 
 // One line of the documentation.
 struct KeyInfo {
@@ -53,14 +43,6 @@ inline constexpr bool kIsSection = false;
 template <class S>
 const std::vector<Key<S>>& KeysOf();
 
-// Names of an enum's values, in the order of its documentation.
-template <class E>
-using EnumNames = std::vector<std::pair<std::string, E>>;
-template <class E>
-const EnumNames<E>& NamesOf();
-
-// Records "<where>: <path>: expected <what>, got <found>".
-void Expected(const YamlNode& node, const std::string& path, const std::string& what, ReadReport* report);
 // Records an unknown key, with the nearest of `known`, or the section of report->all_paths in which a key of that name lives.
 void UnknownKey(const YamlEntry& entry, const std::string& section, const std::vector<std::string>& known, ReadReport* report);
 
@@ -70,51 +52,6 @@ template <class T>
 inline constexpr bool kIsVector = false;
 template <class T>
 inline constexpr bool kIsVector<std::vector<T>> = true;
-
-// ---- Scalars and enums.
-template <class T>
-void ReadValue(const YamlNode& node, const std::string& path, T* value, ReadReport* report) {
-  std::string expected;
-  if constexpr (std::is_enum_v<T>) {
-    for (const auto& [name, e] : NamesOf<T>()) {
-      if (node.kind == YamlNode::Kind::kScalar && node.text == name) {
-        *value = e;
-        return;
-      }
-      expected += expected.empty() ? "one of " : ", ";
-      expected += name;
-    }
-  } else {
-    expected = ReadScalar(node, value);
-  }
-  if (!expected.empty()) Expected(node, path, expected, report);
-}
-
-template <class T>
-std::string ValueText(const T& value) {
-  if constexpr (std::is_enum_v<T>) {
-    for (const auto& [name, e] : NamesOf<T>()) {
-      if (e == value) return name;
-    }
-    return "?";
-  } else {
-    return ScalarText(value);
-  }
-}
-
-template <class T>
-std::string TypeText(const T&) {
-  if constexpr (std::is_enum_v<T>) {
-    std::string text;
-    for (const auto& [name, e] : NamesOf<T>()) {
-      if (!text.empty()) text += " | ";
-      text += name;
-    }
-    return text;
-  } else {
-    return std::is_same_v<T, bool> ? "true | false" : std::is_same_v<T, double> ? "number" : std::is_same_v<T, int64_t> ? "integer" : "string";
-  }
-}
 
 // ---- Sections.
 template <class S>

@@ -46,7 +46,9 @@ absl::StatusOr<Recipe> ParseRecipe(const std::string& text, const std::string& n
   LACUNA_ASSIGN_OR_RETURN(YamlNode root, ParseYaml(text, name, &report.violations));
   for (const std::string& assignment : overrides) LACUNA_RETURN_IF_ERROR(ApplyOverride(assignment, &root));
   if (root.kind == YamlNode::Kind::kNull) return ConfigError("{}: empty; a recipe has sections run, model, data, train, ...", name);
-  if (root.kind != YamlNode::Kind::kMap) return ConfigError("{}: expected sections run, model, data, train, ..., got {}", root.where, Found(root));
+  if (root.kind != YamlNode::Kind::kMap) {
+    return ConfigError("{}: expected sections run, model, data, train, ..., got {}", root.where, Found(root));
+  }
   Recipe recipe;
   ReadSection(root, "", &recipe, &report);
   std::vector<std::string> violations;

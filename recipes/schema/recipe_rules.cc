@@ -25,9 +25,9 @@ void CheckExperts(const MoeConfig& moe, Violations* violations) {
 void CheckLengths(const Recipe& recipe, Violations* violations) {
   const double context = recipe.model.yarn.factor * static_cast<double>(recipe.model.yarn.original_length);
   if (recipe.model.yarn.factor > 1 && static_cast<double>(recipe.train.sequence_length) > context) {
-    violations->push_back(fmt::format(
-        "train.sequence_length = {}: must be at most model.yarn.factor = {} times model.yarn.original_length = {}, {} tokens",
-        recipe.train.sequence_length, recipe.model.yarn.factor, recipe.model.yarn.original_length, context));
+    violations->push_back(
+        fmt::format("train.sequence_length = {}: must be at most model.yarn.factor = {} times model.yarn.original_length = {}, {} tokens",
+                    recipe.train.sequence_length, recipe.model.yarn.factor, recipe.model.yarn.original_length, context));
   }
 }
 
@@ -45,10 +45,11 @@ void CheckSchedule(const OptimizerConfig& optimizer, const TrainConfig& train, V
   if (train.steps < 1) return;  // reported by the section
   const int64_t decay = optimizer.schedule == Schedule::kWsd ? optimizer.decay_steps : 0;
   if (optimizer.warmup_steps > train.steps) {
-    violations->push_back(fmt::format("optimizer.warmup_steps = {}: must be at most train.steps = {}", optimizer.warmup_steps, train.steps));
+    violations->push_back(
+        fmt::format("optimizer.warmup_steps = {}: must be at most train.steps = {}", optimizer.warmup_steps, train.steps));
   } else if (decay > train.steps - optimizer.warmup_steps) {
-    violations->push_back(fmt::format("optimizer.decay_steps = {}: must be at most train.steps = {} less optimizer.warmup_steps = {}", decay,
-                                      train.steps, optimizer.warmup_steps));
+    violations->push_back(fmt::format("optimizer.decay_steps = {}: must be at most train.steps = {} less optimizer.warmup_steps = {}",
+                                      decay, train.steps, optimizer.warmup_steps));
   }
 }
 

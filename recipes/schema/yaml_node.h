@@ -12,11 +12,11 @@ struct YamlNode {
   enum class Kind { kNull, kScalar, kList, kMap };
 
   Kind kind = Kind::kNull;
-  std::string where = {};                // "recipe.yaml:12:7" or "--set a.b": what a message about this value starts with
-  std::string text = {};                 // of a scalar, unquoted
-  bool quoted = false;                   // a scalar in quotes: a string, never a number
-  std::vector<YamlNode> items = {};      // of a list
-  std::vector<YamlEntry> entries = {};   // of a map, in order
+  std::string where = {};               // "recipe.yaml:12:7" or "--set a.b": what a message about this value starts with
+  std::string text = {};                // of a scalar, unquoted
+  bool quoted = false;                  // a scalar in quotes: a string, never a number
+  std::vector<YamlNode> items = {};     // of a list
+  std::vector<YamlEntry> entries = {};  // of a map, in order
 };
 
 struct YamlEntry {

@@ -23,8 +23,8 @@ absl::StatusOr<std::string> ReadYamlFile(const std::string& path);
 absl::StatusOr<YamlNode> ParseYaml(std::string text, const std::string& name, std::vector<std::string>* violations);
 
 // Applies "a.b=value" to a document: the value is YAML on one line ("0.5", "[attention]"), list elements are named by number
-// ("data.sources[0].weight" or "data.sources.0.weight"). A key that does not exist yet is added, and whoever reads the document judges it. Messages about the
-// value start with "--set a.b".
+// ("data.sources[0].weight" or "data.sources.0.weight"). A key that does not exist yet is added, and whoever reads the document judges it.
+// Messages about the value start with "--set a.b".
 absl::Status ApplyOverride(const std::string& assignment, YamlNode* root);
 
 }  // namespace lacuna

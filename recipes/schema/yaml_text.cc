@@ -27,7 +27,8 @@ constexpr int64_t kMaxIndicators = 50000;
 
 int64_t CountIndicators(std::string_view line) {
   const std::string_view content = line.substr(0, CommentStart(line));
-  return std::count_if(content.begin(), content.end(), [](char c) { return std::string_view("[]{},:?-&*!").find(c) != std::string_view::npos; });
+  constexpr std::string_view kIndicators = "[]{},:?-&*!";
+  return std::count_if(content.begin(), content.end(), [&](char c) { return kIndicators.find(c) != kIndicators.npos; });
 }
 
 struct Complaint {

@@ -9,8 +9,8 @@
 namespace lacuna {
 
 // The first of: a byte that is not UTF-8, a control character (NUL included), a tab outside a comment, a line that git left in
-// an unresolved merge, a %directive, more than 50000 characters with a meaning to YAML (nesting bombs), as "<name>:<line>:<column>: <message>"; nullopt for clean text. Lines and columns count
-// from 1, columns in bytes.
+// an unresolved merge, a %directive, more than 50000 characters with a meaning to YAML (nesting bombs), as "<name>:<line>:<column>:
+// <message>"; nullopt for clean text. Lines and columns count from 1, columns in bytes.
 std::optional<std::string> FindForbiddenText(std::string_view text, const std::string& name);
 
 // Length of the UTF-8 sequence at the start of `text` (RFC 3629: no overlong forms, no surrogates); 0 where it is malformed.

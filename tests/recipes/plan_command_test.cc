@@ -39,8 +39,8 @@ TEST(PlanCommand, PrintsThePlan) {
   std::ofstream(path) << test::kValidRecipe;
   const Outcome plan = RunLacuna("plan " + path + " --ranks 4 --set train.dtype=bf16");
   EXPECT_EQ(plan.exit_code, 0) << plan.text;
-  for (const char* part : {"tiny: 2 layers of width 64, native sparse attention, 4 experts top-2 + 1 shared, bf16", "Parameters", "master weights",
-                           "4 ranks", "micro-batches of a step and rank", "Sparsity"}) {
+  for (const char* part : {"tiny: 2 layers of width 64, native sparse attention, 4 experts top-2 + 1 shared, bf16", "Parameters",
+                           "master weights", "4 ranks", "micro-batches of a step and rank", "Sparsity"}) {
     EXPECT_THAT(plan.text, HasSubstr(part));
   }
   EXPECT_THAT(plan.text, testing::Not(HasSubstr("nan")));
@@ -80,7 +80,8 @@ TEST(PlanCommand, MistakesExitWithTwo) {
   expect("plan " + dir.path(), "lacuna: " + dir.path() + ": cannot read: Is a directory\n");
   expect("plan " + (dir / "none.yaml"), "cannot read: No such file or directory\n");
   expect("plan " + path + " --set model.wdith=1", "lacuna: --set model.wdith: model.wdith: unknown key; did you mean model.width?\n");
-  expect("plan " + path + " --ranks 3", path + ":32:17: train.global_batch = 8: must be a multiple of 3 ranks times train.micro_batch = 1\n");
+  expect("plan " + path + " --ranks 3",
+         path + ":32:17: train.global_batch = 8: must be a multiple of 3 ranks times train.micro_batch = 1\n");
   expect("plan " + path + " --ranks 0", "--ranks");
   expect("plan " + path + " --rank 2", "--rank");
 }

@@ -1,6 +1,4 @@
 // The plan's numbers: by hand, against the paper, against models that were built, against memory that was measured.
-#include "recipes/plan/model_size.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,6 +7,7 @@
 #include "core/allocator.h"
 #include "recipes/model_builder.h"
 #include "recipes/plan/memory.h"
+#include "recipes/plan/model_size.h"
 #include "recipes/plan/report.h"
 #include "tests/recipes/schema_texts.h"
 #include "tests/support/random.h"

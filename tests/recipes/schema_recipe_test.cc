@@ -35,7 +35,8 @@ TEST(Schema, ErrorsNameKeyPlaceAndWhatIsAllowed) {
       {"  width: 64", "  wdith: 64", "r.yaml:7:3: model.wdith: unknown key; did you mean model.width?"},
       {"num_layers: 2", "n_layer: 2", "r.yaml:6:3: model.n_layer: unknown key; did you mean model.num_layers?"},
       {"window: 64", "Window: 64", "r.yaml:15:64: nsa.Window: unknown key; did you mean nsa.window?"},
-      {"  width: 64", "  width: 64\n  learning_rate: 1", "r.yaml:8:3: model.learning_rate: unknown key; did you mean optimizer.learning_rate?"},
+      {"  width: 64", "  width: 64\n  learning_rate: 1",
+       "r.yaml:8:3: model.learning_rate: unknown key; did you mean optimizer.learning_rate?"},
       {"weight: 2.0", "wieght: 2.0", "r.yaml:24:32: data.sources[0].wieght: unknown key; did you mean data.sources[0].weight?"},
       {"  dir: runs/tiny", "  dir: runs/tiny\n  whatever: 1", "r.yaml:4:3: run.whatever: unknown key; allowed are name, dir, seed"},
       {"nsa: {", "nas: {", "r.yaml:15:1: nas: unknown key; did you mean nsa?"},
@@ -55,12 +56,14 @@ TEST(Schema, ErrorsNameKeyPlaceAndWhatIsAllowed) {
       {"learning_rate: 1e-3", "learning_rate: -1", "r.yaml:28:18: optimizer.learning_rate = -1: must be above 0"},
       {"attention: nsa", "attention: sparse", "r.yaml:5:14: model.attention: expected one of full, nsa, got \"sparse\""},
       {"num_layers: 2", "num_layers: 2\n  qk_norm: yes", "r.yaml:7:12: model.qk_norm: expected true or false, got \"yes\""},
-      {"  dir: runs/tiny", "  dir: \"a\\tb\"", "r.yaml:3:8: run.dir: expected a string without control characters, got the quoted string \"a b\""},
+      {"  dir: runs/tiny", "  dir: \"a\\tb\"",
+       "r.yaml:3:8: run.dir: expected a string without control characters, got the quoted string \"a b\""},
       {"  steps: 100", "  steps: 100\n  recompute: [moe]",
        "r.yaml:34:15: train.recompute: expected none, block, or a list of attention, feed_forward, got \"moe\""},
       {"nsa: {block: 16, stride: 8, select_block: 32, num_selected: 4, window: 64}", "nsa: 3",
        "r.yaml:15:6: nsa: expected keys, got \"3\""},
-      {"nsa: {block: 16, stride: 8, select_block: 32, num_selected: 4, window: 64}", "nsa:", "r.yaml:16:1: nsa: expected keys, got nothing"},
+      {"nsa: {block: 16, stride: 8, select_block: 32, num_selected: 4, window: 64}",
+       "nsa:", "r.yaml:16:1: nsa: expected keys, got nothing"},
       {"    - {name: web, path: t/web, weight: 2.0}", "    - web", "r.yaml:24:7: data.sources[0]: expected keys, got \"web\""},
   };
   for (const Case& c : cases) EXPECT_EQ(Complaint(Edited(c.from, c.to)), c.message) << c.to;
@@ -76,7 +79,8 @@ TEST(Schema, RulesNameKeysAndValues) {
       {"rotary_dims: 8", "rotary_dims: 7", "r.yaml:13:16: model.rotary_dims = 7: must be even and in 2..model.head_dim_qk = 24"},
       {"rotary_dims: 8", "rotary_dims: 26", "r.yaml:13:16: model.rotary_dims = 26: must be even and in 2..model.head_dim_qk = 24"},
       {"num_layers: 2", "num_layers: 0\n  num_dense_layers: 0", "r.yaml:6:15: model.num_layers = 0: must be in 1..1024"},
-      {"num_layers: 2", "num_layers: 2\n  num_dense_layers: 3", "r.yaml:7:21: model.num_dense_layers = 3: must be in 0..model.num_layers = 2"},
+      {"num_layers: 2", "num_layers: 2\n  num_dense_layers: 3",
+       "r.yaml:7:21: model.num_dense_layers = 3: must be in 0..model.num_layers = 2"},
       {"experts_per_token: 2", "experts_per_token: 5", "r.yaml:18:22: moe.experts_per_token = 5: must be 1 to moe.num_experts = 4"},
       {"num_experts: 4", "num_experts: 9000", "r.yaml:17:16: moe.num_experts = 9000: must be at most 8192"},
       {"block: 16, stride: 8", "block: 12, stride: 8", "r.yaml:15:14: nsa.block = 12: must be a multiple of nsa.stride = 8"},
@@ -93,8 +97,10 @@ TEST(Schema, RulesNameKeysAndValues) {
        "r.yaml:30:16: optimizer.decay_steps = 9: must be 0 where optimizer.schedule is not wsd"},
       {"sequence_length: 256", "sequence_length: 0", "r.yaml:31:20: train.sequence_length = 0: must be in 1..16777216"},
       {"rotary_dims: 8", "rotary_dims: 8\n  yarn: {factor: 2.0, original_length: 100}",
-       "r.yaml:32:20: train.sequence_length = 256: must be at most model.yarn.factor = 2 times model.yarn.original_length = 100, 200 tokens"},
-      {"  name: tiny\n", "", "r.yaml: run.name = \"\": must be given, 1 to 100 of letters, digits, '.', '_' and '-', not starting with '.'"},
+       "r.yaml:32:20: train.sequence_length = 256: must be at most model.yarn.factor = 2 times model.yarn.original_length = 100, 200 "
+       "tokens"},
+      {"  name: tiny\n", "",
+       "r.yaml: run.name = \"\": must be given, 1 to 100 of letters, digits, '.', '_' and '-', not starting with '.'"},
       {"name: tiny", "name: ../tiny",
        "r.yaml:2:9: run.name = \"../tiny\": must be given, 1 to 100 of letters, digits, '.', '_' and '-', not starting with '.'"},
   };
@@ -109,7 +115,8 @@ TEST(Schema, SectionsThatAreNotReadAreNotJudged) {
   const std::string text = Edited("num_selected: 4", "num_selected: 1");
   EXPECT_THAT(Complaint(text), HasSubstr("nsa.num_selected = 1"));
   EXPECT_EQ(Complaint(text, {"model.attention=full"}), "");
-  EXPECT_THAT(Complaint(text, {"model.attention=full", "nsa.num_selected=x"}), HasSubstr("--set nsa.num_selected: nsa.num_selected: expected"));
+  EXPECT_THAT(Complaint(text, {"model.attention=full", "nsa.num_selected=x"}),
+              HasSubstr("--set nsa.num_selected: nsa.num_selected: expected"));
   EXPECT_EQ(Complaint(Edited("experts_per_token: 2", "experts_per_token: 5"), {"model.num_dense_layers=2"}), "");
 }
 
@@ -132,8 +139,9 @@ TEST(Schema, AllViolationsAreReportedAtOnceAndOnlyOnce) {
 
 TEST(Schema, OverridesGoThroughTheSameParsers) {
   const auto parse = [](const std::vector<std::string>& overrides) { return ParseRecipe(test::kValidRecipe, "r.yaml", overrides, 1); };
-  const auto recipe = parse({"model.width=128", "model.width=96", "model.yarn.factor=4", "data.sources[1].weight=0.5", "data.sources.0.name=books",
-                             "train.recompute=[attention]", "run.dir=\"a b\"", "data.validation=[{name: v, path: p}]"});
+  const auto recipe =
+      parse({"model.width=128", "model.width=96", "model.yarn.factor=4", "data.sources[1].weight=0.5", "data.sources.0.name=books",
+             "train.recompute=[attention]", "run.dir=\"a b\"", "data.validation=[{name: v, path: p}]"});
   ASSERT_TRUE(recipe.ok()) << recipe.status();
   EXPECT_EQ(recipe->model.width, 96);
   EXPECT_EQ(recipe->model.yarn.factor, 4.0);
@@ -182,11 +190,14 @@ TEST(Schema, EveryKeyIsGuarded) {
       }
     }
     std::vector<std::string> wrong_values = {"~", "[[1]]", "{a: 1}", "\"\\u0007\""};
-    if (key.type != "string") wrong_values.insert(wrong_values.end(), {"'5'", ".nan", "nan", "-inf", "0x10", "010", "+1", "1_000", "1,5", "True", "yes", "a", "''", "1 2"});
+    if (key.type != "string")
+      wrong_values.insert(wrong_values.end(),
+                          {"'5'", ".nan", "nan", "-inf", "0x10", "010", "+1", "1_000", "1,5", "True", "yes", "a", "''", "1 2"});
     if (key.type == "integer") wrong_values.insert(wrong_values.end(), {"1e3", "1.0", "18446744073709551616", "-", "true"});
     if (key.type == "number") wrong_values.insert(wrong_values.end(), {"1e400", "1e-400", "1e", "0x1p3", "true", "1f"});
     for (const std::string& value : wrong_values) {
-      EXPECT_THAT(Complaint(test::kValidRecipe, {key.path + "=" + value}), HasSubstr(fmt::format("--set {0}: {0}: expected ", key.path))) << value;
+      EXPECT_THAT(Complaint(test::kValidRecipe, {key.path + "=" + value}), HasSubstr(fmt::format("--set {0}: {0}: expected ", key.path)))
+          << value;
       ++checked;
     }
   }
@@ -240,9 +251,11 @@ TEST(Schema, EveryValueReadsBackExactly) {
     ASSERT_EQ(ReadScalar(read(ScalarText(value)).entries[0].value, &back), "");
     EXPECT_EQ(back, value);
   }
-  for (const std::string value : {"", "plain", "a b", " lead", "trail ", "a: b", "a #b", "#b", "- x", "-", "[x]", "{x}", "*a", "&a", "!t", "|", ">", "%d",
-                                  "@", "`", "'", "\"", "\\", "\\n", "a\\\"b", "null", "~", "true", "1e3", "010", ".nan", "<<", "---", "...", "?",
-                                  "? x", ",", "caf\xC3\xA9", "\xF0\x9F\xA6\x99", "C:\\data", "/abs/x", "./rel", ".cache/x", "../up", "a'b", "x*"}) {
+  for (const std::string value :
+       {"",         "plain",  "a b",   " lead",    "trail ", "a: b", "a #b", "#b",  "- x", "-",   "[x]", "{x}",         "*a",
+        "&a",       "!t",     "|",     ">",        "%d",     "@",    "`",    "'",   "\"",  "\\",  "\\n", "a\\\"b",      "null",
+        "~",        "true",   "1e3",   "010",      ".nan",   "<<",   "---",  "...", "?",   "? x", ",",   "caf\xC3\xA9", "\xF0\x9F\xA6\x99",
+        "C:\\data", "/abs/x", "./rel", ".cache/x", "../up",  "a'b",  "x*"}) {
     std::string back = "unset";
     const YamlNode node = read(ScalarText(value));
     ASSERT_EQ(node.entries.size(), 1u) << value;

@@ -56,9 +56,9 @@ TEST(RecipeText, MalformedTextIsNamedByLineAndColumn) {
       {Edited("  width: 64\n", "  width:\t64\n"), "r.yaml:7:9: a tab; indent and separate with spaces"},
       {Edited("  width: 64\n", "  width: 64: 3\n"), "r.yaml:7:12: illegal map value"},
       {std::string(test::kValidRecipe) + "x: [1, 2", "r.yaml:34:1: end of sequence flow not found"},
-      {Edited("  width: 64\n", "  width: [64\n"), 
+      {Edited("  width: 64\n", "  width: [64\n"),
        "r.yaml:7:11: a value that runs on into the next line (wrong indentation there, or an unclosed bracket?)"},
-      {Edited("  width: 64\n", "    width: 64\n"), 
+      {Edited("  width: 64\n", "    width: 64\n"),
        "r.yaml:6:15: a value that runs on into the next line (wrong indentation there, or an unclosed bracket?)"},
       {Edited("  name: tiny\n", "  name: \"tiny\n"),
        "r.yaml:2:9: a quoted value that does not end on its line (a missing quote?), or block text"},
@@ -66,7 +66,7 @@ TEST(RecipeText, MalformedTextIsNamedByLineAndColumn) {
        "r.yaml:2:9: a quoted value that does not end on its line (a missing quote?), or block text"},
       {Edited("  name: tiny\n", "  name: |\n    tiny\n"),
        "r.yaml:2:9: a quoted value that does not end on its line (a missing quote?), or block text"},
-      {Edited("  name: tiny\n", "  name: tiny\n    model\n"), 
+      {Edited("  name: tiny\n", "  name: tiny\n    model\n"),
        "r.yaml:2:9: a value that runs on into the next line (wrong indentation there, or an unclosed bracket?)"},
       {Edited("  width: 64\n", "<<<<<<< HEAD\n  width: 64\n"), "r.yaml:7:1: unresolved git merge conflict"},
       {Edited("  width: 64\n", "  width: 64\n=======\n"), "r.yaml:8:1: unresolved git merge conflict"},
@@ -131,7 +131,8 @@ TEST(RecipeText, BombsAreRefusedQuickly) {
   for (int i = 0; i < 1000; ++i) indented += std::string(static_cast<size_t>(i), ' ') + "k:\n";
   for (int i = 0; i < 40000; ++i) wide += fmt::format("k{}: 1\n", i);
   for (int i = 1; i < 40; ++i) laughs += fmt::format("a{}: &a{} [*a{}, *a{}]\n", i, i, i - 1, i - 1);
-  bombs.insert(bombs.end(), {indented, wide, laughs, std::string(1 << 20, 'a'), std::string(1 << 20, ' '), fmt::format("[{}]", repeated("1,", 400000)), fmt::format("[{}]", repeated("1,", 49000))});
+  bombs.insert(bombs.end(), {indented, wide, laughs, std::string(1 << 20, 'a'), std::string(1 << 20, ' '),
+                             fmt::format("[{}]", repeated("1,", 400000)), fmt::format("[{}]", repeated("1,", 49000))});
   for (const std::string& bomb : bombs) {
     const auto begin = std::chrono::steady_clock::now();
     const std::string complaint = Complaint(bomb);
