@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""Rules of the source tree: which folder may include which, file lengths, kernel tables, what .cu files may include."""
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# What a folder may include besides itself (tests and tools may use all). `distributed` holds two libraries: comm and sharding.
+ALLOWED = {
+    "core": set(),
+    "autograd": {"core"},
+    "distributed": {"core", "autograd", "nn"},
+    "nn": {"core", "autograd", "distributed"},
+    "nsa": {"core", "autograd", "distributed", "nn"},
+    "moe": {"core", "autograd", "distributed", "nn"},
+    "data": {"core"},
+    "recipes": {"core", "autograd", "distributed", "nn", "nsa", "moe", "data"},
+}
+# Of distributed, only these may see nn; nothing else of distributed may include them.
+SHARDING = {"gradient_reducer", "checkpoint", "run_lock", "training_state", "state_hash"}
+HARD_STOP = 700
+# Kernels without a CUDA implementation yet, by folder of their table: those of core's elementwise file have one.
+HAS_CUDA = {"add", "fill", "cast"}
+HEAVY_IN_CU = re.compile(r'#include\s+[<"](absl/|yaml-cpp|hdf5|mpi|nlohmann|core/tensor\.h|spdlog)')
+
+
+def sources():
+    for folder in [*ALLOWED, "tools", "tests"]:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in {".h", ".cc", ".cu", ".cuh"}:
+                yield folder, path
+
+
+def main():
+    problems, kernels, tests = [], {}, ""
+    for folder, path in sources():
+        text = path.read_text()
+        name = path.relative_to(ROOT)
+        lines = text.count("\n")
+        if lines > HARD_STOP:
+            problems.append(f"{name}: {lines} lines; {HARD_STOP} is the hard stop")
+        if path.suffix == ".h" and "#pragma once" not in text:
+            problems.append(f"{name}: no #pragma once")
+        if folder == "tests":
+            tests += text
+        for used in re.findall(r'#include "([a-z_]+)/', text):
+            if folder in ALLOWED and used in ALLOWED and used != folder and used not in ALLOWED[folder]:
+                problems.append(f"{name}: includes {used}/; {folder} may use {sorted(ALLOWED[folder]) or 'nothing else'}")
+        if folder == "distributed" and '#include "nn/' in text and not any(path.stem.startswith(s) for s in SHARDING):
+            problems.append(f"{name}: the communicator must not know nn")
+        if folder in {"nn", "nsa", "moe", "core", "autograd"} and re.search(r'#include "distributed/(' + "|".join(SHARDING) + ")", text):
+            problems.append(f"{name}: modules know nothing of sharding")
+        if folder == "nn" and re.search(r'#include "(nsa|moe)/', text):
+            problems.append(f"{name}: nn must not name nsa or moe")
+        if path.suffix in {".cu", ".cuh"} and HEAVY_IN_CU.search(text):
+            problems.append(f"{name}: a .cu file includes a heavy header: {HEAVY_IN_CU.search(text).group(0)}")
+        for args, kernel, slots in re.findall(r'constinit const Kernel<(\w+)> \w+\{"(\w+)", ([^}]*)\}', text):
+            kernels[kernel] = (name, args, slots)
+    for kernel, (name, args, slots) in sorted(kernels.items()):
+        if ("LACUNA_IF_CUDA" in slots) != (kernel in HAS_CUDA):
+            problems.append(f"{name}: kernel {kernel}: a CUDA slot and the list HAS_CUDA in {pathlib.Path(__file__).name} must agree")
+        # A kernel is reached by its ops:: entry, or through the rule that a test names.
+        entry = re.search(r"cpu::(\w+)", slots).group(1)
+        rule = re.sub(r"(Fwd|Bwd|Dw)$", "", entry)
+        if not re.search(rf"\b({entry}|{rule})\b", tests) and kernel not in REACHED_THROUGH:
+            problems.append(f"{name}: kernel {kernel}: no test names ops::{entry} or {rule}")
+        elif kernel in REACHED_THROUGH and REACHED_THROUGH[kernel] not in tests:
+            problems.append(f"{name}: kernel {kernel}: no test names {REACHED_THROUGH[kernel]}")
+    if not kernels:
+        problems.append("no kernel tables found: the pattern of this test no longer matches the source")
+    print("\n".join(problems) if problems else f"{len(kernels)} kernels, all rules hold")
+    return 1 if problems else 0
+
+
+# Kernels that tests reach only inside a larger function that they do name.
+REACHED_THROUGH = {
+    "gather_blocks_fwd": "NsaOperator",
+    "gather_blocks_bwd": "NsaOperator",
+    "block_mean_fwd": "PhiKind::kMean",
+    "block_mean_bwd": "PhiKind::kMean",
+    "phi_activation_fwd": "NsaOperator",
+    "phi_activation_bwd": "NsaOperator",
+    "gate_combine_fwd": "NsaOperator",
+    "gate_combine_bwd": "NsaOperator",
+    "select_blocks": "NsaOperator",
+    "selected_attention_fwd": "NsaOperator",
+    "selected_attention_bwd": "NsaOperator",
+    "attention_fwd": "AttentionOverRanges",
+    "attention_bwd": "AttentionOverRanges",
+    "count_choices": "MoeLayer",
+    "mean_probabilities": "MoeLayer",
+    "unpermute_dw": "UnpermuteRows",
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
