@@ -2,8 +2,11 @@
 
 #include <unicode/bytestream.h>
 #include <unicode/normalizer2.h>
+#include <unicode/uniset.h>
 
 #include <algorithm>
+#include <array>
+#include <memory>
 #include <utility>
 
 #include "core/error.h"
@@ -11,17 +14,31 @@
 namespace lacuna {
 namespace {
 
+// The characters of Unicode 9, whose tables the `tokenizers` library normalises by: later ones pass unchanged, as if they were
+// unassigned. Otherwise a text's ids would depend on the release of ICU.
+const icu::UnicodeSet& NormalisedCharacters() {
+  static const icu::UnicodeSet* const set = [] {
+    UErrorCode error = U_ZERO_ERROR;
+    auto* characters = new icu::UnicodeSet(u"[:Age=9.0:]", error);
+    LACUNA_CHECK(U_SUCCESS(error), "icu: {}", u_errorName(error));
+    characters->freeze();
+    return characters;
+  }();
+  return *set;
+}
+
 const icu::Normalizer2& NormalizerOf(NormalForm form) {
-  UErrorCode error = U_ZERO_ERROR;
-  const icu::Normalizer2* normalizer = nullptr;
-  switch (form) {
-    case NormalForm::kNfc: normalizer = icu::Normalizer2::getNFCInstance(error); break;
-    case NormalForm::kNfd: normalizer = icu::Normalizer2::getNFDInstance(error); break;
-    case NormalForm::kNfkc: normalizer = icu::Normalizer2::getNFKCInstance(error); break;
-    case NormalForm::kNfkd: normalizer = icu::Normalizer2::getNFKDInstance(error); break;
-  }
-  LACUNA_CHECK(U_SUCCESS(error), "icu: {}", u_errorName(error));
-  return *normalizer;
+  static const auto normalizers = [] {
+    UErrorCode error = U_ZERO_ERROR;
+    const std::array<const icu::Normalizer2*, 4> complete = {
+        icu::Normalizer2::getNFCInstance(error), icu::Normalizer2::getNFDInstance(error), icu::Normalizer2::getNFKCInstance(error),
+        icu::Normalizer2::getNFKDInstance(error)};
+    LACUNA_CHECK(U_SUCCESS(error), "icu: {}", u_errorName(error));
+    std::array<std::unique_ptr<const icu::Normalizer2>, 4> filtered;
+    for (size_t i = 0; i < 4; ++i) filtered[i] = std::make_unique<icu::FilteredNormalizer2>(*complete[i], NormalisedCharacters());
+    return filtered;
+  }();
+  return *normalizers[static_cast<size_t>(form)];
 }
 
 }  // namespace
