@@ -39,15 +39,14 @@ absl::StatusOr<BlockHashes> WriteHashed(Hdf5Writer& writer, const std::map<std::
   BlockHasher hasher;
   std::vector<char> buffer;
   int64_t at = 0;
-  const auto hash_structure = [&](int64_t end) -> absl::Status {
+  const auto hash_structure = [&](int64_t end) {
     buffer.resize(static_cast<size_t>(end - at));
-    LACUNA_RETURN_IF_ERROR(writer.ReadStructure(at, buffer.data(), end - at));
+    writer.ReadStructure(at, buffer.data(), end - at);
     hasher.Update(buffer.data(), end - at);
-    return absl::OkStatus();
   };
   for (const Hdf5Dataset& dataset : writer.datasets()) {
     if (dataset.bytes == 0) continue;
-    LACUNA_RETURN_IF_ERROR(hash_structure(dataset.offset));
+    hash_structure(dataset.offset);
     const char* source = data.at(dataset.path);
     for (int64_t done = 0; done < dataset.bytes;) {
       const int64_t part = std::min(dataset.bytes - done, kHashBlockBytes);
@@ -57,7 +56,7 @@ absl::StatusOr<BlockHashes> WriteHashed(Hdf5Writer& writer, const std::map<std::
     }
     at = dataset.offset + dataset.bytes;
   }
-  LACUNA_RETURN_IF_ERROR(hash_structure(writer.file_bytes()));
+  hash_structure(writer.file_bytes());
   return hasher.Finish();
 }
 

@@ -136,12 +136,11 @@ absl::Status CheckpointWriter::Commit(const std::string& temporary, int64_t step
   LACUNA_RETURN_IF_ERROR(ReplaceDirectory(temporary, report->path, kCode));
   renamed_ = true;
   LACUNA_RETURN_IF_ERROR(FsyncDirectory(options_.directory, kCode));
-  // The checkpoint is safe from here on: what fails now is a warning.
+  // The checkpoint is safe from here on: what fails now is a warning. After an exchange the former contents are the temporary ones.
+  if (PathExists(temporary)) (void)RemoveTree(temporary, kCode);
   const absl::Status latest = WriteFileDurably(options_.directory + "/" + kLatestName, fmt::format("step_{}\n", step), kCode);
   if (latest.ok()) {
     RemoveOld(step, report);
-    // After an exchange, the step's former contents.
-    if (PathExists(temporary)) (void)RemoveTree(temporary, kCode);
   } else {
     report->warnings.push_back(fmt::format("step {} is saved, but {}", step, Message(latest)));
   }
@@ -177,11 +176,11 @@ absl::Status CheckpointWriter::Describe(const absl::Status& failure, int64_t ste
     const absl::StatusOr<int64_t> free = FreeBytes(options_.directory, kCode);
     text = fmt::format("{} (need {}, free {})", std::strerror(error), FormatBytes(bytes + kOverheadBytes), free.ok() ? FormatBytes(*free) : "unknown");
   }
-  if (renamed_) text += fmt::format("; step_{} is written, but may not survive a power failure", step);
+  if (renamed_) return CheckpointError("{}; step_{} is written, but may not survive a power failure", text, step);
   std::string kept = "; no earlier checkpoint";
   const absl::StatusOr<std::vector<CheckpointInfo>> all = ListCheckpoints(options_.directory);
   for (const CheckpointInfo& info : all.ok() ? *all : std::vector<CheckpointInfo>()) {
-    if (!info.status.ok() || (renamed_ && info.step == step)) continue;
+    if (!info.status.ok()) continue;
     kept = fmt::format("; kept step {}", info.step);
     break;
   }

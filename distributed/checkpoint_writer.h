@@ -45,6 +45,7 @@ class CheckpointWriter {
 
   // Collective. Every rank returns the same outcome; on failure nothing is left of the attempt, older checkpoints are as they were and
   // training can go on: "checkpoint step 1200 failed: No space left on device (need 41.2 GB, free 3.1 GB); kept step 1000".
+  // (Where only the last flush of the directory fails, the new checkpoint stays beside the old ones and the message says so.)
   // Throws CommunicationError where a rank does not answer within the deadline.
   absl::StatusOr<SaveReport> Save(int64_t step, const TrainingState& state);
 

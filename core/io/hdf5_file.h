@@ -19,6 +19,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
@@ -28,6 +29,10 @@
 #include "core/io/file.h"
 
 namespace lacuna {
+
+namespace hdf5 {
+class SparseMemory;
+}  // namespace hdf5
 
 enum class Hdf5Type : uint8_t { kU8, kI8, kU16, kU32, kU64, kI32, kI64, kBF16, kF32, kF64 };
 
@@ -66,21 +71,21 @@ class Hdf5Writer {
   const std::vector<Hdf5Dataset>& datasets() const { return datasets_; }
   int64_t file_bytes() const { return file_bytes_; }
   // Structure bytes as they were meant, for hashing what is not data.
-  absl::Status ReadStructure(int64_t offset, void* data, int64_t bytes) const;
+  void ReadStructure(int64_t offset, void* data, int64_t bytes) const;
   // Bytes [begin, begin + bytes) of a dataset.
   absl::Status Write(const std::string& path, int64_t begin, const void* data, int64_t bytes);
   // fsync and close; the file is complete and durable if every byte was written.
   absl::Status Close();
 
  private:
-  Hdf5Writer() = default;
+  Hdf5Writer();
   absl::Status WriteStructure();
 
   std::string path_;
   ExitCode code_ = ExitCode::kFailure;
   int64_t file_id_ = -1;       // of the library, while the structure is declared
-  FileDescriptor structure_{-1, "", ExitCode::kFailure};  // in memory
-  FileDescriptor file_{-1, "", ExitCode::kFailure};       // on disk
+  std::unique_ptr<hdf5::SparseMemory> structure_;
+  FileDescriptor file_{-1, "", ExitCode::kFailure};
   std::vector<Hdf5Dataset> datasets_;
   std::map<std::string, size_t> index_;
   int64_t file_bytes_ = 0;

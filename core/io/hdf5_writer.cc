@@ -1,52 +1,30 @@
-#include <fcntl.h>
-#include <stdlib.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 
 #include "core/error.h"
 #include "core/io/hdf5_internal.h"
+#include "core/io/hdf5_memory_driver.h"
 
 namespace lacuna {
 
 using hdf5::Id;
-
-namespace {
-
-// A new file in memory (or, without /dev/shm, in the directory of temporary files). The library opens files by name only; the
-// caller removes the name as soon as that is done.
-int MakeMemoryFile(std::string* name) {
-  const char* temporary = ::getenv("TMPDIR");
-  for (const std::string& directory : {std::string("/dev/shm"), std::string(temporary == nullptr ? "/tmp" : temporary)}) {
-    *name = directory + "/lacuna-hdf5-XXXXXX";
-    const int fd = ::mkostemp(name->data(), O_CLOEXEC);
-    if (fd >= 0) return fd;
-  }
-  return -1;
-}
-
-}  // namespace
 
 absl::StatusOr<Hdf5Writer> Hdf5Writer::Create(const std::string& path, ExitCode code) {
   const auto lock = hdf5::Lock();
   Hdf5Writer writer;
   writer.path_ = path;
   writer.code_ = code;
-  // Sparse: the space of the datasets costs nothing there.
-  std::string memory_name;
-  const int fd = MakeMemoryFile(&memory_name);
-  if (fd < 0) return FileError(code, path, "lay out its structure in memory", errno);
-  writer.structure_ = FileDescriptor(fd, path, code);
+  writer.structure_ = std::make_unique<hdf5::SparseMemory>();
   const Id access(H5Pcreate(H5P_FILE_ACCESS));
   // Every object must be closed with the file, or the library would go on writing it later.
   H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);
   H5Pset_alignment(access.get(), 1, 64);
-  writer.file_id_ = H5Fcreate(memory_name.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get());
-  ::unlink(memory_name.c_str());
+  hdf5::UseMemoryDriver(access.get(), writer.structure_.get());
+  writer.file_id_ = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get());
   if (writer.file_id_ < 0) return MakeError(code, fmt::format("{}: cannot create the HDF5 structure: {}", path, hdf5::LastError()));
   return writer;
 }
+
+Hdf5Writer::Hdf5Writer() = default;
 
 Hdf5Writer::Hdf5Writer(Hdf5Writer&& other) noexcept { *this = std::move(other); }
 
@@ -135,7 +113,7 @@ absl::Status Hdf5Writer::Seal() {
   }
   std::sort(datasets_.begin(), datasets_.end(), [](const Hdf5Dataset& a, const Hdf5Dataset& b) { return a.offset < b.offset; });
   for (size_t i = 0; i < datasets_.size(); ++i) index_[datasets_[i].path] = i;
-  LACUNA_ASSIGN_OR_RETURN(file_bytes_, structure_.Size());
+  file_bytes_ = structure_->size();
   LACUNA_ASSIGN_OR_RETURN(file_, FileDescriptor::Create(path_, code_));
   return WriteStructure();
 }
@@ -147,7 +125,7 @@ absl::Status Hdf5Writer::WriteStructure() {
   const auto copy_until = [&](int64_t end) -> absl::Status {
     if (end <= at) return absl::OkStatus();
     buffer.resize(static_cast<size_t>(end - at));
-    LACUNA_RETURN_IF_ERROR(structure_.ReadAt(at, buffer.data(), end - at));
+    structure_->Read(at, buffer.data(), end - at);
     return file_.WriteAt(at, buffer.data(), end - at);
   };
   for (const Hdf5Dataset& dataset : datasets_) {
@@ -158,9 +136,7 @@ absl::Status Hdf5Writer::WriteStructure() {
   return copy_until(file_bytes_);
 }
 
-absl::Status Hdf5Writer::ReadStructure(int64_t offset, void* data, int64_t bytes) const {
-  return structure_.ReadAt(offset, data, bytes);
-}
+void Hdf5Writer::ReadStructure(int64_t offset, void* data, int64_t bytes) const { structure_->Read(offset, data, bytes); }
 
 absl::Status Hdf5Writer::Write(const std::string& path, int64_t begin, const void* data, int64_t bytes) {
   const auto found = index_.find(path);

@@ -29,4 +29,15 @@ inline TrainingState CheckpointState(int64_t step) {
   return state;
 }
 
+// Few tensors, for sweeps that save hundreds of times.
+inline TrainingState SmallCheckpointState(int64_t step) {
+  TrainingState state;
+  const Shape shape = {40, 50};
+  for (const char* name : {"model/w", "adamw.m/w"}) {
+    state.Add(name, step < 0 ? Tensor::Zeros(shape, DType::kF32) : RandomTensor(shape, DType::kF32, static_cast<uint64_t>(step * 10 + name[0])));
+  }
+  state.scalars = {{"step", step}};
+  return state;
+}
+
 }  // namespace lacuna::test

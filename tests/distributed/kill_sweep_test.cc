@@ -1,0 +1,165 @@
+// A save that is killed, or whose disk fails, at each system call it makes: afterwards a complete checkpoint loads, never older than the
+// last one that was reported as saved, and the next run goes on. The faults come from strace (LACUNA_STRACE), the saves are those of
+// the save_steps program (LACUNA_SAVE_STEPS).
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "core/io/file.h"
+#include "tests/distributed/checkpoint_case.h"
+#include "tests/support/temp_dir.h"
+
+namespace lacuna {
+namespace {
+
+using test::SmallCheckpointState;
+using test::TempDir;
+
+constexpr ExitCode kCode = ExitCode::kData;
+constexpr int kMaxCalls = 2000;
+
+std::string Environment(const char* name) {
+  const char* value = std::getenv(name);
+  LACUNA_CHECK(value != nullptr, "{} is not set", name);
+  return value;
+}
+
+// What one run of save_steps printed and how it ended.
+struct SaveRun {
+  bool injected = false;  // there was a K-th call
+  bool killed = false;
+  bool refused = false;  // no lock, so no save
+  int64_t last_saved = 1;
+  std::vector<std::string> failures, warnings;
+};
+
+class KillSweep : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_FALSE(Start("", "1").killed);
+    std::filesystem::rename(dir_ / "run", dir_ / "base");
+  }
+
+  // Runs `prefix save_steps run steps`.
+  SaveRun Start(const std::string& prefix, const std::string& steps) {
+    const std::string log = dir_ / "log";
+    const int status = std::system(fmt::format("{} {} {} {} 2>{}", prefix, Environment("LACUNA_SAVE_STEPS"), dir_ / "run", steps, log).c_str());
+    SaveRun run;
+    // The shell reports a child killed by a signal as 128 + its number; strace ends itself by the same signal.
+    run.killed = !WIFEXITED(status) || WEXITSTATUS(status) == 137;
+    run.refused = !run.killed && WEXITSTATUS(status) == 2;
+    EXPECT_TRUE(run.killed || run.refused || WEXITSTATUS(status) == 0) << prefix << ": exit code " << WEXITSTATUS(status);
+    run.injected = !prefix.empty() && ReadFile(dir_ / "trace", 1 << 24, kCode)->find("(INJECTED)") != std::string::npos;
+    const std::string text = *ReadFile(log, 1 << 20, kCode);
+    for (size_t begin = 0; begin < text.size();) {
+      const size_t end = std::min(text.find('\n', begin), text.size());
+      const std::string line = text.substr(begin, end - begin);
+      begin = end + 1;
+      if (line.starts_with("saved ")) run.last_saved = std::atoll(line.c_str() + 6);
+      if (line.starts_with("failed ")) run.failures.push_back(line);
+      if (line.starts_with("warning: ")) run.warnings.push_back(line);
+    }
+    return run;
+  }
+
+  void Restore() {
+    std::filesystem::remove_all(dir_ / "run");
+    std::filesystem::copy(dir_ / "base", dir_ / "run", std::filesystem::copy_options::recursive);
+  }
+
+  // strace with a fault from the K-th call of `syscall` on.
+  std::string Inject(const std::string& syscall, const std::string& fault, const std::string& when) const {
+    return fmt::format("{} -qq -f -o {} -e trace={} -e inject={}:{}:when={}", Environment("LACUNA_STRACE"), dir_ / "trace", syscall, syscall, fault, when);
+  }
+
+  // A complete checkpoint with the right contents loads, at least as new as what was reported.
+  void ExpectLoads(int64_t at_least, const std::string& what) {
+    const auto comm = MakeSelfCommunicator();
+    TrainingState state = SmallCheckpointState(-1);
+    LoadOptions options;
+    options.warn = [&](const std::string& text) { ADD_FAILURE() << what << ": " << text; };
+    const auto loaded = LoadCheckpoint(*comm, dir_ / "run/ckpt", state, options);
+    ASSERT_TRUE(loaded.ok()) << what << ": " << loaded.status();
+    EXPECT_GE(loaded->step, at_least) << what;
+    EXPECT_EQ(StateHash(state), StateHash(SmallCheckpointState(loaded->step))) << what << " step " << loaded->step;
+  }
+
+  void ExpectClean(const std::string& what) {
+    const auto names = ListDirectory(dir_ / "run/ckpt", kCode);
+    ASSERT_TRUE(names.ok());
+    for (const std::string& name : *names) EXPECT_EQ(name.find(".tmp."), std::string::npos) << what << " left " << name;
+  }
+
+  TempDir dir_;
+};
+
+// Steps 2, 2 and 3 after a step 1: a first save, one that replaces a checkpoint, one that lets an older one go.
+constexpr char kSteps[] = "2 2 3";
+
+TEST_F(KillSweep, KilledAtEverySystemCallOfTheSave) {
+  int total = 0;
+  for (const char* syscall : {"mkdir", "ftruncate", "pwrite64", "fsync", "rename", "renameat2", "unlink", "unlinkat", "write", "close"}) {
+    int calls = 0;
+    for (bool killed = true; killed; ++calls) {
+      ASSERT_LT(calls, kMaxCalls);
+      const std::string what = fmt::format("killed at {} {}", syscall, calls + 1);
+      Restore();
+      const SaveRun run = Start(Inject(syscall, "signal=SIGKILL", std::to_string(calls + 1)), kSteps);
+      killed = run.killed;
+      EXPECT_TRUE(killed || run.last_saved == 3) << what;
+      ExpectLoads(run.last_saved, what);
+      // The next run removes what is left and saves again; every few calls, for its time.
+      if (killed && calls % 5 == 0) {
+        EXPECT_EQ(Start("", "4").last_saved, 4) << what;
+        ExpectLoads(4, what);
+        ExpectClean(what);
+      }
+    }
+    EXPECT_GT(calls, 1) << "no " << syscall << " in a save: the sweep does not cover what it says";
+    total += calls - 1;
+  }
+  std::printf("%d kills\n", total);
+}
+
+struct Fault {
+  const char* syscall;
+  const char* error;
+  bool persistent;  // every call from the K-th on
+};
+
+TEST_F(KillSweep, FailingDiskKeepsTheOldCheckpointAndTheRunGoesOn) {
+  int total = 0;
+  for (const Fault& fault : {Fault{"pwrite64", "ENOSPC", false}, Fault{"pwrite64", "ENOSPC", true}, Fault{"fsync", "EIO", false}, Fault{"rename", "EIO", false},
+                             Fault{"renameat2", "EIO", false}, Fault{"renameat2", "EINVAL", false}, Fault{"mkdir", "EROFS", false}, Fault{"ftruncate", "EDQUOT", false}}) {
+    int calls = 0;
+    for (bool hit = true; hit; ++calls) {
+      ASSERT_LT(calls, kMaxCalls);
+      const std::string what = fmt::format("{} at {} {}{}", fault.error, fault.syscall, calls + 1, fault.persistent ? " and after" : "");
+      Restore();
+      const SaveRun run = Start(Inject(fault.syscall, fmt::format("error={}", fault.error), fmt::format("{}{}", calls + 1, fault.persistent ? "+" : "")), kSteps);
+      EXPECT_FALSE(run.killed) << what;
+      hit = run.injected;
+      ExpectLoads(run.last_saved, what);
+      // Only what stands between the final rename and its flush is left for the next start to judge.
+      const bool unsure = !run.failures.empty() && run.failures[0].find("may not survive a power failure") != std::string::npos;
+      if (!unsure) ExpectClean(what);
+      total += run.failures.empty() ? 0 : 1;
+      // Where renameat2 knows no exchange, another way is taken.
+      EXPECT_TRUE(std::string(fault.error) != "EINVAL" || run.failures.empty()) << what;
+      EXPECT_TRUE(fault.persistent || run.failures.size() + run.warnings.size() <= 1) << what;
+      for (const std::string& failure : run.failures) {
+        EXPECT_NE(failure.find(": checkpoint step "), std::string::npos) << failure;
+        EXPECT_TRUE(unsure || failure.find("kept step ") != std::string::npos) << failure;
+        const bool full = std::string(fault.error) == "ENOSPC" || std::string(fault.error) == "EDQUOT";
+        EXPECT_TRUE(!full || failure.find(" (need ") != std::string::npos) << failure;
+      }
+    }
+  }
+  std::printf("%d failed saves\n", total);
+  EXPECT_GT(total, 0);
+}
+
+}  // namespace
+}  // namespace lacuna
