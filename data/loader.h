@@ -38,6 +38,7 @@ class DataLoader {
   absl::StatusOr<Batch> Load(const std::vector<int64_t>& sample_numbers) const;
 
   std::vector<std::string> source_names() const;
+  const TokenCorpus& corpus(int64_t source) const { return sources_[static_cast<size_t>(source)].corpus; }
   // Of the shards' contents in order, 16 hexadecimal digits. A run may only resume on the data it was started on.
   std::string fingerprint() const;
 

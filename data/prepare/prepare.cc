@@ -162,7 +162,7 @@ absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options) {
   const TokenShardInfo info{.vocab_size = tokenizer.vocab_size(),
                             .eod_id = tokenizer.eod_id(),
                             .tokenizer_hash = tokenizer.hash(),
-                            .source = options.source.empty() ? options.name : options.source,
+                            .source = options.source,
                             .licence = options.licence,
                             .content_hash = 0};
   const std::vector<uint16_t> token_bytes = TokenBytes(tokenizer);

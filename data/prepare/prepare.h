@@ -29,7 +29,7 @@ struct PrepareOptions {
   std::string tokenizer;            // tokenizer.json
   std::string output;               // folder, made where it does not exist
   std::string name = "train";       // shards: <output>/<name>_00000.h5, ...
-  std::string source;               // kept in the shards; empty: `name`
+  std::string source;               // where the text is from; kept in the shards
   std::string licence;
   std::vector<Holdout> holdouts;    // the first that takes a document has it
   int64_t shard_tokens = int64_t{1} << 28;  // a document that would pass it begins another shard
