@@ -5,6 +5,8 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 namespace lacuna {
 
@@ -34,7 +36,21 @@ std::string Format(const ProgressLine& line) {
   return text + fmt::format("  ETA {}", FormatDuration(line.seconds_left));
 }
 
-Progress::Progress() : terminal_(isatty(STDOUT_FILENO) != 0) {}
+namespace {
+
+// Under mpirun a rank's stdout is always a pseudo terminal; what counts is where mpirun, its parent, writes to.
+bool WritesToTerminal() {
+  if (isatty(STDOUT_FILENO) == 0) return false;
+  if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr) return true;
+  char target[64] = {};
+  const std::string link = fmt::format("/proc/{}/fd/1", getppid());
+  return readlink(link.c_str(), target, sizeof(target) - 1) > 0 &&
+         (std::strncmp(target, "/dev/pts/", 9) == 0 || std::strncmp(target, "/dev/tty", 8) == 0);
+}
+
+}  // namespace
+
+Progress::Progress() : terminal_(WritesToTerminal()) {}
 
 void Progress::Show(const ProgressLine& line) {
   if (terminal_) {

@@ -20,6 +20,7 @@ void AdamW(const AdamWArgs& args, Stream) {
     const A correction = static_cast<A>(1 / (1 - std::pow(args.beta2, static_cast<double>(args.step))));
     const A decay = static_cast<A>(args.learning_rate * args.weight_decay), eps = static_cast<A>(args.eps);
     ParallelForChunks(args.master.numel(), 16384, 10, [&](int64_t begin, int64_t end) {
+#pragma omp simd
       for (int64_t i = begin; i < end; ++i) {
         const A gradient = scale * g[i];
         m[i] = beta1 * m[i] + (A(1) - beta1) * gradient;

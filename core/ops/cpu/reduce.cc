@@ -6,6 +6,20 @@
 #include "core/parallel.h"
 
 namespace lacuna::cpu {
+namespace {
+
+template <class T>
+double SumOfSquaresOf(const T* x, int64_t n) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) {
+    const double value = Widen(x[i]);
+    sum += value * value;
+  }
+  return sum;
+}
+
+}  // namespace
 
 void SumOfSquares(const SumOfSquaresArgs& args, Stream) {
   constexpr int64_t kChunk = 16384;
@@ -15,13 +29,7 @@ void SumOfSquares(const SumOfSquaresArgs& args, Stream) {
     using T = typename decltype(tag)::type;
     const T* x = args.x.As<T>();
     ParallelForChunks(n, kChunk, 1, [&](int64_t begin, int64_t end) {
-      double sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (int64_t i = begin; i < end; ++i) {
-        const double value = Widen(x[i]);
-        sum += value * value;
-      }
-      partial[static_cast<size_t>(begin / kChunk)] = sum;
+      partial[static_cast<size_t>(begin / kChunk)] = SumOfSquaresOf(x + begin, end - begin);
     });
   });
   double total = 0;
