@@ -14,10 +14,12 @@ int main(int argc, char** argv) {
   app.name("lacuna");
   tools::Runner run;
   // The sub-commands, in the order of --help.
+  tools::AddTokenizerCommand(app, run);
   tools::AddPrepareCommand(app, run);
   tools::AddInspectCommand(app, run);
   tools::AddTrainCommand(app, run);
   tools::AddGenerateCommand(app, run);
+  tools::AddCheckpointCommand(app, run);
   tools::AddPlanCommand(app, run);
   tools::AddBenchCommand(app, run);
   try {
