@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   app.name("lacuna");
   tools::Runner run;
   // The sub-commands, in the order of --help.
+  tools::AddTokenizerCommand(app, run);
   tools::AddPrepareCommand(app, run);
   tools::AddInspectCommand(app, run);
   tools::AddTrainCommand(app, run);
