@@ -38,6 +38,8 @@ class DataLoader {
   absl::StatusOr<Batch> Load(const std::vector<int64_t>& sample_numbers) const;
 
   std::vector<std::string> source_names() const;
+  // Tokens of source i, 0 .. source_names().size() - 1, in the order of the recipe.
+  const TokenCorpus& corpus(size_t source) const { return sources_[source].corpus; }
   const TokenCorpus& corpus(int64_t source) const { return sources_[static_cast<size_t>(source)].corpus; }
   // Of the shards' contents in order, 16 hexadecimal digits. A run may only resume on the data it was started on.
   std::string fingerprint() const;

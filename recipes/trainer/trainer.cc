@@ -14,6 +14,7 @@
 #include "core/status.h"
 #include "data/loader.h"
 #include "data/tokenizer/tokenizer.h"
+#include "data/unigram.h"
 #include "distributed/run_lock.h"
 #include "nn/schedule.h"
 #include "recipes/plan/model_size.h"
@@ -123,6 +124,22 @@ class Run {
         comm_.size() == 1 ? "" : "s");
     Say("MFU = tokens/s x {:.2f} MFLOP a token / {:.1f} GFLOP/s (measured matrix products of all ranks); logs in {}\n", flops_per_token_ / 1e6,
         peak_ / 1e9, recipe_.run.dir);
+    AnnounceBaseline();
+  }
+
+  // What predicting every token by its frequency alone would score; counted where that takes no time to speak of.
+  void AnnounceBaseline() {
+    constexpr int64_t kMostTokens = 200'000'000;
+    int64_t tokens = 0;
+    for (size_t i = 0; i < loader_->source_names().size(); ++i) tokens += loader_->corpus(i).num_tokens();
+    if (!leader() || validation_.empty() || tokens > kMostTokens) return;
+    UnigramModel unigram(recipe_.model.vocab_size);
+    for (size_t i = 0; i < loader_->source_names().size(); ++i) unigram.Count(loader_->corpus(i));
+    for (const auto& set : validation_) {
+      const double bits = unigram.BitsPerByte(*set);
+      Say("token-unigram baseline on {}: {:.4f} bits/byte\n", set->name(), bits);
+      log_->Event(state_.step, "unigram_baseline", fmt::format("{}: {:.6f} bits/byte", set->name(), bits));
+    }
   }
 
   // Sample numbers of this rank's micro-batches of the next step: the global batch is dealt to (micro-batch, rank) in order.

@@ -32,9 +32,10 @@ absl::Status Run(const Options& options) {
   if (tokenizer.hash() != loaded.state.tokenizer_hash) {
     return DataError("{}: is not the tokenizer that the checkpoint was trained with", loaded.recipe.data.tokenizer);
   }
+  const std::vector<std::string> texts = options.prompts.empty() ? std::vector<std::string>{""} : options.prompts;
   std::vector<std::vector<int32_t>> prompts;
-  for (const std::string& prompt : options.prompts) {
-    // A document starts behind the end of another one; an empty prompt asks for a whole new document.
+  for (const std::string& prompt : texts) {
+    // A document starts behind the end of another one.
     std::vector<int32_t> ids;
     LACUNA_RETURN_IF_ERROR(tokenizer.Encode(prompt, &ids));
     if (ids.empty()) ids.push_back(tokenizer.eod_id());
@@ -49,7 +50,7 @@ absl::Status Run(const Options& options) {
     const bool ended = !ids.empty() && ids.back() == tokenizer.eod_id();
     if (ended) ids.pop_back();
     if (generated.size() > 1) fmt::print("---- {} of {}\n", i + 1, generated.size());
-    fmt::print("{}{}\n", options.prompts[i], tokenizer.Decode(ids));
+    fmt::print("{}{}\n", texts[i], tokenizer.Decode(ids));
     std::fflush(stdout);
     fmt::print(stderr, "({} tokens, {})\n", generated[i].size(), ended ? "the document ended" : "at the limit");
   }
@@ -63,7 +64,7 @@ void AddGenerateCommand(CLI::App& app, Runner& run) {
   options->generation.sampling = {.temperature = 0.8, .top_p = 0.95, .seed = 1};
   CLI::App* generate = app.add_subcommand("generate", "Continues text with the model of a run");
   generate->add_option("run_dir", options->run_dir, "folder of the run (run.dir of its recipe)")->required();
-  generate->add_option("-p,--prompt", options->prompts, "text to continue; several make a batch")->expected(1, 1024)->default_val(std::vector<std::string>{""});
+  generate->add_option("-p,--prompt", options->prompts, "text to continue; several make a batch; none: a new document");
   generate->add_option("-n,--max-tokens", options->generation.max_tokens, "new tokens of each")->capture_default_str()->check(CLI::PositiveNumber);
   generate->add_option("--temperature", options->generation.sampling.temperature, "0: the most likely token")->capture_default_str()->check(CLI::NonNegativeNumber);
   generate->add_option("--top-p", options->generation.sampling.top_p, "keep the likeliest tokens of this much probability")->capture_default_str()->check(CLI::Range(0.0, 1.0));

@@ -46,14 +46,18 @@ absl::Status Run(const Options& options) {
   SetNumThreads(static_cast<int>(recipe->train.threads > 0 ? recipe->train.threads : std::max<int64_t>(1, cores / local_ranks)));
 
   LACUNA_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> comm, MakeCommunicator());
+  ExitCode failure = ExitCode::kFailure;
   try {
     return FromLeader(Train(*recipe, options.train, *comm), comm->rank());
+  } catch (const CommunicationError& error) {
+    failure = ExitCode::kHardware;
+    fmt::print(stderr, "lacuna: {}\n", error.what());
   } catch (const std::exception& error) {
-    // The other ranks know nothing of this one's failure and must not wait for it.
-    const bool communication = dynamic_cast<const CommunicationError*>(&error) != nullptr;
     fmt::print(stderr, "lacuna: rank {}: {}\n", comm->rank(), error.what());
-    comm->Abort(static_cast<int>(communication ? ExitCode::kHardware : ExitCode::kFailure));
   }
+  // The other ranks know nothing of this one's failure and must not wait for it.
+  comm->Abort(static_cast<int>(failure));
+  return MakeError(failure, "");
 }
 
 }  // namespace
