@@ -181,6 +181,7 @@ class Run {
       LACUNA_RETURN_IF_ERROR(AfterStep());
     }
     Say("{}: done after {} steps, {} tokens\n", recipe_.run.name, FormatCount(state_.step), FormatCount(state_.tokens));
+    if (leader()) log_->Event(state_.step, "done", fmt::format("{} tokens", state_.tokens));
     return absl::OkStatus();
   }
 
