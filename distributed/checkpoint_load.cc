@@ -40,7 +40,8 @@ absl::Status Compare(const CheckpointReader& reader, const TrainingState& state,
   if (differences.empty()) return absl::OkStatus();
   const size_t more = differences.size() - std::min(differences.size(), kMaxListed);
   differences.resize(differences.size() - more);
-  return CheckpointError("{}: does not fit the run: {}{}", reader.path(), fmt::join(differences, "; "), more == 0 ? "" : fmt::format("; and {} more", more));
+  return CheckpointError("{}: does not fit the run: {}{}", reader.path(), fmt::join(differences, "; "),
+                         more == 0 ? "" : fmt::format("; and {} more", more));
 }
 
 // Rank 0's candidates, the last saved first, and its complaints about what is passed over.
@@ -115,12 +116,14 @@ absl::Status TryLoad(Communicator& comm, const std::string& path, const LoadOpti
 
 }  // namespace
 
-absl::StatusOr<LoadedCheckpoint> LoadCheckpoint(Communicator& comm, const std::string& directory, TrainingState& state, const LoadOptions& options) {
+absl::StatusOr<LoadedCheckpoint> LoadCheckpoint(Communicator& comm, const std::string& directory, TrainingState& state,
+                                                const LoadOptions& options) {
   const Deadline deadline = AfterSeconds(options.deadline_seconds);
   for (const TensorSlice& slice : state.tensors) {
-    LACUNA_CHECK(slice.offset >= 0 && slice.offset + slice.tensor.numel() <= NumElements(slice.global_shape) && slice.tensor.device() == kCpu,
-                 "load: {} of shape {} has no elements [{}, {}) on the CPU", slice.name, ToString(slice.global_shape), slice.offset,
-                 slice.offset + slice.tensor.numel());
+    LACUNA_CHECK(
+        slice.offset >= 0 && slice.offset + slice.tensor.numel() <= NumElements(slice.global_shape) && slice.tensor.device() == kCpu,
+        "load: {} of shape {} has no elements [{}, {}) on the CPU", slice.name, ToString(slice.global_shape), slice.offset,
+        slice.offset + slice.tensor.numel());
   }
   absl::StatusOr<Candidates> candidates = Candidates();
   if (comm.rank() == 0) candidates = FindCandidates(directory, options);
@@ -146,7 +149,8 @@ absl::StatusOr<LoadedCheckpoint> LoadCheckpoint(Communicator& comm, const std::s
     if (!damaged || options.step) return status;
     last_reason = Message(status);
     const std::string next = begin < paths.size() ? paths.substr(begin, paths.find('\n', begin) - begin) : "";
-    warn(fmt::format("{}; {}", last_reason, next.empty() ? "no older checkpoint is left" : "falling back to " + next.substr(next.rfind('/') + 1)));
+    warn(fmt::format("{}; {}", last_reason,
+                     next.empty() ? "no older checkpoint is left" : "falling back to " + next.substr(next.rfind('/') + 1)));
   }
   last_reason = BroadcastNow(comm, last_reason, 0, deadline);
   return CheckpointError("{}: no complete checkpoint{}", directory, last_reason.empty() ? "" : " (" + last_reason + ")");

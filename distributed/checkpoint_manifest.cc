@@ -23,7 +23,9 @@ uint64_t HashOf(std::string_view text) { return XXH3_64bits(text.data(), text.si
 json ToJson(const Manifest& manifest) {
   json tensors = json::array(), files = json::array();
   for (const CheckpointTensor& tensor : manifest.tensors) {
-    tensors.push_back({{"name", tensor.name}, {"dtype", NameOf(tensor.dtype)}, {"shape", std::vector<int64_t>(tensor.shape.begin(), tensor.shape.end())}});
+    tensors.push_back({{"name", tensor.name},
+                       {"dtype", NameOf(tensor.dtype)},
+                       {"shape", std::vector<int64_t>(tensor.shape.begin(), tensor.shape.end())}});
   }
   for (const CheckpointFile& file : manifest.files) {
     json slices = json::array();
@@ -63,10 +65,12 @@ CheckpointFile FileFromJson(const json& source, const std::vector<CheckpointTens
   if (file.name != fmt::format("rank_{}.h5", digits) || !std::all_of(digits.begin(), digits.end(), ::isdigit)) {
     throw std::runtime_error("a file is not called rank_<number>.h5");
   }
-  if (file.bytes < 0 || !FromHex(source.at("hash").get<std::string>(), &file.hash)) throw std::runtime_error(file.name + " has no valid size and hash");
+  if (file.bytes < 0 || !FromHex(source.at("hash").get<std::string>(), &file.hash))
+    throw std::runtime_error(file.name + " has no valid size and hash");
   for (const json& fields : source.at("slices")) {
     const CheckpointSlice slice{fields.at(0), fields.at(1), fields.at(2), fields.at(3)};
-    if (slice.tensor < 0 || slice.tensor >= static_cast<int64_t>(tensors.size())) throw std::runtime_error(file.name + " holds an unknown tensor");
+    if (slice.tensor < 0 || slice.tensor >= static_cast<int64_t>(tensors.size()))
+      throw std::runtime_error(file.name + " holds an unknown tensor");
     const CheckpointTensor& tensor = tensors[static_cast<size_t>(slice.tensor)];
     const int64_t numel = NumElements(tensor.shape), size = SizeOf(tensor.dtype);
     if (slice.offset < 0 || slice.count < 0 || slice.offset > numel || slice.count > numel - slice.offset || slice.at < 0 ||
@@ -93,8 +97,9 @@ Manifest FromJson(const json& source) {
 }
 
 absl::Status OtherVersion(const std::string& path, int64_t version) {
-  absl::Status status = CheckpointError("{}: format {} {} supported {}{}", path, version, version > kCheckpointVersion ? ">" : "<", kCheckpointVersion,
-                                        version > kCheckpointVersion ? ": written by a newer lacuna, use that one" : ": too old to be read");
+  absl::Status status =
+      CheckpointError("{}: format {} {} supported {}{}", path, version, version > kCheckpointVersion ? ">" : "<", kCheckpointVersion,
+                      version > kCheckpointVersion ? ": written by a newer lacuna, use that one" : ": too old to be read");
   status.SetPayload(kOtherVersionKey, absl::Cord("1"));
   return status;
 }

@@ -93,7 +93,8 @@ void CheckpointReader::VerifyFile(const CheckpointFile& file, std::vector<std::s
   const absl::StatusOr<int64_t> size = opened->Size();
   if (!size.ok()) return problem(size.status());
   if (*size != file.bytes) {
-    return problem(CheckpointError("{}: {}: the manifest says {} bytes, the file has {}", path, *size < file.bytes ? "truncated" : "too long", file.bytes, *size));
+    return problem(CheckpointError("{}: {}: the manifest says {} bytes, the file has {}", path,
+                                   *size < file.bytes ? "truncated" : "too long", file.bytes, *size));
   }
   const absl::StatusOr<BlockHashes> expected = ReadBlockHashes(path_ + "/" + HashFileOf(file.name), file);
   if (!expected.ok()) problem(expected.status());

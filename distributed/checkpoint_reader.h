@@ -78,6 +78,7 @@ struct LoadedCheckpoint {
 // What other ranks, other slices or another number of files wrote makes no difference. Errors (all ranks return the same): no
 // checkpoint that is whole; another format version; tensors that differ from those asked for, as a list. After an error the
 // contents of the tensors are not defined.
-absl::StatusOr<LoadedCheckpoint> LoadCheckpoint(Communicator& comm, const std::string& directory, TrainingState& state, const LoadOptions& options);
+absl::StatusOr<LoadedCheckpoint> LoadCheckpoint(Communicator& comm, const std::string& directory, TrainingState& state,
+                                                const LoadOptions& options);
 
 }  // namespace lacuna

@@ -85,7 +85,8 @@ std::vector<SharePiece> PlanShare(const TrainingState& state, int rank, int size
   return pieces;
 }
 
-absl::Status CheckpointWriter::WriteShare(const std::string& directory, int64_t step, const TrainingState& state, std::string* record) const {
+absl::Status CheckpointWriter::WriteShare(const std::string& directory, int64_t step, const TrainingState& state,
+                                          std::string* record) const {
   const std::string name = fmt::format("rank_{}.h5", comm_.rank());
   const std::string path = directory + "/" + name;
   LACUNA_ASSIGN_OR_RETURN(Hdf5Writer writer, Hdf5Writer::Create(path, kCode));
@@ -93,8 +94,9 @@ absl::Status CheckpointWriter::WriteShare(const std::string& directory, int64_t 
   std::map<std::string, const char*> data;
   for (const SharePiece& piece : pieces) {
     const TensorSlice& slice = state.tensors[piece.slice];
-    LACUNA_CHECK(slice.offset >= 0 && slice.offset + slice.tensor.numel() <= NumElements(slice.global_shape), "checkpoint: {} of shape {} has no elements [{}, {})",
-                 slice.name, ToString(slice.global_shape), slice.offset, slice.offset + slice.tensor.numel());
+    LACUNA_CHECK(slice.offset >= 0 && slice.offset + slice.tensor.numel() <= NumElements(slice.global_shape),
+                 "checkpoint: {} of shape {} has no elements [{}, {})", slice.name, ToString(slice.global_shape), slice.offset,
+                 slice.offset + slice.tensor.numel());
     Declare(writer, slice, piece);
     data[DatasetName(slice, piece)] = BytesOf(slice, piece.begin);
   }

@@ -41,13 +41,16 @@ absl::StatusOr<Manifest> Assemble(const TrainingState& state, const std::vector<
     }
     return place->second;
   };
-  for (const TensorSlice& slice : state.tensors) LACUNA_RETURN_IF_ERROR(find(slice.name, slice.tensor.dtype(), slice.global_shape).status());
+  for (const TensorSlice& slice : state.tensors) {
+    LACUNA_RETURN_IF_ERROR(find(slice.name, slice.tensor.dtype(), slice.global_shape).status());
+  }
   for (const std::string& text : records) {
     const json record = json::parse(text);
     CheckpointFile file{.name = record.at("name"), .bytes = record.at("bytes"), .hash = record.at("hash"), .slices = {}};
     for (const json& slice : record.at("slices")) {
       const auto dims = slice.at("shape").get<std::vector<int64_t>>();
-      LACUNA_ASSIGN_OR_RETURN(const int64_t tensor, find(slice.at("name"), static_cast<DType>(slice.at("dtype").get<int>()), Shape(dims.begin(), dims.end())));
+      LACUNA_ASSIGN_OR_RETURN(const int64_t tensor,
+                              find(slice.at("name"), static_cast<DType>(slice.at("dtype").get<int>()), Shape(dims.begin(), dims.end())));
       file.slices.push_back({tensor, slice.at("offset"), slice.at("count"), slice.at("at")});
     }
     manifest.files.push_back(std::move(file));
@@ -88,7 +91,8 @@ absl::StatusOr<SaveReport> CheckpointWriter::Save(int64_t step, const TrainingSt
   renamed_ = false;
   absl::StatusOr<std::string> temporary = std::string();
   if (comm_.rank() == 0) temporary = MakeTemporary(step, report.bytes);
-  absl::Status status = AgreeOnStatus(comm_, temporary.ok() ? absl::OkStatus() : Describe(temporary.status(), step, report.bytes), deadline);
+  absl::Status status =
+      AgreeOnStatus(comm_, temporary.ok() ? absl::OkStatus() : Describe(temporary.status(), step, report.bytes), deadline);
   if (!status.ok()) return CheckpointError("checkpoint step {} failed: {}", step, Message(status));
   const std::string directory = BroadcastNow(comm_, *temporary, 0, deadline);
 
@@ -174,7 +178,8 @@ absl::Status CheckpointWriter::Describe(const absl::Status& failure, int64_t ste
   const int error = ErrnoOf(failure);
   if (error == ENOSPC || error == EDQUOT) {
     const absl::StatusOr<int64_t> free = FreeBytes(options_.directory, kCode);
-    text = fmt::format("{} (need {}, free {})", std::strerror(error), FormatBytes(bytes + kOverheadBytes), free.ok() ? FormatBytes(*free) : "unknown");
+    text = fmt::format("{} (need {}, free {})", std::strerror(error), FormatBytes(bytes + kOverheadBytes),
+                       free.ok() ? FormatBytes(*free) : "unknown");
   }
   if (renamed_) return CheckpointError("{}; step_{} is written, but may not survive a power failure", text, step);
   std::string kept = "; no earlier checkpoint";

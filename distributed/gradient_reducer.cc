@@ -29,7 +29,8 @@ GradientReducer::~GradientReducer() {
 void GradientReducer::OnReady(Parameter& parameter) {
   Bucket& bucket = buckets_[bucket_of_.at(&parameter)];
   LACUNA_CHECK(++bucket.num_ready <= bucket.num_parameters, "{}: a second backward pass fired hooks before Finish", parameter.name);
-  while (requests_.size() < buckets_.size() && buckets_[requests_.size()].num_ready == buckets_[requests_.size()].num_parameters) LaunchNext();
+  while (requests_.size() < buckets_.size() && buckets_[requests_.size()].num_ready == buckets_[requests_.size()].num_parameters)
+    LaunchNext();
   comm_.Poll();
 }
 

@@ -192,7 +192,8 @@ void MessageCommunicator::GatherAndSum(const OperationPtr& operation, Tensor ten
     operation->Send(r, 0, parts->data() + rank() * bytes, bytes);
   }
   operation->Then([this, tensor, parts, bytes, own] {
-    SumInRankOrder(tensor.dtype(), size(), tensor.numel(), [&](int r) { return parts->data() + r * bytes; }, own);
+    SumInRankOrder(
+        tensor.dtype(), size(), tensor.numel(), [&](int r) { return parts->data() + r * bytes; }, own);
   });
 }
 
@@ -213,7 +214,8 @@ void MessageCommunicator::ScatterAndSum(const OperationPtr& operation, Tensor te
   }
   // The raw pointer: a continuation that owned its operation would keep it alive for ever.
   operation->Then([=, op = operation.get(), dtype = tensor.dtype(), keep = tensor] {
-    SumInRankOrder(dtype, n, begin(me + 1) - begin(me), [&](int r) { return r == me ? at(me) : parts->data() + r * bytes(me); }, at(me));
+    SumInRankOrder(
+        dtype, n, begin(me + 1) - begin(me), [&](int r) { return r == me ? at(me) : parts->data() + r * bytes(me); }, at(me));
     for (int k = 1; k < n; ++k) {
       const int from = (me + n - k) % n, to = (me + k) % n;
       op->Receive(from, 1, at(from), bytes(from));

@@ -47,14 +47,16 @@ bool MpiMessage::Done() {
     int error_class = MPI_SUCCESS;
     if (error != MPI_SUCCESS) MPI_Error_class(error, &error_class);
     if (error_class == MPI_ERR_TRUNCATE) {
-      throw CommunicationError(fmt::format("rank {} sent more than the {} bytes expected: ranks differ in shapes or order", peer_, piece.bytes));
+      throw CommunicationError(
+          fmt::format("rank {} sent more than the {} bytes expected: ranks differ in shapes or order", peer_, piece.bytes));
     }
     CheckMpi(error, "MPI_Test");
     if (!done) return false;
     if (receive_) {
       CheckMpi(MPI_Get_count(&status, MPI_BYTE, &got), "MPI_Get_count");
       if (got != piece.bytes) {
-        throw CommunicationError(fmt::format("rank {} sent {} bytes, expected {}: ranks differ in shapes or order", peer_, got, piece.bytes));
+        throw CommunicationError(
+            fmt::format("rank {} sent {} bytes, expected {}: ranks differ in shapes or order", peer_, got, piece.bytes));
       }
     }
     pieces.pop_back();

@@ -83,7 +83,7 @@ class Hdf5Writer {
 
   std::string path_;
   ExitCode code_ = ExitCode::kFailure;
-  int64_t file_id_ = -1;       // of the library, while the structure is declared
+  int64_t file_id_ = -1;  // of the library, while the structure is declared
   std::unique_ptr<hdf5::SparseMemory> structure_;
   FileDescriptor file_{-1, "", ExitCode::kFailure};
   std::vector<Hdf5Dataset> datasets_;

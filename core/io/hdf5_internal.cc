@@ -122,7 +122,7 @@ bool RecogniseType(hid_t type, Hdf5Type* result, std::string* found) {
       return true;
     }
   }
-  static constexpr const char* kClasses[] = {"integer", "float",     "time", "string",          "bit field", "opaque",
+  static constexpr const char* kClasses[] = {"integer",  "float",     "time", "string",          "bit field", "opaque",
                                              "compound", "reference", "enum", "variable-length", "array"};
   const H5T_class_t type_class = H5Tget_class(type);
   *found = type_class >= 0 && type_class < 11 ? kClasses[type_class] : "unknown";

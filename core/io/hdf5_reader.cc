@@ -151,7 +151,8 @@ absl::StatusOr<Hdf5Dataset> Hdf5Reader::Find(const std::string& dataset) const {
     names.push_back(name);
     if (names.size() == 8) break;
   }
-  return MakeError(code_, fmt::format("{}: no dataset /{}; the file holds {}{}", path_, dataset, names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")),
+  return MakeError(code_, fmt::format("{}: no dataset /{}; the file holds {}{}", path_, dataset,
+                                      names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")),
                                       datasets_.size() > names.size() ? ", ..." : ""));
 }
 
@@ -176,7 +177,8 @@ struct OpenAttribute {
   H5T_class_t type_class = H5T_NO_CLASS;
 };
 
-absl::StatusOr<OpenAttribute> FindAttribute(hid_t file, const std::string& path, ExitCode code, const std::string& object, const std::string& name) {
+absl::StatusOr<OpenAttribute> FindAttribute(hid_t file, const std::string& path, ExitCode code, const std::string& object,
+                                            const std::string& name) {
   OpenAttribute result;
   result.attribute = Id(H5Aopen_by_name(file, object.c_str(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT));
   if (!result.attribute.ok()) {
@@ -184,7 +186,8 @@ absl::StatusOr<OpenAttribute> FindAttribute(hid_t file, const std::string& path,
     return MakeError(code, fmt::format("{}: attribute {} of {} is missing", path, name, object));
   }
   const Id space(H5Aget_space(result.attribute.get()));
-  if (H5Sget_simple_extent_npoints(space.get()) != 1) return MakeError(code, fmt::format("{}: attribute {} of {} is not one value", path, name, object));
+  if (H5Sget_simple_extent_npoints(space.get()) != 1)
+    return MakeError(code, fmt::format("{}: attribute {} of {} is not one value", path, name, object));
   result.type = Id(H5Aget_type(result.attribute.get()));
   result.type_class = H5Tget_class(result.type.get());
   return result;

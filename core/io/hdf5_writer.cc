@@ -91,7 +91,8 @@ void Hdf5Writer::SetAttribute(const std::string& object, const std::string& name
     data = text.c_str();
   }
   // The older format keeps an attribute in the object's header, which ends at 64 KiB; callers keep long texts in a dataset.
-  const Id attribute(H5Acreate_by_name(file_id_, object.c_str(), name.c_str(), type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+  const Id attribute(
+      H5Acreate_by_name(file_id_, object.c_str(), name.c_str(), type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
   LACUNA_CHECK(attribute.ok() && H5Awrite(attribute.get(), type.get(), data) >= 0, "{}: cannot set attribute {} of {}: {}", path_, name,
                object, hdf5::LastError());
 }

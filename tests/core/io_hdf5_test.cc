@@ -63,8 +63,10 @@ TEST(Hdf5, RoundTripOfEveryTypeAndAttribute) {
   EXPECT_EQ(*reader->StringAttribute("/", "licence"), "CC0, \xC3\xA9");
   EXPECT_EQ(*reader->StringAttribute("/", "nothing"), "");
   EXPECT_EQ(Message(reader->IntAttribute("/", "licence").status()), path + ": attribute licence of / is not an integer");
-  EXPECT_EQ(Message(reader->Find("tokens").status()),
-            path + ": no dataset /tokens; the file holds empty, group/bf16, group/f32, group/f64, group/i32, group/i64, group/i8, group/u16, ...");
+  EXPECT_EQ(
+      Message(reader->Find("tokens").status()),
+      path +
+          ": no dataset /tokens; the file holds empty, group/bf16, group/f32, group/f64, group/i32, group/i64, group/i8, group/u16, ...");
 }
 
 TEST(Hdf5, SameContentsGiveTheSameBytes) {
@@ -145,7 +147,10 @@ TEST(Hdf5, RefusesWhatNeedsOtherFilesOrCode) {
             ":/x: uses filter 2; deflate and fletcher32 are allowed");
   EXPECT_EQ(OpenError(Foreign(dir, [](hid_t f) { H5Dclose(Dataset(f, "x", H5T_STD_I32BE, {4})); })),
             ":/x: holds 32-bit big-endian integer elements; little-endian integers and floats of 8 to 64 bits are allowed");
-  EXPECT_EQ(OpenError(Foreign(dir, [](hid_t f) { H5Dclose(Dataset(f, "x", H5T_STD_U8LE, {1ull << 40, 1ull << 40})); })),
+  EXPECT_EQ(OpenError(Foreign(dir,
+                              [](hid_t f) {
+                                H5Dclose(Dataset(f, "x", H5T_STD_U8LE, {1ull << 40, 1ull << 40}));
+                              })),
             ":/x: its shape [1099511627776, 1099511627776] has more than 2^63 bytes");
   const std::string huge = OpenError(Foreign(dir, [](hid_t f) { H5Dclose(Dataset(f, "x", H5T_STD_U8LE, {1ull << 40})); }));
   EXPECT_NE(huge.find(":/x: its shape [1099511627776] needs 1099511627776 bytes, the file has "), std::string::npos) << huge;

@@ -17,7 +17,9 @@ inline const std::vector<std::pair<std::string, Shape>>& CheckpointShapes() {
 inline TrainingState CheckpointState(int64_t step) {
   TrainingState state;
   uint64_t seed = static_cast<uint64_t>(step) * 1000;
-  const auto fill = [&](const Shape& shape, DType dtype) { return step < 0 ? Tensor::Zeros(shape, dtype) : RandomTensor(shape, dtype, ++seed); };
+  const auto fill = [&](const Shape& shape, DType dtype) {
+    return step < 0 ? Tensor::Zeros(shape, dtype) : RandomTensor(shape, dtype, ++seed);
+  };
   for (const char* group : {"model/", "adamw.m/", "adamw.v/"}) {
     for (const auto& [name, shape] : CheckpointShapes()) state.Add(group + name, fill(shape, DType::kF32));
   }
@@ -25,7 +27,10 @@ inline TrainingState CheckpointState(int64_t step) {
   state.Add("model/narrow", fill({5, 3}, DType::kBF16));
   state.Add("data/seen", Tensor::FromVector(std::vector<int64_t>{step, step * 3, -1}, {3}));
   state.Add("data/empty", Tensor::Zeros({0, 4}, DType::kF32));
-  state.scalars = {{"step", step}, {"loss", 1.0 / 3 + static_cast<double>(step)}, {"seed", 0xFFFFFFFFFFFFFFFFu}, {"text", "a \"quoted\" \xC3\xA9\nline"}};
+  state.scalars = {{"step", step},
+                   {"loss", 1.0 / 3 + static_cast<double>(step)},
+                   {"seed", 0xFFFFFFFFFFFFFFFFu},
+                   {"text", "a \"quoted\" \xC3\xA9\nline"}};
   return state;
 }
 
@@ -34,7 +39,8 @@ inline TrainingState SmallCheckpointState(int64_t step) {
   TrainingState state;
   const Shape shape = {40, 50};
   for (const char* name : {"model/w", "adamw.m/w"}) {
-    state.Add(name, step < 0 ? Tensor::Zeros(shape, DType::kF32) : RandomTensor(shape, DType::kF32, static_cast<uint64_t>(step * 10 + name[0])));
+    state.Add(name,
+              step < 0 ? Tensor::Zeros(shape, DType::kF32) : RandomTensor(shape, DType::kF32, static_cast<uint64_t>(step * 10 + name[0])));
   }
   state.scalars = {{"step", step}};
   return state;

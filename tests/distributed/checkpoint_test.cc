@@ -116,7 +116,11 @@ TEST(Checkpoint, SlicesOfTheirOwnAreLoadedAsOthers) {
     const int64_t rows = 12 / ranks;
     TrainingState state;
     const Tensor values = whole.Slice(rank * rows, (rank + 1) * rows).Clone();
-    state.tensors.push_back({.name = "experts", .global_shape = {12, 5}, .offset = rank * rows * 5, .tensor = fill ? values : Tensor::ZerosLike(values), .replicated = false});
+    state.tensors.push_back({.name = "experts",
+                             .global_shape = {12, 5},
+                             .offset = rank * rows * 5,
+                             .tensor = fill ? values : Tensor::ZerosLike(values),
+                             .replicated = false});
     return state;
   };
   Mailbox box;
@@ -186,16 +190,20 @@ TEST(Checkpoint, DifferencesAreListed) {
     LoadOptions options;
     options.allow_unused = true;
     const absl::Status status = LoadCheckpoint(comm, dir.path(), state, options).status();
-    EXPECT_EQ(Message(status), dir / "step_1: does not fit the run: model/embedding.weight is f32 [61, 24], the run has f32 [62, 24]; "
+    EXPECT_EQ(Message(status), dir /
+                                   "step_1: does not fit the run: model/embedding.weight is f32 [61, 24], the run has f32 [62, 24]; "
                                    "model/router.bias is f64 [7], the run has f32 [7]; model/new is not in it");
     EXPECT_EQ(ExitCodeOf(status), ExitCode::kCheckpoint);
     TrainingState few;
     few.Add("model/router.bias", Tensor::Zeros({7}, DType::kF64));
-    EXPECT_EQ(Message(LoadCheckpoint(comm, dir.path(), few, {}).status()),
-              dir / "step_1: does not fit the run: adamw.m/embedding.weight is not in the run; adamw.m/layers.0.ffn.weight is not in the run; "
-                    "adamw.m/layers.0.norm.weight is not in the run; adamw.m/lm_head.weight is not in the run; adamw.v/embedding.weight is not in "
-                    "the run; adamw.v/layers.0.ffn.weight is not in the run; adamw.v/layers.0.norm.weight is not in the run; adamw.v/lm_head.weight "
-                    "is not in the run; and 7 more");
+    EXPECT_EQ(
+        Message(LoadCheckpoint(comm, dir.path(), few, {}).status()),
+        dir /
+            "step_1: does not fit the run: adamw.m/embedding.weight is not in the run; adamw.m/layers.0.ffn.weight is not in the run; "
+            "adamw.m/layers.0.norm.weight is not in the run; adamw.m/lm_head.weight is not in the run; adamw.v/embedding.weight is not in "
+            "the run; adamw.v/layers.0.ffn.weight is not in the run; adamw.v/layers.0.norm.weight is not in the run; "
+            "adamw.v/lm_head.weight "
+            "is not in the run; and 7 more");
     EXPECT_TRUE(LoadCheckpoint(comm, dir.path(), few, options).ok());
     EXPECT_TRUE(test::SameBits(few.tensors[0].tensor, CheckpointState(1).tensors[12].tensor));
   });
@@ -219,7 +227,8 @@ TEST(Checkpoint, OtherFormatVersionsAreRefusedNotPassedOver) {
   SetVersion(dir / "step_2/MANIFEST.json", kCheckpointVersion);
   EXPECT_EQ(Load(dir.path(), 2).loaded.step, 2) << "rewriting the manifest alone changes nothing";
   SetVersion(dir / "step_2/MANIFEST.json", kCheckpointVersion + 2);
-  EXPECT_EQ(Message(Load(dir.path(), 2).status), dir / "step_2/MANIFEST.json: format 3 > supported 1: written by a newer lacuna, use that one");
+  EXPECT_EQ(Message(Load(dir.path(), 2).status),
+            dir / "step_2/MANIFEST.json: format 3 > supported 1: written by a newer lacuna, use that one");
   SetVersion(dir / "step_2/MANIFEST.json", 0);
   EXPECT_EQ(Message(Load(dir.path()).status), dir / "step_2/MANIFEST.json: format 0 < supported 1: too old to be read");
 }
@@ -253,7 +262,8 @@ TEST(Checkpoint, ADeadPeerEndsTheSaveAtItsDeadline) {
 TEST(Checkpoint, RemovesWhatKilledSavesLeft) {
   const TempDir dir;
   Save(dir / "ckpt", 1, 1, CheckpointState(1));
-  for (const char* name : {"ckpt/step_2.tmp.0123", "ckpt/step_1.tmp.removed", "ckpt/notes.tmp.x"}) ASSERT_TRUE(MakeDirectories(dir / name, ExitCode::kData).ok());
+  for (const char* name : {"ckpt/step_2.tmp.0123", "ckpt/step_1.tmp.removed", "ckpt/notes.tmp.x"})
+    ASSERT_TRUE(MakeDirectories(dir / name, ExitCode::kData).ok());
   // A replacement without exchange that was killed between its two renames.
   ASSERT_TRUE(RenamePath(dir / "ckpt/step_1", dir / "ckpt/step_1.tmp.ab.replaced", ExitCode::kData).ok());
   ASSERT_TRUE(WriteFileDurably(dir / "ckpt/LATEST.tmp.77", "step", ExitCode::kData).ok());

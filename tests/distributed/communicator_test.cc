@@ -70,7 +70,9 @@ TEST(Communicator, BroadcastFromEveryRoot) {
   }
 }
 
-std::string Text(int from, int to) { return std::string(static_cast<size_t>((from * 7 + to * 3) % 5 * 40'000), static_cast<char>('a' + from)); }
+std::string Text(int from, int to) {
+  return std::string(static_cast<size_t>((from * 7 + to * 3) % 5 * 40'000), static_cast<char>('a' + from));
+}
 
 TEST(Communicator, AllGatherAndAllToAllOfUnevenBytes) {
   const int me = World().rank(), n = World().size();
@@ -91,7 +93,8 @@ TEST(Communicator, AllGatherAndAllToAllOfUnevenBytes) {
 TEST(Communicator, BarrierHoldsUntilTheLastArrives) {
   const int last = World().size() - 1;
   if (World().rank() == last) ::usleep(200'000);
-  Tensor before = Tensor::FromVector(std::vector<double>{std::chrono::duration<double>(SteadyClock::now().time_since_epoch()).count()}, {1});
+  Tensor before =
+      Tensor::FromVector(std::vector<double>{std::chrono::duration<double>(SteadyClock::now().time_since_epoch()).count()}, {1});
   World().Barrier().Wait();
   const double after = std::chrono::duration<double>(SteadyClock::now().time_since_epoch()).count();
   World().Broadcast(before, last).Wait();  // ranks of one host share the steady clock

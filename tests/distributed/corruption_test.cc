@@ -109,8 +109,9 @@ TEST_F(Corruption, NamesTheTensorAndTheBlock) {
       const auto index = static_cast<size_t>(std::find(names_.begin(), names_.end(), file.name) - names_.begin());
       std::string changed = originals_[index];
       changed[static_cast<size_t>(last)] = static_cast<char>(changed[static_cast<size_t>(last)] + 1);
-      EXPECT_EQ(Expect(index, &changed, "last byte"), fmt::format("{}: checksum mismatch in model/zz_big (block {}); falling back to step_1", Path(file.name),
-                                                                  last / kHashBlockBytes));
+      EXPECT_EQ(
+          Expect(index, &changed, "last byte"),
+          fmt::format("{}: checksum mismatch in model/zz_big (block {}); falling back to step_1", Path(file.name), last / kHashBlockBytes));
       ++checked;
     }
   }
@@ -164,7 +165,8 @@ TEST_F(Corruption, RanksAgreeAndNothingWholeIsAnError) {
       EXPECT_EQ(StateHash(state), expected_);
       EXPECT_EQ(warnings.size(), comm.rank() == 0 ? 1u : 0u);
       options.step = 2;
-      EXPECT_NE(Message(LoadCheckpoint(comm, dir_.path(), state, options).status()).find("step_2/rank_1.h5: checksum mismatch in "), std::string::npos);
+      EXPECT_NE(Message(LoadCheckpoint(comm, dir_.path(), state, options).status()).find("step_2/rank_1.h5: checksum mismatch in "),
+                std::string::npos);
     });
   }
   ASSERT_TRUE(RemoveTree(dir_ / "step_1/rank_0.h5", kCode).ok());
@@ -172,7 +174,8 @@ TEST_F(Corruption, RanksAgreeAndNothingWholeIsAnError) {
   RunRanks(box, 2, [&](Communicator& comm) {
     TrainingState state = BigState(-1);
     const absl::Status status = LoadCheckpoint(comm, dir_.path(), state, {}).status();
-    EXPECT_EQ(Message(status), dir_.path() + ": no complete checkpoint (" + dir_.path() + "/step_1/rank_0.h5: cannot open: No such file or directory)");
+    EXPECT_EQ(Message(status),
+              dir_.path() + ": no complete checkpoint (" + dir_.path() + "/step_1/rank_0.h5: cannot open: No such file or directory)");
     EXPECT_EQ(ExitCodeOf(status), ExitCode::kCheckpoint);
   });
 }

@@ -55,7 +55,8 @@ TEST(Faults, DeadlineNamesRankOperationAndSequence) {
         sum.Wait(AfterSeconds(0.2));
       } catch (...) {
         EXPECT_LT(std::chrono::duration<double>(SteadyClock::now() - start).count(), 2.0);
-        EXPECT_EQ(FailureOf([&] { comm.Barrier().Wait(); }), fmt::format("rank {} of 4: barrier: an earlier collective failed", comm.rank()));
+        EXPECT_EQ(FailureOf([&] { comm.Barrier().Wait(); }),
+                  fmt::format("rank {} of 4: barrier: an earlier collective failed", comm.rank()));
         throw;
       }
     });

@@ -115,8 +115,9 @@ TEST(GradientReducer, SecondBackwardBeforeFinishIsMisuse) {
   GradientReducer reducer(parameters, World(), int64_t{1} << 30);
   const auto backward = [&] {
     Tape tape;
-    tape.Backward({{Linear(tape, Variable(RandomTensor({5, kWidth}, DType::kF32, 3)), *plain.weights[0]), RandomTensor({5, kWidth}, DType::kF32, 9)}},
-                  true);
+    tape.Backward(
+        {{Linear(tape, Variable(RandomTensor({5, kWidth}, DType::kF32, 3)), *plain.weights[0]), RandomTensor({5, kWidth}, DType::kF32, 9)}},
+        true);
   };
   for (int i = 0; i < kLayers; ++i) backward();
   EXPECT_THROW(backward(), Error);

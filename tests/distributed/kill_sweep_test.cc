@@ -42,16 +42,22 @@ class KillSweep : public testing::Test {
     std::filesystem::rename(dir_ / "run", dir_ / "base");
   }
 
-  // Runs `prefix save_steps run steps`.
-  SaveRun Start(const std::string& prefix, const std::string& steps) {
+  // `prefix save_steps run steps`.
+  std::string Program(const std::string& prefix, const std::string& steps) const {
+    return fmt::format("{} {} {} {}", prefix, Environment("LACUNA_SAVE_STEPS"), dir_ / "run", steps);
+  }
+  SaveRun Start(const std::string& prefix, const std::string& steps) { return StartCommand(Program(prefix, steps)); }
+
+  SaveRun StartCommand(const std::string& command) {
     const std::string log = dir_ / "log";
-    const int status = std::system(fmt::format("{} {} {} {} 2>{}", prefix, Environment("LACUNA_SAVE_STEPS"), dir_ / "run", steps, log).c_str());
+    const int status = std::system(fmt::format("{} 2>{}", command, log).c_str());
     SaveRun run;
     // The shell reports a child killed by a signal as 128 + its number; strace ends itself by the same signal.
     run.killed = !WIFEXITED(status) || WEXITSTATUS(status) == 137;
     run.refused = !run.killed && WEXITSTATUS(status) == 2;
-    EXPECT_TRUE(run.killed || run.refused || WEXITSTATUS(status) == 0) << prefix << ": exit code " << WEXITSTATUS(status);
-    run.injected = !prefix.empty() && ReadFile(dir_ / "trace", 1 << 24, kCode)->find("(INJECTED)") != std::string::npos;
+    EXPECT_TRUE(run.killed || run.refused || WEXITSTATUS(status) == 0) << command << ": exit code " << WEXITSTATUS(status);
+    const absl::StatusOr<std::string> trace = ReadFile(dir_ / "trace", 1 << 24, kCode);
+    run.injected = trace.ok() && trace->find("(INJECTED)") != std::string::npos;
     const std::string text = *ReadFile(log, 1 << 20, kCode);
     for (size_t begin = 0; begin < text.size();) {
       const size_t end = std::min(text.find('\n', begin), text.size());
@@ -71,7 +77,8 @@ class KillSweep : public testing::Test {
 
   // strace with a fault from the K-th call of `syscall` on.
   std::string Inject(const std::string& syscall, const std::string& fault, const std::string& when) const {
-    return fmt::format("{} -qq -f -o {} -e trace={} -e inject={}:{}:when={}", Environment("LACUNA_STRACE"), dir_ / "trace", syscall, syscall, fault, when);
+    return fmt::format("{} -qq -f -o {} -e trace={} -e inject={}:{}:when={}", Environment("LACUNA_STRACE"), dir_ / "trace", syscall,
+                       syscall, fault, when);
   }
 
   // A complete checkpoint with the right contents loads, at least as new as what was reported.
@@ -123,6 +130,28 @@ TEST_F(KillSweep, KilledAtEverySystemCallOfTheSave) {
   std::printf("%d kills\n", total);
 }
 
+// One rank of two is killed; mpirun ends the other one wherever it is.
+TEST_F(KillSweep, OneRankOfTwoKilledDuringTheSave) {
+  const std::string launch = Environment("LACUNA_MPIEXEC") + " --allow-run-as-root --oversubscribe --bind-to none";
+  int kills = 0;
+  for (const int victim : {0, 1}) {
+    for (const char* syscall : {"fsync", "rename"}) {
+      for (int call = 1; call <= 10; call += 3) {
+        const std::string what = fmt::format("rank {} killed at {} {}", victim, syscall, call);
+        Restore();
+        const std::string traced = " -n 1 " + Program(Inject(syscall, "signal=SIGKILL", std::to_string(call)), kSteps);
+        const std::string plain = " -n 1 " + Program("", kSteps);
+        const SaveRun run = StartCommand(launch + (victim == 0 ? traced + " :" + plain : plain + " :" + traced));
+        kills += run.killed ? 1 : 0;
+        EXPECT_TRUE(run.killed || run.last_saved == 3) << what;
+        ExpectLoads(run.last_saved, what);
+      }
+    }
+  }
+  EXPECT_GE(kills, 8);
+  std::printf("%d kills\n", kills);
+}
+
 struct Fault {
   const char* syscall;
   const char* error;
@@ -131,14 +160,16 @@ struct Fault {
 
 TEST_F(KillSweep, FailingDiskKeepsTheOldCheckpointAndTheRunGoesOn) {
   int total = 0;
-  for (const Fault& fault : {Fault{"pwrite64", "ENOSPC", false}, Fault{"pwrite64", "ENOSPC", true}, Fault{"fsync", "EIO", false}, Fault{"rename", "EIO", false},
-                             Fault{"renameat2", "EIO", false}, Fault{"renameat2", "EINVAL", false}, Fault{"mkdir", "EROFS", false}, Fault{"ftruncate", "EDQUOT", false}}) {
+  for (const Fault& fault : {Fault{"pwrite64", "ENOSPC", false}, Fault{"pwrite64", "ENOSPC", true}, Fault{"fsync", "EIO", false},
+                             Fault{"rename", "EIO", false}, Fault{"renameat2", "EIO", false}, Fault{"renameat2", "EINVAL", false},
+                             Fault{"mkdir", "EROFS", false}, Fault{"ftruncate", "EDQUOT", false}}) {
     int calls = 0;
     for (bool hit = true; hit; ++calls) {
       ASSERT_LT(calls, kMaxCalls);
       const std::string what = fmt::format("{} at {} {}{}", fault.error, fault.syscall, calls + 1, fault.persistent ? " and after" : "");
       Restore();
-      const SaveRun run = Start(Inject(fault.syscall, fmt::format("error={}", fault.error), fmt::format("{}{}", calls + 1, fault.persistent ? "+" : "")), kSteps);
+      const SaveRun run = Start(
+          Inject(fault.syscall, fmt::format("error={}", fault.error), fmt::format("{}{}", calls + 1, fault.persistent ? "+" : "")), kSteps);
       EXPECT_FALSE(run.killed) << what;
       hit = run.injected;
       ExpectLoads(run.last_saved, what);

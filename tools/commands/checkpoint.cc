@@ -60,7 +60,8 @@ absl::Status Verify(const CheckpointCommand& command) {
     }
     damaged += problems.empty() ? 0 : 1;
     if (problems.empty()) {
-      std::printf("step %-8lld  ok       %10s  state hash %s\n", static_cast<long long>(info.step), FormatBytes(info.bytes).c_str(), hash.c_str());
+      std::printf("step %-8lld  ok       %10s  state hash %s\n", static_cast<long long>(info.step), FormatBytes(info.bytes).c_str(),
+                  hash.c_str());
     } else {
       std::printf("step %-8lld  DAMAGED\n", static_cast<long long>(info.step));
     }
@@ -132,8 +133,10 @@ absl::Status PrintTensors(const CheckpointReader& reader) {
   const std::vector<Row> rows = RowsOf(reader.manifest());
   size_t width = 9;
   for (const Row& row : rows) width = std::max(width, row.name.size());
-  fmt::print("{:<{}}  {:<5} {:>18}  {:>9} {:>9}  {:>9} {:>9}  {:>9} {:>9}\n", "", width, "", "", "weight", "", "moment m", "", "moment v", "");
-  fmt::print("{:<{}}  {:<5} {:>18}  {:>9} {:>9}  {:>9} {:>9}  {:>9} {:>9}\n", "parameter", width, "dtype", "shape", "rms", "max", "rms", "max", "rms", "max");
+  fmt::print("{:<{}}  {:<5} {:>18}  {:>9} {:>9}  {:>9} {:>9}  {:>9} {:>9}\n", "", width, "", "", "weight", "", "moment m", "", "moment v",
+             "");
+  fmt::print("{:<{}}  {:<5} {:>18}  {:>9} {:>9}  {:>9} {:>9}  {:>9} {:>9}\n", "parameter", width, "dtype", "shape", "rms", "max", "rms",
+             "max", "rms", "max");
   int64_t non_finite = 0;
   for (const Row& row : rows) {
     const CheckpointTensor& info = reader.manifest().tensors[row.tensor];
@@ -149,7 +152,7 @@ absl::Status PrintTensors(const CheckpointReader& reader) {
     non_finite += bad;
     fmt::print("{}\n", line);
   }
-  fmt::print("\n{}\n", non_finite == 0 ? "every element is finite" : fmt::format("{} elements are NaN or inf", non_finite));
+  fmt::print("\n{}\n", non_finite == 0 ? "every element is finite" : fmt::format("{} element{} NaN or inf", non_finite, non_finite == 1 ? " is" : "s are"));
   return absl::OkStatus();
 }
 
@@ -158,7 +161,8 @@ absl::Status Show(const CheckpointCommand& command) {
   const CheckpointInfo* shown = nullptr;
   fmt::print("{:>10}  {:>10}  {}\n", "step", "size", "saved");
   for (const CheckpointInfo& info : all) {
-    fmt::print("{:>10}  {:>10}  {}\n", info.step, info.status.ok() ? FormatBytes(info.bytes) : "-", info.status.ok() ? info.created : Message(info.status));
+    fmt::print("{:>10}  {:>10}  {}\n", info.step, info.status.ok() ? FormatBytes(info.bytes) : "-",
+               info.status.ok() ? info.created : Message(info.status));
     if (shown == nullptr && info.status.ok()) shown = &info;
   }
   if (shown == nullptr) return CheckpointError("{}: no checkpoint has a good manifest", command.directory);
@@ -168,8 +172,8 @@ absl::Status Show(const CheckpointCommand& command) {
   const Manifest& manifest = reader.manifest();
   int64_t parameters = 0;
   for (const CheckpointTensor& tensor : manifest.tensors) parameters += tensor.name.starts_with("model/") ? NumElements(tensor.shape) : 0;
-  fmt::print("\n{}: {} parameters, {} tensors, written by {} rank{}, every block verified\n", shown->path, parameters, manifest.tensors.size(),
-             manifest.files.size(), manifest.files.size() == 1 ? "" : "s");
+  fmt::print("\n{}: {} parameters, {} tensors, written by {} rank{}, every block verified\n", shown->path, parameters,
+             manifest.tensors.size(), manifest.files.size(), manifest.files.size() == 1 ? "" : "s");
   for (const auto& [key, value] : manifest.scalars.items()) fmt::print("  {:<24} {}\n", key, value.dump());
   fmt::print("\n");
   return PrintTensors(reader);
@@ -189,9 +193,8 @@ void AddCheckpointCommand(CLI::App& app, Runner& run) {
   auto options = std::make_shared<CheckpointCommand>();
   CLI::App* command = app.add_subcommand("ckpt", "Verify checkpoints, or show what they hold");
   command->require_subcommand(1);
-  AddAction(command, options, "verify", "Check every byte against its checksum; exit code 4 where a checkpoint is damaged")->callback([options, &run] {
-    run = [options] { return Verify(*options); };
-  });
+  AddAction(command, options, "verify", "Check every byte against its checksum; exit code 4 where a checkpoint is damaged")
+      ->callback([options, &run] { run = [options] { return Verify(*options); }; });
   AddAction(command, options, "show", "List checkpoints; print the tensors of the last saved one with rms and max of weights and moments")
       ->callback([options, &run] { run = [options] { return Show(*options); }; });
   command->footer("Examples:\n  lacuna ckpt verify runs/quickstart\n  lacuna ckpt show runs/quickstart --step 400");
