@@ -94,7 +94,19 @@ absl::StatusOr<std::string> Checkpoints::Save(const RunState& state) {
   return Hex(StateHash(tensors));
 }
 
+absl::Status Checkpoints::CheckNewestRecipe() const {
+  LACUNA_ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> all, ListCheckpoints(CheckpointDirectory(recipe_.run.dir)));
+  for (const CheckpointInfo& info : all) {
+    if (!info.status.ok()) continue;
+    LACUNA_ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(info.path));
+    return CheckSameRun(recipe_, reader.manifest().recipe, info.path, allow_);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<RunState> Checkpoints::Restore() {
+  // Keys that differ say more than the shapes of the tensors that then do not fit.
+  LACUNA_RETURN_IF_ERROR(AgreeOnStatus(comm_, CheckNewestRecipe(), AfterSeconds(comm_.timeout_seconds())));
   TrainingState tensors = TensorsOf(model_, &optimizer_);
   LoadOptions options;
   options.warn = [](const std::string& line) { spdlog::warn("{}", line); };

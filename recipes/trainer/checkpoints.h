@@ -39,6 +39,8 @@ class Checkpoints {
   absl::Status RemoveStale(const RunLock& lock) { return writer_.RemoveStale(lock); }
 
  private:
+  absl::Status CheckNewestRecipe() const;
+
   const Recipe& recipe_;
   const std::vector<std::string>& allow_;
   BuiltModel& model_;

@@ -190,7 +190,12 @@ class Run {
     const auto due = [&](int64_t every) { return state_.step == recipe_.train.steps || (every > 0 && state_.step % every == 0); };
     const int signal = AgreedSignal();
     if (due(recipe_.train.eval_every) && signal == 0) LACUNA_RETURN_IF_ERROR(EvaluateNow());
-    if (due(recipe_.train.checkpoint_every) || signal != 0) Save();
+    const bool last = state_.step == recipe_.train.steps || signal != 0;
+    if (due(recipe_.train.checkpoint_every) || last) {
+      const absl::Status saved = Save();
+      // Training goes on after a save that failed, for the next one; there is none behind the last.
+      if (last && !saved.ok()) return saved;
+    }
     if (signal == 0) return absl::OkStatus();
     return MakeError(static_cast<ExitCode>(128 + signal),
                      fmt::format("stopped by signal {} after step {}; {} is the latest checkpoint, --resume goes on", signal, state_.step, last_saved_));
@@ -216,14 +221,14 @@ class Run {
     return absl::OkStatus();
   }
 
-  // A save that fails is reported and training goes on: the checkpoints before it are intact.
-  void Save() {
+  // A failure is reported; the checkpoints before it are intact.
+  absl::Status Save() {
     state_.data_fingerprint = loader_->fingerprint();
     state_.tokenizer_hash = tokenizer_hash_;
     const absl::StatusOr<std::string> hash = checkpoints_->Save(state_);
     if (hash.ok()) last_saved_ = fmt::format("step {}", state_.step);
     const std::string message = hash.ok() ? fmt::format("saved step {} (state {})", state_.step, *hash) : Message(hash.status());
-    if (!leader()) return;
+    if (!leader()) return hash.status();
     progress_.Break();
     if (hash.ok()) {
       Say("{}\n", message);
@@ -231,6 +236,7 @@ class Run {
       spdlog::warn("{}", message);
     }
     log_->Event(state_.step, hash.ok() ? "checkpoint" : "checkpoint_failed", message);
+    return hash.status();
   }
 
   void Report(const StepResult& result, double learning_rate, double seconds, double seconds_per_step, const Metrics* telemetry) {

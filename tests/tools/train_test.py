@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""lacuna train as a user runs it: resume, signals, bad input, exit codes. Usage: train_test.py PROGRAM MPIEXEC [TEST ...]"""
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+PROGRAM, MPIEXEC = sys.argv[1], sys.argv[2]
+
+RECIPE = """
+run: {{name: tiny, dir: {dir}, seed: 3}}
+model:
+  attention: nsa
+  num_layers: 2
+  num_dense_layers: 1
+  width: 32
+  vocab_size: 320
+  num_heads: 4
+  num_groups: 2
+  head_dim_qk: 8
+  head_dim_v: 6
+  rotary_dims: 4
+  dense_width: 48
+nsa: {{block: 8, stride: 4, select_block: 8, num_selected: 4, num_init: 1, num_local: 2, window: 12}}
+moe: {{num_experts: 4, experts_per_token: 2, expert_width: 16, num_shared: 1}}
+data:
+  tokenizer: {data}/tokenizer.json
+  sources:
+    - {{name: a, path: "{data}/train*.h5", weight: 1.0}}
+  validation:
+    - {{name: held_out, path: "{data}/validation*.h5"}}
+  cache: {data}/index
+optimizer: {{learning_rate: 1e-2, warmup_steps: 3}}
+train:
+  sequence_length: 96
+  micro_batch: 1
+  global_batch: 4
+  steps: 12
+  threads: 1
+  checkpoint_every: 4
+  keep_latest: 3
+  eval_every: 6
+  log_every: 1
+"""
+
+
+def write_corpus(folder):
+    """Text with some structure to learn: sentences from a few words."""
+    rng = random.Random(1)
+    words = [w + e for w in ("spar", "blo", "gat", "win", "tok", "mod", "rout", "grad") for e in ("se", "ck", "ed", "dow", "en", "ing")]
+    folder.mkdir()
+    for i in range(60):
+        sentences = (" ".join(rng.choices(words, k=rng.randint(4, 9))) + ".\n" for _ in range(rng.randint(2, 40)))
+        (folder / f"doc{i:02}.txt").write_text("".join(sentences))
+
+
+class Base(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.temp = tempfile.TemporaryDirectory(prefix="lacuna_train_test_")
+        cls.root = pathlib.Path(cls.temp.name)
+        cls.data = cls.root / "data"
+        cls.data.mkdir()
+        write_corpus(cls.root / "text")
+        for command in (["tokenizer", "train", cls.root / "text", "--vocab-size", "320", "--output", cls.data / "tokenizer.json"],
+                        ["prepare", cls.root / "text", "--tokenizer", cls.data / "tokenizer.json", "--output", cls.data,
+                         "--holdout", "validation=0.1"]):
+            done = subprocess.run([PROGRAM, *map(str, command)], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temp.cleanup()
+
+    def recipe(self, name, change=lambda text: text):
+        path = self.root / f"{name}.yaml"
+        path.write_text(change(RECIPE.format(dir=self.root / name, data=self.data)))
+        return path
+
+    def command(self, ranks, recipe, *options):
+        launch = [MPIEXEC, "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks > 1 else []
+        return [*launch, PROGRAM, "train", str(recipe), *options]
+
+    def train(self, ranks, recipe, *options, expect=0):
+        done = subprocess.run(self.command(ranks, recipe, *options), capture_output=True, text=True, timeout=120)
+        self.assertEqual(done.returncode, expect, done.stdout + done.stderr)
+        return done
+
+    def losses(self, name):
+        found = {}
+        for line in (self.root / name / "metrics.jsonl").read_text().splitlines():
+            entry = json.loads(line)
+            if "loss" in entry:
+                found.setdefault(entry["step"], []).append((entry["loss"], entry["gradient_norm"]))
+        return found
+
+    def state(self, done, step):
+        return re.search(rf"saved step {step} \(state ([0-9a-f]+)\)", done.stdout).group(1)
+
+
+class Resume(Base):
+    def test_resume_equals_uninterrupted(self):
+        for ranks in (1, 2):
+            whole = self.train(ranks, self.recipe(f"whole{ranks}"))
+            recipe = self.recipe(f"cut{ranks}")
+            # Ends in the middle of an interval: steps 5 and 6 are repeated.
+            process = subprocess.Popen(self.command(ranks, recipe), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+            log = self.root / f"cut{ranks}" / "metrics.jsonl"
+            while not (log.exists() and '"step":6,"loss"' in log.read_text()):
+                self.assertIsNone(process.poll(), "the run ended before it could be killed")
+                time.sleep(0.01)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            # mpirun's death leaves the ranks to find out for themselves.
+            subprocess.run(["pkill", "-KILL", "-f", str(recipe)])
+            time.sleep(0.3)
+            resumed = self.train(ranks, recipe, "--resume")
+            self.assertIn("resumed from step", resumed.stdout)
+            self.assertEqual(self.state(resumed, 12), self.state(whole, 12))
+            expected, found = self.losses(f"whole{ranks}"), self.losses(f"cut{ranks}")
+            repeated = [s for s in found if len(found[s]) > 1]
+            self.assertTrue(repeated)
+            for step, values in found.items():
+                for value in values:
+                    self.assertEqual(value, expected[step][0], f"step {step}")
+
+    def test_other_rank_counts_continue_the_same_run(self):
+        """1 -> 2 -> 4 -> 1 ranks: the losses agree with one rank's to f64 rounding, the data order goes on."""
+        f64 = lambda text: text.replace("log_every: 1", "log_every: 1\n  dtype: f64")
+        self.train(1, self.recipe("steady", f64))
+        recipe = self.recipe("moving", f64)
+        for ranks, steps in ((1, 3), (2, 6), (4, 9), (1, 12)):
+            # The schedule must be the whole run's, so the run is stopped by a signal and not by a shorter train.steps.
+            process = subprocess.Popen(self.command(ranks, recipe, "--resume", "--set", "train.checkpoint_every=3"),
+                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            log = self.root / "moving" / "metrics.jsonl"
+            while process.poll() is None and steps < 12:
+                if log.exists() and f'"step":{steps},"loss"' in log.read_text():
+                    process.send_signal(signal.SIGUSR1)
+                    break
+                time.sleep(0.005)
+            output = process.communicate()[0]
+            self.assertIn(process.returncode, (0, 138), output)
+        expected, found = self.losses("steady"), self.losses("moving")
+        self.assertEqual(sorted(found), sorted(expected))
+        for step, values in found.items():
+            for loss, norm in values:
+                self.assertAlmostEqual(loss, expected[step][0][0], delta=1e-11)
+
+    def test_signal_saves_and_exits_with_its_number(self):
+        for number, expected in ((signal.SIGUSR1, 138), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
+            recipe = self.recipe(f"signal{expected}", lambda text: text.replace("steps: 12", "steps: 100000").replace("every: 4", "every: 0"))
+            process = subprocess.Popen(self.command(1, recipe), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            log = self.root / f"signal{expected}" / "metrics.jsonl"
+            while not (log.exists() and '"step":2,"loss"' in log.read_text()):
+                time.sleep(0.01)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+            self.assertEqual(process.returncode, expected, out + err)
+            self.assertIn("latest checkpoint", err)
+            self.assertTrue((self.root / f"signal{expected}" / "checkpoints" / "LATEST").exists())
+
+    def test_damaged_checkpoint_falls_back(self):
+        recipe = self.recipe("damaged")
+        self.train(1, recipe)
+        newest = self.root / "damaged" / "checkpoints" / "step_12" / "rank_0.h5"
+        raw = bytearray(newest.read_bytes())
+        raw[len(raw) // 2] ^= 1
+        newest.write_bytes(raw)
+        done = self.train(1, recipe, "--resume")
+        self.assertIn("resumed from step 8", done.stdout)
+        self.assertRegex(done.stdout + done.stderr, r"step_12/rank_0\.h5: checksum mismatch in \S+")
+
+    def test_full_disk_keeps_training(self):
+        # Which of the process' writes is the first of a save: counted in a run that goes well.
+        trace = self.root / "writes"
+        counted = subprocess.run(["strace", "-f", "-y", "-o", trace, "-e", "trace=pwrite64", *self.command(1, self.recipe("roomy_disk"))],
+                                 capture_output=True, text=True, timeout=240)
+        self.assertEqual(counted.returncode, 0, counted.stderr)
+        writes = [line for line in trace.read_text().splitlines() if "pwrite64(" in line]
+        first = 1 + next(i for i, line in enumerate(writes) if "/checkpoints/step_4" in line)
+        recipe = self.recipe("full_disk")
+        strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64", "-e", f"inject=pwrite64:error=ENOSPC:when={first}"]
+        done = subprocess.run([*strace, *self.command(1, recipe)], capture_output=True, text=True, timeout=240)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertRegex(done.stdout + done.stderr, r"checkpoint step 4 failed: No space left on device")
+        self.assertIn("saved step 12", done.stdout)
+        # A run whose last save fails has not ended well, and says so.
+        last = 1 + next(i for i, line in enumerate(writes) if "/checkpoints/step_12" in line)
+        strace[-1] = f"inject=pwrite64:error=ENOSPC:when={last}"
+        done = subprocess.run([*strace, *self.command(1, self.recipe("full_at_last"))], capture_output=True, text=True, timeout=240)
+        self.assertEqual(done.returncode, 4, done.stdout + done.stderr)
+        self.assertRegex(done.stderr, r"lacuna: checkpoint step 12 failed: No space left on device .*kept step 8")
+        self.assertEqual([p.name for p in (self.root / "full_disk" / "checkpoints").glob("*.tmp*")], [])
+
+
+class BadInput(Base):
+    def refused(self, expect, pattern, recipe, *options, ranks=1):
+        done = self.train(ranks, recipe, *options, expect=expect)
+        message = [line for line in done.stderr.splitlines() if line.startswith("lacuna: ")]
+        self.assertEqual(len(message), 1, done.stderr)
+        self.assertRegex(done.stderr, pattern)
+
+    def test_recipes(self):
+        self.refused(2, r"absent\.yaml: cannot read: No such file", self.root / "absent.yaml")
+        self.refused(2, r"cannot read: Is a directory", self.root)
+        self.refused(2, r"typo\.yaml:\d+:\d+: model\.num_layer: unknown key; did you mean model\.num_layers\?",
+                     self.recipe("typo", lambda t: t.replace("num_layers: 2", "num_layer: 2")))
+        self.refused(2, r"learning_rate: .*got 1e999|learning_rate: ", self.recipe("rate", lambda t: t.replace("1e-2", ".nan")))
+        self.refused(2, r"train\.global_batch", self.recipe("batch"), "--set", "train.global_batch=3", ranks=2)
+
+    def test_data(self):
+        self.refused(3, r"tokenizer\.json: cannot open: No such file",
+                     self.recipe("no_tokenizer", lambda t: t.replace("tokenizer.json", "none/tokenizer.json")))
+        self.refused(3, r"nothing\*\.h5", self.recipe("no_shards", lambda t: t.replace("train*.h5", "nothing*.h5")))
+        broken = self.data / "broken.h5"
+        shutil.copy(self.data / "train_00000.h5", broken)
+        size = broken.stat().st_size
+        with open(broken, "r+b") as file:
+            file.truncate(size // 2)
+        self.refused(3, r"broken\.h5: ", self.recipe("cut", lambda t: t.replace("train*.h5", "broken.h5")))
+        broken.write_bytes(b"")
+        self.refused(3, r"broken\.h5: ", self.recipe("empty", lambda t: t.replace("train*.h5", "broken.h5")))
+        broken.unlink()
+        self.refused(2, r"model\.vocab_size = 300", self.recipe("vocabulary", lambda t: t.replace("vocab_size: 320", "vocab_size: 300")))
+
+    def test_run_directory(self):
+        recipe = self.recipe("twice", lambda t: t.replace("steps: 12", "steps: 100000"))
+        process = subprocess.Popen(self.command(1, recipe), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        log = self.root / "twice" / "metrics.jsonl"
+        while not (log.exists() and '"step":1,"loss"' in log.read_text()):
+            time.sleep(0.01)
+        try:
+            self.refused(2, rf"in use by pid {process.pid} on", recipe, "--resume")
+        finally:
+            process.kill()
+            process.wait()
+
+    def test_other_recipe(self):
+        recipe = self.recipe("changed")
+        self.train(1, recipe)
+        self.refused(2, r"holds the checkpoints of a run; --resume", recipe)
+        self.refused(4, r"optimizer\.weight_decay: 0\.1 in the checkpoint, 0\.2 in the recipe", recipe, "--resume", "--set",
+                     "optimizer.weight_decay=0.2", "--set", "train.steps=12")
+        self.refused(4, r"model\.width: 32 in the checkpoint, 64 in the recipe", recipe, "--resume", "--set", "model.width=64")
+        self.train(1, recipe, "--resume", "--set", "optimizer.weight_decay=0.2", "--allow", "optimizer.weight_decay")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
