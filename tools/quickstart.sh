@@ -22,7 +22,7 @@ cmake --build build/cpu-release -j "$(nproc)" --target lacuna
 
 say "text, tokenizer and token shards"
 tools/fetch_quickstart_text.sh "$cache"
-[ -f "$cache/tokenizer.json" ] || "$lacuna" tokenizer train "$cache/text" --vocab-size 4096 --output "$cache/tokenizer.json"
+[ -f "$cache/tokenizer.json" ] || "$lacuna" tokenizer train "$cache/text" --vocab-size 2048 --output "$cache/tokenizer.json"
 [ -f "$cache/train_00000.h5" ] || "$lacuna" prepare "$cache/text" --tokenizer "$cache/tokenizer.json" --output "$cache" \
   --source python3.11-doc --licence PSF --holdout validation=0.05 --holdout tutorial=tutorial
 

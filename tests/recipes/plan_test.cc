@@ -135,7 +135,7 @@ TEST(ModelSize, TrainingFlops) {
   const Recipe recipe = FromFile("quickstart.yaml");
   const TrainingFlops f = FlopsPerToken(recipe);
   const double attention = 4.0 * (800 + 2 * 160 + 24) * 256, dense = 3.0 * 256 * 768;
-  const double experts = 3.0 * 3 * 256 * 192 * 3, router = 3.0 * 8 * 256, head = 4096.0 * 256;
+  const double experts = 3.0 * 3 * 256 * 192 * 3, router = 3.0 * 8 * 256, head = 2048.0 * 256;
   EXPECT_DOUBLE_EQ(f.matrices, 6 * (attention + dense + experts + router + head));
   const double phi = 2.0 * 48 * (16 * 48 + 48) + 2.0 * 32 * (16 * 32 + 32);
   EXPECT_DOUBLE_EQ(f.phi, 6 * 4 * phi * 2 * 255 / 2048);
@@ -165,7 +165,7 @@ TEST_P(Memory, EstimateIsNearTheMeasured) {
 
   const int32_t rows = 1024;
   const PackedSequences sequences({0, rows});
-  const Tensor ids = test::RandomIds({rows}, 4096, 1), targets = test::RandomIds({rows}, 4096, 2);
+  const Tensor ids = test::RandomIds({rows}, 2048, 1), targets = test::RandomIds({rows}, 2048, 2);
   ResetCpuMemoryPeak();
   const int64_t start = CpuMemoryStats().in_use;
   Tape tape;
