@@ -24,7 +24,10 @@ absl::StatusOr<std::unique_ptr<DataLoader>> DataLoader::Open(const DataConfig& c
   }
   LACUNA_RETURN_IF_ERROR(ProblemsError(problems));
   loader->mixture_ = Mixture(weights);
-  loader->options_ = {.packing = config.packing, .sequence_length = sequence_length, .seed = seed, .stage = stage, .source = "", .epoch = 0};
+  loader->options_.packing = config.packing;
+  loader->options_.sequence_length = sequence_length;
+  loader->options_.seed = seed;
+  loader->options_.stage = stage;
   loader->may_write_cache_ = may_write_cache;
   loader->cache_ = config.cache;
   if (config.cache.empty()) {

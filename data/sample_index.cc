@@ -51,7 +51,8 @@ Packed PackConcat(const TokenCorpus& corpus, const std::vector<int64_t>& documen
 }
 
 // Whole samples are cut off each document's front; `rest` takes what is left, at most sequence_length - 1 tokens.
-Packed CutWholeSamples(const TokenCorpus& corpus, const std::vector<int64_t>& documents, int64_t sequence_length, std::vector<Fragment>* rest) {
+Packed CutWholeSamples(const TokenCorpus& corpus, const std::vector<int64_t>& documents, int64_t sequence_length,
+                       std::vector<Fragment>* rest) {
   Packed packed;
   for (const int64_t document : documents) {
     const int64_t length = corpus.Find(document).length;

@@ -9,8 +9,9 @@ namespace lacuna {
 
 void UnigramModel::Count(const TokenCorpus& corpus) {
   for (const TokenShard& shard : corpus.shards()) {
-    LACUNA_CHECK(shard.info().vocab_size <= static_cast<int64_t>(counts_.size()), "{}: a vocabulary of {}, must be at most {}", shard.path(),
-                 shard.info().vocab_size, counts_.size());
+    const auto vocab_size = static_cast<int64_t>(counts_.size());
+    LACUNA_CHECK(shard.info().vocab_size <= vocab_size, "{}: a vocabulary of {}, must be at most {}", shard.path(), shard.info().vocab_size,
+                 vocab_size);
     const auto offsets = shard.document_offsets();
     for (size_t d = 0; d + 1 < offsets.size(); ++d) {
       for (int64_t i = offsets[d] + 1; i < offsets[d + 1]; ++i) ++counts_[static_cast<size_t>(shard.Token(i))], ++total_;

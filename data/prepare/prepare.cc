@@ -190,10 +190,12 @@ absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options) {
 }
 
 std::string ToString(const PrepareReport& report) {
-  std::string text = fmt::format("{:<16} {:>7} {:>11} {:>15} {:>15} {:>11}\n", "split", "shards", "documents", "bytes", "tokens", "bytes/token");
+  std::string text =
+      fmt::format("{:<16} {:>7} {:>11} {:>15} {:>15} {:>11}\n", "split", "shards", "documents", "bytes", "tokens", "bytes/token");
   for (const SplitReport& split : report.splits) {
-    text += fmt::format("{:<16} {:>7} {:>11} {:>15} {:>15} {:>11.3f}\n", split.name, split.shards, split.documents, split.bytes, split.tokens,
-                        static_cast<double>(split.bytes) / static_cast<double>(std::max<int64_t>(split.tokens, 1)));
+    const double bytes_per_token = static_cast<double>(split.bytes) / static_cast<double>(std::max<int64_t>(split.tokens, 1));
+    text += fmt::format("{:<16} {:>7} {:>11} {:>15} {:>15} {:>11.3f}\n", split.name, split.shards, split.documents, split.bytes,
+                        split.tokens, bytes_per_token);
   }
   text += fmt::format("files: {} read", report.files);
   if (report.other_files > 0) text += fmt::format(", {} with other extensions left out", report.other_files);

@@ -15,7 +15,8 @@ inline std::string ByteTokenizerJson() {
   nlohmann::ordered_json vocabulary;
   for (int b = 0; b < 256; ++b) vocabulary[ByteSymbol(static_cast<uint8_t>(b))] = b;
   vocabulary["th"] = 256;
-  const nlohmann::ordered_json byte_level = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
+  const nlohmann::ordered_json byte_level = {
+      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
   const nlohmann::ordered_json json = {
       {"version", "1.0"},
       {"truncation", nullptr},

@@ -217,7 +217,9 @@ TEST_F(PrepareTest, LongLines) {
 
 TEST_F(PrepareTest, TheSameShardsFromAnyNumberOfThreads) {
   std::string lines;
-  for (int i = 0; i < 9000; ++i) lines += fmt::format("{{\"text\":\"document {} of the {}\"}}\n", i, std::string(static_cast<size_t>(i % 50), 'h'));
+  for (int i = 0; i < 9000; ++i) {
+    lines += fmt::format("{{\"text\":\"document {} of the {}\"}}\n", i, std::string(static_cast<size_t>(i % 50), 'h'));
+  }
   Put("in/a.jsonl", lines);
   options_.shard_tokens = 50000;
   options_.holdouts = {*Holdout::Parse("validation=0.1")};
@@ -234,8 +236,9 @@ TEST_F(PrepareTest, TheSameShardsFromAnyNumberOfThreads) {
   SetNumThreads(threads);
   EXPECT_EQ(*ListDirectory(dir_ / "out1", ExitCode::kData), names);
   for (const std::string& name : names) {
-    EXPECT_EQ(*ReadFile(dir_ / "out1/" + name, 1 << 24, ExitCode::kData), *ReadFile(dir_ / "out3/" + name, 1 << 24, ExitCode::kData)) << name;
-    EXPECT_LE(TokenShard::Open(dir_ / "out1/" + name)->num_tokens(), 50000);
+    const std::string one = dir_ / ("out1/" + name), three = dir_ / ("out3/" + name);
+    EXPECT_EQ(*ReadFile(one, 1 << 24, ExitCode::kData), *ReadFile(three, 1 << 24, ExitCode::kData)) << name;
+    EXPECT_LE(TokenShard::Open(one)->num_tokens(), 50000);
   }
 }
 

@@ -24,7 +24,13 @@ inline std::vector<uint16_t> TokenBytes(int64_t vocabulary = kVocabulary) {
 }
 
 inline TokenShardInfo ShardInfo(int64_t vocabulary = kVocabulary) {
-  return {.vocab_size = vocabulary, .eod_id = kEod, .tokenizer_hash = kTokenizerHash, .source = "test", .licence = "CC0", .content_hash = 0};
+  TokenShardInfo info;
+  info.vocab_size = vocabulary;
+  info.eod_id = kEod;
+  info.tokenizer_hash = kTokenizerHash;
+  info.source = "test";
+  info.licence = "CC0";
+  return info;
 }
 
 using Documents = std::vector<std::vector<int32_t>>;

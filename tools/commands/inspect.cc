@@ -35,7 +35,8 @@ std::string HeaderText(const TokenShard& shard) {
   }
   std::sort(lengths.begin(), lengths.end());
   std::string text = fmt::format("{}: token shard, verified\n", shard.path());
-  text += fmt::format("  source     {}\n  licence    {}\n", info.source.empty() ? "-" : info.source, info.licence.empty() ? "-" : info.licence);
+  text += fmt::format("  source     {}\n", info.source.empty() ? "-" : info.source);
+  text += fmt::format("  licence    {}\n", info.licence.empty() ? "-" : info.licence);
   text += fmt::format("  tokenizer  {} (vocabulary {}, end of document {})\n", ToHex(info.tokenizer_hash), info.vocab_size, info.eod_id);
   text += fmt::format("  contents   {}\n", ToHex(info.content_hash));
   text += fmt::format("  documents  {}, of {} to {} tokens, median {}\n", shard.num_documents(), lengths.front(), lengths.back(),
@@ -43,7 +44,8 @@ std::string HeaderText(const TokenShard& shard) {
   text += fmt::format("  tokens     {} for {} bytes of text, {:.3f} bytes a token\n", shard.num_tokens(), bytes,
                       static_cast<double>(bytes) / static_cast<double>(shard.num_tokens()));
   if (!shard.loss_mask().empty()) {
-    text += fmt::format("  loss       on {} tokens\n", std::count_if(shard.loss_mask().begin(), shard.loss_mask().end(), [](uint8_t m) { return m != 0; }));
+    const auto masked = std::count(shard.loss_mask().begin(), shard.loss_mask().end(), uint8_t{0});
+    text += fmt::format("  loss       on {} tokens\n", shard.num_tokens() - masked);
   }
   return text;
 }
@@ -101,7 +103,8 @@ absl::Status Inspect(const InspectOptions& options) {
   for (int64_t d = options.document; d < last; ++d) {
     const int64_t begin = shard.document_offsets()[static_cast<size_t>(d)], end = shard.document_offsets()[static_cast<size_t>(d) + 1];
     const int64_t shown = std::min(end, begin + options.tokens);
-    std::fputs(fmt::format("\n--- document {}: {} tokens, {} bytes\n", d, end - begin, shard.document_bytes()[static_cast<size_t>(d)]).c_str(), stdout);
+    const int64_t bytes = shard.document_bytes()[static_cast<size_t>(d)];
+    std::fputs(fmt::format("\n--- document {}: {} tokens, {} bytes\n", d, end - begin, bytes).c_str(), stdout);
     std::fputs(TokensText(shard, d, begin, shown, tokenizer, colour).c_str(), stdout);
     std::fputs(shown < end ? fmt::format("\n... {} more tokens\n", end - shown).c_str() : "\n", stdout);
   }
