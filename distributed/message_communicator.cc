@@ -168,10 +168,18 @@ char* HostBytes(Tensor& tensor, const char* name) {
   return static_cast<char*>(tensor.MutableRef().data);
 }
 
+// Memory for messages, from the cache of tensors' memory: fresh pages would cost more than the sum.
+Tensor Buffer(int64_t bytes, char** data) {
+  Tensor buffer = Tensor::Empty({bytes}, DType::kU8);
+  *data = static_cast<char*>(buffer.MutableRef().data);
+  return buffer;
+}
+
 Request MessageCommunicator::AllReduceSum(Tensor tensor) {
   HostBytes(tensor, "all_reduce_sum");
   LACUNA_CHECK(tensor.dtype() == DType::kF32 || tensor.dtype() == DType::kF64 || tensor.dtype() == DType::kI64,
                "all_reduce_sum: expected f32, f64 or i64, got {}", NameOf(tensor.dtype()));
+  if (size() == 1) return {};
   OperationPtr operation = Start("all_reduce_sum", tensor.bytes());
   if (tensor.bytes() < kGatherBelowBytes) {
     GatherAndSum(operation, tensor);
@@ -183,17 +191,18 @@ Request MessageCommunicator::AllReduceSum(Tensor tensor) {
 
 void MessageCommunicator::GatherAndSum(const OperationPtr& operation, Tensor tensor) {
   const int64_t bytes = tensor.bytes();
-  auto parts = std::make_shared<std::vector<char>>(static_cast<size_t>(bytes * size()));
+  char* parts = nullptr;
+  const Tensor buffer = Buffer(bytes * size(), &parts);
   char* own = HostBytes(tensor, "all_reduce_sum");
-  std::copy(own, own + bytes, parts->data() + rank() * bytes);
+  std::copy(own, own + bytes, parts + rank() * bytes);
   for (int r = 0; r < size(); ++r) {
     if (r == rank()) continue;
-    operation->Receive(r, 0, parts->data() + r * bytes, bytes);
-    operation->Send(r, 0, parts->data() + rank() * bytes, bytes);
+    operation->Receive(r, 0, parts + r * bytes, bytes);
+    operation->Send(r, 0, parts + rank() * bytes, bytes);
   }
-  operation->Then([this, tensor, parts, bytes, own] {
+  operation->Then([this, tensor, buffer, parts, bytes, own] {
     SumInRankOrder(
-        tensor.dtype(), size(), tensor.numel(), [&](int r) { return parts->data() + r * bytes; }, own);
+        tensor.dtype(), size(), tensor.numel(), [&](int r) { return parts + r * bytes; }, own);
   });
 }
 
@@ -205,17 +214,18 @@ void MessageCommunicator::ScatterAndSum(const OperationPtr& operation, Tensor te
   const auto begin = [=](int r) { return count / n * r + std::min<int64_t>(r, count % n); };
   const auto at = [=](int r) { return own + begin(r) * element; };
   const auto bytes = [=](int r) { return (begin(r + 1) - begin(r)) * element; };
-  auto parts = std::make_shared<std::vector<char>>(static_cast<size_t>(bytes(me) * n));
+  char* parts = nullptr;
+  const Tensor buffer = Buffer(bytes(me) * n, &parts);
   // Ranks start with different peers, so that no one is everybody's first.
   for (int k = 1; k < n; ++k) {
     const int from = (me + n - k) % n, to = (me + k) % n;
-    operation->Receive(from, 0, parts->data() + from * bytes(me), bytes(me));
+    operation->Receive(from, 0, parts + from * bytes(me), bytes(me));
     operation->Send(to, 0, at(to), bytes(to));
   }
   // The raw pointer: a continuation that owned its operation would keep it alive for ever.
-  operation->Then([=, op = operation.get(), dtype = tensor.dtype(), keep = tensor] {
+  operation->Then([=, op = operation.get(), dtype = tensor.dtype(), keep = tensor, keep_buffer = buffer] {
     SumInRankOrder(
-        dtype, n, begin(me + 1) - begin(me), [&](int r) { return r == me ? at(me) : parts->data() + r * bytes(me); }, at(me));
+        dtype, n, begin(me + 1) - begin(me), [&](int r) { return r == me ? at(me) : parts + r * bytes(me); }, at(me));
     for (int k = 1; k < n; ++k) {
       const int from = (me + n - k) % n, to = (me + k) % n;
       op->Receive(from, 1, at(from), bytes(from));
