@@ -17,7 +17,7 @@ double MeasureMatMulPeak(DType dtype) {
   ops::Fill({.y = b.MutableRef(), .value = 0.25}, kCpuStream);
   double best = 0;
   const auto start = Clock::now();
-  for (int i = 0; i < 3 || Clock::now() - start < std::chrono::milliseconds(200); ++i) {
+  for (int i = 0; i < 3 || Clock::now() - start < std::chrono::milliseconds(500); ++i) {
     const auto begin = Clock::now();
     ops::MatMul({.a = a.Ref(), .b = b.Ref(), .c = c.MutableRef()}, kCpuStream);
     const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();

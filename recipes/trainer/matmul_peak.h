@@ -5,7 +5,7 @@
 
 namespace lacuna {
 
-// Best rate (FLOP/s) of a few square products of this dtype with this rank's threads; takes about 0.2 s.
+// Best rate (FLOP/s) of a few square products of this dtype with this rank's threads; takes about 0.5 s.
 double MeasureMatMulPeak(DType dtype);
 
 }  // namespace lacuna

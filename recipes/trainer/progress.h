@@ -27,6 +27,8 @@ std::string FormatCount(int64_t count);
 class Progress {
  public:
   Progress();
+  // Whether lines are rewritten in place: then every step may be shown.
+  bool live() const { return terminal_; }
   void Show(const ProgressLine& line);
   // Ends a line being rewritten, so that other output starts on its own.
   void Break();

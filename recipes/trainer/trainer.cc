@@ -115,6 +115,7 @@ class Run {
 
   void Announce() {
     flops_per_token_ = FlopsPerToken(recipe_).total();
+    comm_.Barrier().Wait();  // all ranks measure at once, as they will compute
     std::vector<double> peak{MeasureMatMulPeak(recipe_.train.dtype)};
     SumOverRanks(comm_, &peak);
     peak_ = peak[0];
@@ -247,7 +248,7 @@ class Run {
       progress_.Break();
       spdlog::warn("step {}: skipped, {}; the weights are as before", state_.step, result.skipped);
     }
-    if (telemetry == nullptr && state_.step != recipe_.train.steps) return;
+    if (telemetry == nullptr && !progress_.live() && state_.step != recipe_.train.steps) return;
     progress_.Show({.step = state_.step,
                     .total_steps = recipe_.train.steps,
                     .loss = result.loss,
