@@ -8,7 +8,8 @@
 
 namespace lacuna {
 
-// How a parameter starts. Element k is a pure function of (seed, name, k), whatever the layout or the number of ranks.
+// How a parameter starts. Element k is a pure function of (seed, name, k), whatever the layout or
+// the number of ranks.
 struct Init {
   enum class Kind { kZeros, kOnes, kNormal };
   Kind kind = Kind::kZeros;
@@ -24,10 +25,12 @@ struct Parameter {
   Shape shape;
   Init init;
   bool weight_decay = true;
-  // Views into the model's flat buffers (nn/flat_parameters.h). `grad` is f32 (f64 in an f64 model) and accumulates (+=).
+  // Views into the model's flat buffers (nn/flat_parameters.h). `grad` is f32 (f64 in an f64 model)
+  // and accumulates (+=).
   Tensor value;
   Tensor grad;
-  // Called once per backward pass in which hooks fire (the last micro-batch of a step), when `grad` is complete.
+  // Called once per backward pass in which hooks fire (the last micro-batch of a step), when `grad`
+  // is complete.
   std::function<void(Parameter&)> on_grad_ready;
 
   int64_t numel() const { return NumElements(shape); }

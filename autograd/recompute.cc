@@ -6,7 +6,8 @@
 
 namespace lacuna {
 
-std::vector<Variable> Recompute(Tape& tape, const char* name, std::vector<Variable> inputs, const Segment& segment) {
+std::vector<Variable> Recompute(Tape& tape, const char* name, std::vector<Variable> inputs,
+                                const Segment& segment) {
   // Inside another segment the outer one already decides what is kept.
   if (!tape.recording() || tape.recomputing()) return segment(tape, inputs);
 
@@ -37,7 +38,8 @@ std::vector<Variable> Recompute(Tape& tape, const char* name, std::vector<Variab
     const std::vector<Variable> outputs = segment(second, leaves);
     std::vector<Tape::Seed> seeds;
     for (size_t i = 0; i < outputs.size(); ++i) {
-      if (g.dy(static_cast<int>(i)).defined()) seeds.push_back({outputs[i], g.dy(static_cast<int>(i))});
+      if (g.dy(static_cast<int>(i)).defined())
+        seeds.push_back({outputs[i], g.dy(static_cast<int>(i))});
     }
     second.Backward(std::move(seeds));
     for (size_t i = 0; i < leaves.size(); ++i) {
@@ -46,7 +48,8 @@ std::vector<Variable> Recompute(Tape& tape, const char* name, std::vector<Variab
       if (gradient.defined()) g.Set(static_cast<int>(i), std::move(gradient));
     }
   };
-  return tape.RecordMany(name, std::move(inputs), std::move(parameters), std::move(outputs), std::move(backward));
+  return tape.RecordMany(name, std::move(inputs), std::move(parameters), std::move(outputs),
+                         std::move(backward));
 }
 
 }  // namespace lacuna

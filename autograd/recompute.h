@@ -1,7 +1,9 @@
-// Recompute (activation checkpointing): a segment keeps its inputs only and runs its forward again during Backward.
+// Recompute (activation checkpointing): a segment keeps its inputs only and runs its forward again
+// during Backward.
 //
-// Decisions taken through Tape::Decide (routing ids, block lists, counts) are kept and replayed, so that both forwards agree;
-// Tape::recomputing() is true in the second one, where nothing may be counted or exchanged again.
+// Decisions taken through Tape::Decide (routing ids, block lists, counts) are kept and replayed, so
+// that both forwards agree; Tape::recomputing() is true in the second one, where nothing may be
+// counted or exchanged again.
 #pragma once
 
 #include <functional>
@@ -14,6 +16,7 @@ namespace lacuna {
 using Segment = std::function<std::vector<Variable>(Tape&, const std::vector<Variable>&)>;
 
 // outputs = segment(inputs). Values and gradients are those of calling `segment` directly.
-std::vector<Variable> Recompute(Tape& tape, const char* name, std::vector<Variable> inputs, const Segment& segment);
+std::vector<Variable> Recompute(Tape& tape, const char* name, std::vector<Variable> inputs,
+                                const Segment& segment);
 
 }  // namespace lacuna

@@ -1,4 +1,5 @@
-// A tensor kept for backward. Reading it after its storage was overwritten is an error, not a wrong gradient.
+// A tensor kept for backward. Reading it after its storage was overwritten is an error, not a wrong
+// gradient.
 #pragma once
 
 #include <utility>
@@ -13,7 +14,8 @@ class SavedTensor {
   explicit SavedTensor(Tensor tensor) : tensor_(std::move(tensor)), version_(tensor_.version()) {}
 
   const Tensor& get() const {
-    LACUNA_CHECK(tensor_.version() == version_, "a tensor {} saved for backward was overwritten since (version {}, now {})",
+    LACUNA_CHECK(tensor_.version() == version_,
+                 "a tensor {} saved for backward was overwritten since (version {}, now {})",
                  ToString(tensor_.shape()), version_, tensor_.version());
     return tensor_;
   }

@@ -36,18 +36,21 @@ Variable Tape::Leaf(Tensor value) {
   return Variable(std::move(value), slot);
 }
 
-Variable Tape::Record(const char* name, std::vector<Variable> inputs, std::vector<Parameter*> parameters, Tensor output,
-                      BackwardFn backward) {
+Variable Tape::Record(const char* name, std::vector<Variable> inputs,
+                      std::vector<Parameter*> parameters, Tensor output, BackwardFn backward) {
   std::vector<Tensor> outputs;
   outputs.push_back(std::move(output));
-  return RecordMany(name, std::move(inputs), std::move(parameters), std::move(outputs), std::move(backward))[0];
+  return RecordMany(name, std::move(inputs), std::move(parameters), std::move(outputs),
+                    std::move(backward))[0];
 }
 
-std::vector<Variable> Tape::RecordMany(const char* name, std::vector<Variable> inputs, std::vector<Parameter*> parameters,
+std::vector<Variable> Tape::RecordMany(const char* name, std::vector<Variable> inputs,
+                                       std::vector<Parameter*> parameters,
                                        std::vector<Tensor> outputs, BackwardFn backward) {
   if (mode_ == Mode::kTrack) touched_.insert(touched_.end(), parameters.begin(), parameters.end());
   const bool differentiable =
-      !parameters.empty() || std::any_of(inputs.begin(), inputs.end(), [](const Variable& v) { return v.requires_grad(); });
+      !parameters.empty() || std::any_of(inputs.begin(), inputs.end(),
+                                         [](const Variable& v) { return v.requires_grad(); });
   std::vector<Variable> results;
   results.reserve(outputs.size());
   if (mode_ != Mode::kRecord || !differentiable) {
@@ -70,7 +73,8 @@ std::vector<Variable> Tape::RecordMany(const char* name, std::vector<Variable> i
 
 std::vector<Tensor> Tape::Decide(const std::function<std::vector<Tensor>()>& decide) {
   if (replay_ != nullptr) {
-    LACUNA_CHECK(replay_->next < replay_->decisions.size(), "a recomputed segment took more decisions than its first forward");
+    LACUNA_CHECK(replay_->next < replay_->decisions.size(),
+                 "a recomputed segment took more decisions than its first forward");
     return replay_->decisions[replay_->next++];
   }
   std::vector<Tensor> decision = decide();
@@ -109,14 +113,16 @@ void Tape::RunNode(size_t index) {
 
 void Tape::Accumulate(int32_t slot, Tensor gradient, const char* name) {
   const size_t s = static_cast<size_t>(slot);
-  LACUNA_CHECK(gradient.defined() && gradient.shape() == shapes_[s], "{}: gradient has shape {}, its variable {}", name,
+  LACUNA_CHECK(gradient.defined() && gradient.shape() == shapes_[s],
+               "{}: gradient has shape {}, its variable {}", name,
                gradient.defined() ? ToString(gradient.shape()) : "none", ToString(shapes_[s]));
   Tensor& sum = grads_[s];
   if (!sum.defined()) {
     sum = std::move(gradient);
     return;
   }
-  // The running sum is overwritten only where nobody else sees it (a rule may hand one tensor to two inputs).
+  // The running sum is overwritten only where nobody else sees it (a rule may hand one tensor to
+  // two inputs).
   Tensor out = sum.unique() ? sum : Tensor::EmptyLike(sum);
   const TensorRef a = sum.Ref();
   ops::Add({.a = a, .b = gradient.Ref(), .y = out.MutableRef()}, stream_);
@@ -124,7 +130,8 @@ void Tape::Accumulate(int32_t slot, Tensor gradient, const char* name) {
 }
 
 Tensor Tape::Grad(const Variable& leaf) const {
-  LACUNA_CHECK(leaf.slot_ >= 0 && is_leaf_[static_cast<size_t>(leaf.slot_)], "Grad of a variable that is no leaf of this tape");
+  LACUNA_CHECK(leaf.slot_ >= 0 && is_leaf_[static_cast<size_t>(leaf.slot_)],
+               "Grad of a variable that is no leaf of this tape");
   return grads_[static_cast<size_t>(leaf.slot_)];
 }
 
@@ -139,7 +146,8 @@ void Tape::RunDeferred() {
 void Tape::Finish(const std::vector<Parameter*>& parameters) {
   for (Parameter* parameter : parameters) {
     const auto it = pending_.find(parameter);
-    if (--it->second == 0 && fire_hooks_ && parameter->on_grad_ready) parameter->on_grad_ready(*parameter);
+    if (--it->second == 0 && fire_hooks_ && parameter->on_grad_ready)
+      parameter->on_grad_ready(*parameter);
   }
 }
 

@@ -1,12 +1,14 @@
 // Tape: the record of a forward pass, replayed once in reverse.
 //
-// A rule is a function: it runs its forward kernel and, on a recording tape, leaves a closure that turns output gradients into
-// input gradients (see autograd/functions/). Nodes stand in execution order; Backward is one reverse loop without recursion, and
-// a node's closure (with all it saved) is destroyed as soon as it ran.
+// A rule is a function: it runs its forward kernel and, on a recording tape, leaves a closure that
+// turns output gradients into input gradients (see autograd/functions/). Nodes stand in execution
+// order; Backward is one reverse loop without recursion, and a node's closure (with all it saved)
+// is destroyed as soon as it ran.
 //
 //   Variable RmsNorm(Tape& tape, const Variable& x, Parameter& weight, float eps) {
 //     ... y, rstd = kernel(x, weight) ...
-//     return tape.Record("rms_norm", {x}, {&weight}, y, [=, sx = SavedTensor(x.value())](GradContext& g) {
+//     return tape.Record("rms_norm", {x}, {&weight}, y, [=, sx =
+//       SavedTensor(x.value())](GradContext& g) {
 //       Tensor dx = ...kernel(g.dy(), sx.get(), ...), adds into weight.grad...
 //       g.Set(0, dx);
 //     });
@@ -35,22 +37,26 @@ class GradContext {
   // Gradient of output i; undefined where none reached it (count as zero).
   const Tensor& dy(int output = 0) const { return dy_[static_cast<size_t>(output)]; }
   bool needs(int input) const;
-  // Hands over the gradient of an input (same shape and dtype). The tape sums over a variable's consumers, last consumer first.
+  // Hands over the gradient of an input (same shape and dtype). The tape sums over a variable's
+  // consumers, last consumer first.
   void Set(int input, Tensor gradient);
-  // Work that only adds to parameter gradients and may wait. It runs right after this closure, or, while Tape::HoldDeferred is on,
-  // at the next Tape::RunDeferred. The node's parameters count as unfinished until then.
+  // Work that only adds to parameter gradients and may wait. It runs right after this closure, or,
+  // while Tape::HoldDeferred is on, at the next Tape::RunDeferred. The node's parameters count as
+  // unfinished until then.
   void Defer(std::function<void()> work);
 
  private:
   friend class Tape;
-  GradContext(Tape& tape, size_t node, std::vector<Tensor> dy) : tape_(tape), node_(node), dy_(std::move(dy)) {}
+  GradContext(Tape& tape, size_t node, std::vector<Tensor> dy)
+      : tape_(tape), node_(node), dy_(std::move(dy)) {}
 
   Tape& tape_;
   size_t node_;
   std::vector<Tensor> dy_;
 };
 
-// Non-differentiable decisions of a recomputed segment (routing ids, selected blocks, counts), in the order they were taken.
+// Non-differentiable decisions of a recomputed segment (routing ids, selected blocks, counts), in
+// the order they were taken.
 struct DecisionLog {
   std::vector<std::vector<Tensor>> decisions;
   size_t next = 0;
@@ -61,11 +67,14 @@ class Tape {
   enum class Mode {
     kRecord,     // keep closures
     kInference,  // keep nothing
-    kTrack,      // keep nothing but the parameters used and the decisions taken (forward of a recomputed segment)
+    // keep nothing but the parameters used and the decisions taken (forward of a recomputed
+    // segment)
+    kTrack,
   };
   using BackwardFn = std::function<void(GradContext&)>;
 
-  explicit Tape(Mode mode = Mode::kRecord, Stream stream = kCpuStream) : mode_(mode), stream_(stream) {}
+  explicit Tape(Mode mode = Mode::kRecord, Stream stream = kCpuStream)
+      : mode_(mode), stream_(stream) {}
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
 
@@ -77,17 +86,19 @@ class Tape {
   // An input whose gradient is asked for (Grad).
   Variable Leaf(Tensor value);
 
-  // Adds a node with one output / several outputs. Without any input or parameter to differentiate the outputs are constants.
-  Variable Record(const char* name, std::vector<Variable> inputs, std::vector<Parameter*> parameters, Tensor output,
-                  BackwardFn backward);
-  std::vector<Variable> RecordMany(const char* name, std::vector<Variable> inputs, std::vector<Parameter*> parameters,
-                                   std::vector<Tensor> outputs, BackwardFn backward);
+  // Adds a node with one output / several outputs. Without any input or parameter to differentiate
+  // the outputs are constants.
+  Variable Record(const char* name, std::vector<Variable> inputs,
+                  std::vector<Parameter*> parameters, Tensor output, BackwardFn backward);
+  std::vector<Variable> RecordMany(const char* name, std::vector<Variable> inputs,
+                                   std::vector<Parameter*> parameters, std::vector<Tensor> outputs,
+                                   BackwardFn backward);
 
   // Runs `decide`, or in a recomputed segment returns what it gave the first time.
   std::vector<Tensor> Decide(const std::function<std::vector<Tensor>()>& decide);
 
-  // Gradients of all leaves and parameters from the gradients of some outputs. Can run once. With fire_hooks each parameter's
-  // on_grad_ready is called when its last consumer is done.
+  // Gradients of all leaves and parameters from the gradients of some outputs. Can run once. With
+  // fire_hooks each parameter's on_grad_ready is called when its last consumer is done.
   struct Seed {
     Variable output;
     Tensor gradient;
@@ -96,7 +107,8 @@ class Tape {
   // Gradient of a leaf after Backward; undefined where none reached it.
   Tensor Grad(const Variable& leaf) const;
 
-  // Keeps deferred work back until RunDeferred, which a closure calls while it waits for communication (or Backward at its end).
+  // Keeps deferred work back until RunDeferred, which a closure calls while it waits for
+  // communication (or Backward at its end).
   void HoldDeferred(bool hold) { hold_deferred_ = hold; }
   void RunDeferred();
 
@@ -104,8 +116,9 @@ class Tape {
 
  private:
   friend class GradContext;
-  friend std::vector<Variable> Recompute(Tape&, const char*, std::vector<Variable>,
-                                         const std::function<std::vector<Variable>(Tape&, const std::vector<Variable>&)>&);
+  friend std::vector<Variable> Recompute(
+      Tape&, const char*, std::vector<Variable>,
+      const std::function<std::vector<Variable>(Tape&, const std::vector<Variable>&)>&);
 
   struct Node {
     const char* name;

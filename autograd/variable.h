@@ -1,4 +1,5 @@
-// Variable: a tensor's value on a tape. A plain Tensor (block lists, routing ids, masks) never carries a gradient.
+// Variable: a tensor's value on a tape. A plain Tensor (block lists, routing ids, masks) never
+// carries a gradient.
 #pragma once
 
 #include <cstdint>

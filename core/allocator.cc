@@ -32,7 +32,8 @@ class CpuPool {
       return block;
     }
     void* block = std::aligned_alloc(kAlignment, static_cast<size_t>(size));
-    LACUNA_CHECK(block != nullptr, "out of memory: {} bytes asked for, {} in use", size, stats_.in_use);
+    LACUNA_CHECK(block != nullptr, "out of memory: {} bytes asked for, {} in use", size,
+                 stats_.in_use);
     stats_.reserved += size;
     return block;
   }
@@ -63,10 +64,12 @@ class CpuPool {
   }
 
  private:
-  // Sizes in steps of 1/8 of their power of two: at most 12.5 % is lost and data-dependent sizes find a block to reuse.
+  // Sizes in steps of 1/8 of their power of two: at most 12.5 % is lost and data-dependent sizes
+  // find a block to reuse.
   static int64_t RoundUp(int64_t bytes) {
     const int64_t size = std::max<int64_t>(bytes, kAlignment);
-    const int64_t step = std::max<int64_t>(kAlignment, static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(size))) / 8);
+    const int64_t step = std::max<int64_t>(
+        kAlignment, static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(size))) / 8);
     return (size + step - 1) / step * step;
   }
 
@@ -86,7 +89,8 @@ Storage::Storage(int64_t size, Device where) : bytes(size), device(where) {
   if (device.type == DeviceType::kCpu) {
     data = Pool().Allocate(bytes);
 #ifndef NDEBUG
-    std::memset(data, 0xFF, static_cast<size_t>(bytes));  // NaN: a kernel that leaves its output unwritten shows
+    // NaN: a kernel that leaves its output unwritten shows
+    std::memset(data, 0xFF, static_cast<size_t>(bytes));
 #endif
     return;
   }
@@ -107,8 +111,14 @@ Storage::~Storage() {
 #endif
 }
 
-MemoryStats CpuMemoryStats() { return Pool().stats(); }
-void ResetCpuMemoryPeak() { Pool().ResetPeak(); }
-void ReleaseCpuCache() { Pool().Release(); }
+MemoryStats CpuMemoryStats() {
+  return Pool().stats();
+}
+void ResetCpuMemoryPeak() {
+  Pool().ResetPeak();
+}
+void ReleaseCpuCache() {
+  Pool().Release();
+}
 
 }  // namespace lacuna

@@ -1,4 +1,5 @@
-// Memory of tensors. CPU blocks are 64-byte aligned and kept for reuse by size, so a training step neither maps nor unmaps pages.
+// Memory of tensors. CPU blocks are 64-byte aligned and kept for reuse by size, so a training step
+// neither maps nor unmaps pages.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,8 @@
 
 namespace lacuna {
 
-// What is handed out now and the most there ever was, in bytes; reading is exact only between steps.
+// What is handed out now and the most there ever was, in bytes; reading is exact only between
+// steps.
 struct MemoryStats {
   int64_t in_use = 0;
   int64_t peak = 0;

@@ -1,4 +1,5 @@
-// Where a tensor lives and in which order work runs there. POD only: CUDA sources include this header.
+// Where a tensor lives and in which order work runs there. POD only: CUDA sources include this
+// header.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,8 @@ struct Device {
 
 inline constexpr Device kCpu{};
 
-// An ordered queue of work on a device. On the CPU work runs at once and `handle` is null; on CUDA it is a cudaStream_t.
+// An ordered queue of work on a device. On the CPU work runs at once and `handle` is null; on CUDA
+// it is a cudaStream_t.
 struct Stream {
   Device device;
   void* handle = nullptr;

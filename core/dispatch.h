@@ -1,5 +1,6 @@
 // From a run-time dtype to a template argument:
-//   DispatchFloat(x.dtype, [&](auto tag) { using T = typename decltype(tag)::type; Kernel<T>(...); });
+//   DispatchFloat(x.dtype, [&](auto tag) { using T = typename decltype(tag)::type; Kernel<T>(...);
+//     });
 #pragma once
 
 #include <type_traits>

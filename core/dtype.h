@@ -52,7 +52,8 @@ constexpr bool IsFloating(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kBF16;
 }
 
-// The precision in which gradients of parameters, norm statistics and losses are kept for a compute type.
+// The precision in which gradients of parameters, norm statistics and losses are kept for a compute
+// type.
 constexpr DType AccumulationType(DType dtype) {
   return dtype == DType::kF64 ? DType::kF64 : DType::kF32;
 }
@@ -106,7 +107,8 @@ struct DTypeOf<uint8_t> {
   static constexpr DType value = DType::kU8;
 };
 
-// The type in which a kernel computes with elements of type T: double for double, float for float and bfloat16.
+// The type in which a kernel computes with elements of type T: double for double, float for float
+// and bfloat16.
 template <class T>
 struct ComputeTypeOf {
   using type = float;

@@ -1,5 +1,5 @@
-// Misuse of an operator and failures of the machine are exceptions of one type. What the outside world can get wrong
-// (recipes, files, checkpoints) is absl::Status instead: see core/status.h.
+// Misuse of an operator and failures of the machine are exceptions of one type. What the outside
+// world can get wrong (recipes, files, checkpoints) is absl::Status instead: see core/status.h.
 #pragma once
 
 #include <fmt/format.h>
@@ -16,14 +16,16 @@ class Error : public std::runtime_error {
 };
 
 namespace internal {
-[[noreturn]] void Fail(const char* file, int line, const char* condition, const std::string& message);
+[[noreturn]] void Fail(const char* file, int line, const char* condition,
+                       const std::string& message);
 }  // namespace internal
 
-// LACUNA_CHECK(a == b, "rms_norm: weight has {} elements, x has {} columns", a, b): throws lacuna::Error unless it holds.
-#define LACUNA_CHECK(condition, ...)                                                                  \
-  do {                                                                                                \
-    if (!(condition)) [[unlikely]]                                                                    \
-      ::lacuna::internal::Fail(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__));           \
+// LACUNA_CHECK(a == b, "rms_norm: weight has {} elements, x has {} columns", a, b): throws
+// lacuna::Error unless it holds.
+#define LACUNA_CHECK(condition, ...)                                                        \
+  do {                                                                                      \
+    if (!(condition)) [[unlikely]]                                                          \
+      ::lacuna::internal::Fail(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__)); \
   } while (false)
 
 // An invariant of our own code; costs nothing in release builds.

@@ -1,7 +1,8 @@
-// One operator's implementations, a slot a device. Tables are constant-initialised in the operator's .cc file, where both
-// backends are named; nothing is registered at run time.
+// One operator's implementations, a slot a device. Tables are constant-initialised in the
+// operator's .cc file, where both backends are named; nothing is registered at run time.
 //
-//   constinit const Kernel<RmsNormFwdArgs> kRmsNormFwd{"rms_norm_fwd", cpu::RmsNormFwd, LACUNA_IF_CUDA(cuda::RmsNormFwd)};
+//   constinit const Kernel<RmsNormFwdArgs> kRmsNormFwd{"rms_norm_fwd", cpu::RmsNormFwd,
+//     LACUNA_IF_CUDA(cuda::RmsNormFwd)};
 //   kRmsNormFwd({.x = ...}, stream);
 #pragma once
 
@@ -26,7 +27,8 @@ struct Kernel {
 
   void operator()(const Args& args, Stream stream) const {
     const Function function = stream.device.type == DeviceType::kCpu ? cpu : cuda;
-    LACUNA_CHECK(function != nullptr, "{}: no {} kernel in this build", name, stream.device.type == DeviceType::kCpu ? "CPU" : "CUDA");
+    LACUNA_CHECK(function != nullptr, "{}: no {} kernel in this build", name,
+                 stream.device.type == DeviceType::kCpu ? "CPU" : "CUDA");
     function(args, stream);
   }
 };

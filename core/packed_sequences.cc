@@ -4,8 +4,10 @@
 
 namespace lacuna {
 
-PackedSequences::PackedSequences(std::vector<int32_t> cu_seqlens) : host_cu_seqlens_(std::move(cu_seqlens)) {
-  LACUNA_CHECK(!host_cu_seqlens_.empty() && host_cu_seqlens_.front() == 0, "cu_seqlens must start with 0");
+PackedSequences::PackedSequences(std::vector<int32_t> cu_seqlens)
+    : host_cu_seqlens_(std::move(cu_seqlens)) {
+  LACUNA_CHECK(!host_cu_seqlens_.empty() && host_cu_seqlens_.front() == 0,
+               "cu_seqlens must start with 0");
   std::vector<int32_t> positions(static_cast<size_t>(num_rows()));
   for (size_t i = 0; i + 1 < host_cu_seqlens_.size(); ++i) {
     const int32_t begin = host_cu_seqlens_[i], end = host_cu_seqlens_[i + 1];
@@ -13,7 +15,8 @@ PackedSequences::PackedSequences(std::vector<int32_t> cu_seqlens) : host_cu_seql
     for (int32_t row = begin; row < end; ++row) positions[static_cast<size_t>(row)] = row - begin;
     max_length_ = std::max<int64_t>(max_length_, end - begin);
   }
-  cu_seqlens_ = Tensor::FromVector(host_cu_seqlens_, {static_cast<int64_t>(host_cu_seqlens_.size())});
+  cu_seqlens_ =
+      Tensor::FromVector(host_cu_seqlens_, {static_cast<int64_t>(host_cu_seqlens_.size())});
   positions_ = Tensor::FromVector(positions, {num_rows()});
 }
 

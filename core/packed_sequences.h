@@ -1,4 +1,5 @@
-// The documents of a micro-batch, one after the other in N rows. Every attention and every NSA grid restarts at a document.
+// The documents of a micro-batch, one after the other in N rows. Every attention and every NSA grid
+// restarts at a document.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,8 @@ namespace lacuna {
 
 class PackedSequences {
  public:
-  // cu_seqlens: D + 1 non-decreasing row numbers, first 0, last N; document i is rows [cu[i], cu[i + 1]).
+  // cu_seqlens: D + 1 non-decreasing row numbers, first 0, last N; document i is rows [cu[i], cu[i
+  // + 1]).
   explicit PackedSequences(std::vector<int32_t> cu_seqlens);
   // One document of `tokens` rows.
   static PackedSequences Single(int64_t tokens);

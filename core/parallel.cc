@@ -9,6 +9,8 @@ void SetNumThreads(int threads) {
   openblas_set_num_threads(threads);
 }
 
-int NumThreads() { return omp_get_max_threads(); }
+int NumThreads() {
+  return omp_get_max_threads();
+}
 
 }  // namespace lacuna

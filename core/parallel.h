@@ -1,5 +1,6 @@
-// Loops over CPU threads. Work is cut by index alone, so results do not depend on the number of threads unless a caller sums
-// over them; reductions go through fixed-size partials (ParallelFor over partials, then a serial sum).
+// Loops over CPU threads. Work is cut by index alone, so results do not depend on the number of
+// threads unless a caller sums over them; reductions go through fixed-size partials (ParallelFor
+// over partials, then a serial sum).
 #pragma once
 
 #include <omp.h>
@@ -9,11 +10,13 @@
 
 namespace lacuna {
 
-// Threads of this rank, also for OpenBLAS (its OpenMP build runs single-threaded inside a parallel loop).
+// Threads of this rank, also for OpenBLAS (its OpenMP build runs single-threaded inside a parallel
+// loop).
 void SetNumThreads(int threads);
 int NumThreads();
 
-// f(i) for i in [0, n), at most one thread where the work (n * cost, in rough operations) would not pay for waking others.
+// f(i) for i in [0, n), at most one thread where the work (n * cost, in rough operations) would not
+// pay for waking others.
 // An exception of one iteration is rethrown after the loop.
 template <class F>
 void ParallelFor(int64_t n, int64_t cost, F&& f) {

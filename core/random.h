@@ -1,5 +1,6 @@
-// Counter-based random numbers (Philox4x32-10; Salmon et al., SC 2011): a value is a pure function of (key, counter), the same
-// bits on every backend, thread count and rank. CUDA sources include this header.
+// Counter-based random numbers (Philox4x32-10; Salmon et al., SC 2011): a value is a pure function
+// of (key, counter), the same bits on every backend, thread count and rank. CUDA sources include
+// this header.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,8 @@ struct PhiloxBlock {
 };
 
 // Ten rounds over the 128-bit counter (counter_low, counter_high) with a 64-bit key.
-LACUNA_HOST_DEVICE inline PhiloxBlock Philox(uint64_t key, uint64_t counter_low, uint64_t counter_high) {
+LACUNA_HOST_DEVICE inline PhiloxBlock Philox(uint64_t key, uint64_t counter_low,
+                                             uint64_t counter_high) {
   uint32_t c0 = static_cast<uint32_t>(counter_low), c1 = static_cast<uint32_t>(counter_low >> 32);
   uint32_t c2 = static_cast<uint32_t>(counter_high), c3 = static_cast<uint32_t>(counter_high >> 32);
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
@@ -38,8 +40,9 @@ LACUNA_HOST_DEVICE inline double PhiloxUniform(uint64_t key, uint64_t stream, ui
   return static_cast<double>(bits >> 11) * 0x1.0p-53;
 }
 
-// The k-th value of stream (key, stream), approximately standard normal: the sum of twelve uniforms less six (Irwin-Hall: mean 0,
-// variance 1, |value| < 6). Integer sums and one exact scaling, so every backend gives the same bits; libm's log and cos would not.
+// The k-th value of stream (key, stream), approximately standard normal: the sum of twelve uniforms
+// less six (Irwin-Hall: mean 0, variance 1, |value| < 6). Integer sums and one exact scaling, so
+// every backend gives the same bits; libm's log and cos would not.
 LACUNA_HOST_DEVICE inline double PhiloxNormal(uint64_t key, uint64_t stream, uint64_t k) {
   int64_t sum = 0;
   for (uint64_t part = 0; part < 3; ++part) {

@@ -1,8 +1,11 @@
-// Cosines and sines of rotary position embedding, with YaRN context extension (Peng et al., 2023; Hugging Face's "yarn" with
-// truncate on). The table does not depend on the length it is used for: position p always has the same row.
+// Cosines and sines of rotary position embedding, with YaRN context extension (Peng et al., 2023;
+// Hugging Face's "yarn" with truncate on). The table does not depend on the length it is used for:
+// position p always has the same row.
 //
-//   inv_freq[i] = theta^(-2i / R); YaRN blends inv_freq / factor (slow dims) with inv_freq (fast dims) by a linear ramp;
-//   cos and sin are multiplied by attention_factor = 0.1 ln(factor) + 1, so only rotary dims feel it (1 for factor <= 1).
+//   inv_freq[i] = theta^(-2i / R); YaRN blends inv_freq / factor (slow dims) with inv_freq (fast
+//     dims) by a linear ramp;
+//   cos and sin are multiplied by attention_factor = 0.1 ln(factor) + 1, so only rotary dims feel
+//     it (1 for factor <= 1).
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,8 @@
 // Shapes, and the letters used for them in every comment of the project:
-//   B batch, T tokens of a sequence, N rows (= B*T), C model width, H query heads, G KV groups (H/G heads each),
-//   Dk, Dv head widths of queries/keys and values, F feed-forward width, E experts, K experts a token, R routed rows (= N*K),
+//   B batch, T tokens of a sequence, N rows (= B*T), C model width, H query heads, G KV groups (H/G
+//     heads each),
+//   Dk, Dv head widths of queries/keys and values, F feed-forward width, E experts, K experts a
+//     token, R routed rows (= N*K),
 //   Tc compressed blocks, Ts selection blocks, S blocks selected per query, V vocabulary.
 #pragma once
 

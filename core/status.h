@@ -42,12 +42,14 @@ absl::Status CheckpointError(fmt::format_string<T...> format, T&&... args) {
 ExitCode ExitCodeOf(const absl::Status& status);
 
 // Text of std::string_view from a status (Debian's absl::string_view is not std::string_view).
-inline std::string Message(const absl::Status& status) { return std::string(status.message()); }
+inline std::string Message(const absl::Status& status) {
+  return std::string(status.message());
+}
 
 }  // namespace lacuna
 
-#define LACUNA_RETURN_IF_ERROR(expression)                     \
-  do {                                                         \
+#define LACUNA_RETURN_IF_ERROR(expression)                                  \
+  do {                                                                      \
     if (absl::Status status_ = (expression); !status_.ok()) return status_; \
   } while (false)
 

@@ -8,7 +8,8 @@
 namespace lacuna {
 
 Tensor Tensor::Empty(Shape shape, DType dtype, Device device) {
-  LACUNA_CHECK(!shape.empty() && shape.size() <= kMaxRank, "a tensor has 1 to {} dimensions, asked for {}", kMaxRank, ToString(shape));
+  LACUNA_CHECK(!shape.empty() && shape.size() <= kMaxRank,
+               "a tensor has 1 to {} dimensions, asked for {}", kMaxRank, ToString(shape));
   for (const int64_t d : shape) LACUNA_CHECK(d >= 0, "negative size in shape {}", ToString(shape));
   Tensor tensor;
   tensor.storage_ = std::make_shared<Storage>(NumElements(shape) * SizeOf(dtype), device);
@@ -45,7 +46,8 @@ TensorRef Tensor::MutableRef() {
 
 void* Tensor::CheckedData(DType dtype) const {
   LACUNA_CHECK(defined(), "tensor is undefined");
-  LACUNA_CHECK(dtype_ == dtype, "tensor {} holds {}, read as {}", ToString(shape_), NameOf(dtype_), NameOf(dtype));
+  LACUNA_CHECK(dtype_ == dtype, "tensor {} holds {}, read as {}", ToString(shape_), NameOf(dtype_),
+               NameOf(dtype));
   LACUNA_CHECK(storage_->device == kCpu, "tensor {} is not on the CPU", ToString(shape_));
   return static_cast<char*>(storage_->data) + offset_ * SizeOf(dtype_);
 }
@@ -72,14 +74,16 @@ Tensor Tensor::Reshape(Shape shape) const {
     }
   }
   if (unknown != nullptr) *unknown = known == 0 ? 0 : numel() / known;
-  LACUNA_CHECK(NumElements(shape) == numel(), "reshape: {} has {} elements, {} has not", ToString(shape_), numel(), ToString(shape));
+  LACUNA_CHECK(NumElements(shape) == numel(), "reshape: {} has {} elements, {} has not",
+               ToString(shape_), numel(), ToString(shape));
   Tensor view = *this;
   view.shape_ = std::move(shape);
   return view;
 }
 
 Tensor Tensor::Slice(int64_t begin, int64_t end) const {
-  LACUNA_CHECK(0 <= begin && begin <= end && end <= dim(0), "slice [{}, {}) of {}", begin, end, ToString(shape_));
+  LACUNA_CHECK(0 <= begin && begin <= end && end <= dim(0), "slice [{}, {}) of {}", begin, end,
+               ToString(shape_));
   Shape shape = shape_;
   shape[0] = end - begin;
   const int64_t row = dim(0) == 0 ? 0 : numel() / dim(0);
@@ -87,8 +91,8 @@ Tensor Tensor::Slice(int64_t begin, int64_t end) const {
 }
 
 Tensor Tensor::View(int64_t offset, Shape shape) const {
-  LACUNA_CHECK(offset >= 0 && offset + NumElements(shape) <= numel(), "view of {} elements at {} in {}", NumElements(shape), offset,
-               ToString(shape_));
+  LACUNA_CHECK(offset >= 0 && offset + NumElements(shape) <= numel(),
+               "view of {} elements at {} in {}", NumElements(shape), offset, ToString(shape_));
   Tensor view = *this;
   view.offset_ += offset;
   view.shape_ = std::move(shape);
@@ -117,8 +121,8 @@ Tensor Tensor::To(DType dtype) const {
 }
 
 void Tensor::CopyFrom(const Tensor& source) {
-  LACUNA_CHECK(shape_ == source.shape_ && dtype_ == source.dtype_, "copy of {} {} into {} {}", ToString(source.shape_), NameOf(source.dtype_),
-               ToString(shape_), NameOf(dtype_));
+  LACUNA_CHECK(shape_ == source.shape_ && dtype_ == source.dtype_, "copy of {} {} into {} {}",
+               ToString(source.shape_), NameOf(source.dtype_), ToString(shape_), NameOf(dtype_));
   LACUNA_CHECK(device() == kCpu && source.device() == kCpu, "copy between devices: use ops::Copy");
   if (bytes() > 0) std::memcpy(MutableRef().data, source.Ref().data, static_cast<size_t>(bytes()));
 }

@@ -1,4 +1,5 @@
-// Tensor: a shared, row-major contiguous view of a Storage. Copying a Tensor copies the view, never the elements.
+// Tensor: a shared, row-major contiguous view of a Storage. Copying a Tensor copies the view, never
+// the elements.
 #pragma once
 
 #include <memory>
@@ -20,8 +21,12 @@ class Tensor {
   // Elements are not initialised (NaN in debug builds).
   static Tensor Empty(Shape shape, DType dtype, Device device = kCpu);
   static Tensor Zeros(Shape shape, DType dtype, Device device = kCpu);
-  static Tensor EmptyLike(const Tensor& other) { return Empty(other.shape(), other.dtype(), other.device()); }
-  static Tensor ZerosLike(const Tensor& other) { return Zeros(other.shape(), other.dtype(), other.device()); }
+  static Tensor EmptyLike(const Tensor& other) {
+    return Empty(other.shape(), other.dtype(), other.device());
+  }
+  static Tensor ZerosLike(const Tensor& other) {
+    return Zeros(other.shape(), other.dtype(), other.device());
+  }
   // Copies host values; `dtype` may narrow or widen floating values.
   template <class T>
   static Tensor FromVector(const std::vector<T>& values, Shape shape);
@@ -59,7 +64,8 @@ class Tensor {
   Tensor Reshape(Shape shape) const;
   // Rows [begin, end) of the first dimension.
   Tensor Slice(int64_t begin, int64_t end) const;
-  // `shape` elements of the flat storage behind this tensor, starting at element `offset` of this view.
+  // `shape` elements of the flat storage behind this tensor, starting at element `offset` of this
+  // view.
   Tensor View(int64_t offset, Shape shape) const;
 
   Tensor Clone() const;
@@ -82,7 +88,8 @@ class Tensor {
 
 template <class T>
 Tensor Tensor::FromVector(const std::vector<T>& values, Shape shape) {
-  LACUNA_CHECK(static_cast<int64_t>(values.size()) == NumElements(shape), "{} values for shape {}", values.size(), ToString(shape));
+  LACUNA_CHECK(static_cast<int64_t>(values.size()) == NumElements(shape), "{} values for shape {}",
+               values.size(), ToString(shape));
   Tensor tensor = Empty(std::move(shape), DTypeOf<T>::value);
   std::copy(values.begin(), values.end(), tensor.mutable_data<T>());
   return tensor;

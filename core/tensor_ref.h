@@ -1,4 +1,5 @@
-// A tensor as kernels see it: an address, a shape and row-major contiguous storage. POD only: CUDA sources include this header.
+// A tensor as kernels see it: an address, a shape and row-major contiguous storage. POD only: CUDA
+// sources include this header.
 #pragma once
 
 #include <cstdint>

@@ -5,17 +5,21 @@
 namespace lacuna {
 
 BatchBuilder::BatchBuilder(int64_t num_samples, int64_t sequence_length, int64_t num_sources)
-    : sequence_length_(sequence_length), tokens_per_source_(static_cast<size_t>(num_sources), 0), num_samples_(num_samples) {
-  LACUNA_CHECK(num_samples > 0 && sequence_length > 0 && num_samples * sequence_length <= INT32_MAX, "a batch of {} samples of {} rows",
-               num_samples, sequence_length);
+    : sequence_length_(sequence_length),
+      tokens_per_source_(static_cast<size_t>(num_sources), 0),
+      num_samples_(num_samples) {
+  LACUNA_CHECK(num_samples > 0 && sequence_length > 0 && num_samples * sequence_length <= INT32_MAX,
+               "a batch of {} samples of {} rows", num_samples, sequence_length);
   ids_.reserve(static_cast<size_t>(num_samples * sequence_length));
   targets_.reserve(ids_.capacity());
 }
 
 void BatchBuilder::AddFragment(const TokenCorpus& corpus, const Fragment& fragment) {
   const TokenCorpus::Place place = corpus.Find(fragment.document);
-  LACUNA_CHECK(fragment.begin >= 0 && fragment.length > 0 && fragment.begin + fragment.length <= place.length,
-               "rows [{}, {}) of a document of {} tokens", fragment.begin, fragment.begin + fragment.length, place.length);
+  LACUNA_CHECK(fragment.begin >= 0 && fragment.length > 0 &&
+                   fragment.begin + fragment.length <= place.length,
+               "rows [{}, {}) of a document of {} tokens", fragment.begin,
+               fragment.begin + fragment.length, place.length);
   const int64_t first = place.begin + fragment.begin;
   const auto row = ids_.size();
   ids_.resize(row + static_cast<size_t>(fragment.length));
@@ -34,10 +38,12 @@ void BatchBuilder::AddFragment(const TokenCorpus& corpus, const Fragment& fragme
   cu_seqlens_.push_back(static_cast<int32_t>(ids_.size()));
 }
 
-void BatchBuilder::AddSample(const TokenCorpus& corpus, std::span<const Fragment> fragments, int64_t source) {
+void BatchBuilder::AddSample(const TokenCorpus& corpus, std::span<const Fragment> fragments,
+                             int64_t source) {
   const size_t begin = ids_.size(), end = begin + static_cast<size_t>(sequence_length_);
   for (const Fragment& fragment : fragments) AddFragment(corpus, fragment);
-  LACUNA_CHECK(ids_.size() <= end, "a sample of {} rows, must be at most {}", ids_.size() - begin, sequence_length_);
+  LACUNA_CHECK(ids_.size() <= end, "a sample of {} rows, must be at most {}", ids_.size() - begin,
+               sequence_length_);
   tokens_per_source_[static_cast<size_t>(source)] += static_cast<int64_t>(ids_.size() - begin);
   if (ids_.size() == end) return;
   ids_.resize(end, corpus.eod_id());
@@ -47,7 +53,8 @@ void BatchBuilder::AddSample(const TokenCorpus& corpus, std::span<const Fragment
 
 Batch BatchBuilder::Finish() {
   const int64_t rows = num_samples_ * sequence_length_;
-  LACUNA_CHECK(static_cast<int64_t>(ids_.size()) == rows, "a batch of {} rows, must be {}", ids_.size(), rows);
+  LACUNA_CHECK(static_cast<int64_t>(ids_.size()) == rows, "a batch of {} rows, must be {}",
+               ids_.size(), rows);
   return {.ids = Tensor::FromVector(ids_, {rows}),
           .targets = Tensor::FromVector(targets_, {rows}),
           .sequences = PackedSequences(std::move(cu_seqlens_)),

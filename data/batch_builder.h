@@ -14,7 +14,8 @@ class BatchBuilder {
  public:
   BatchBuilder(int64_t num_samples, int64_t sequence_length, int64_t num_sources);
 
-  // One sample: its fragments, then padding (end-of-document tokens without targets) up to sequence_length rows.
+  // One sample: its fragments, then padding (end-of-document tokens without targets) up to
+  // sequence_length rows.
   void AddSample(const TokenCorpus& corpus, std::span<const Fragment> fragments, int64_t source);
   // After num_samples samples.
   Batch Finish();

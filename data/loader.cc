@@ -9,9 +9,9 @@
 
 namespace lacuna {
 
-absl::StatusOr<std::unique_ptr<DataLoader>> DataLoader::Open(const DataConfig& config, int64_t sequence_length, uint64_t seed,
-                                                             const std::string& stage, int64_t vocab_size, uint64_t tokenizer_hash,
-                                                             bool may_write_cache) {
+absl::StatusOr<std::unique_ptr<DataLoader>> DataLoader::Open(
+    const DataConfig& config, int64_t sequence_length, uint64_t seed, const std::string& stage,
+    int64_t vocab_size, uint64_t tokenizer_hash, bool may_write_cache) {
   LACUNA_CHECK(sequence_length > 0, "samples of {} tokens", sequence_length);
   std::unique_ptr<DataLoader> loader(new DataLoader());
   std::vector<std::string> problems;
@@ -19,7 +19,8 @@ absl::StatusOr<std::unique_ptr<DataLoader>> DataLoader::Open(const DataConfig& c
   for (const SourceConfig& source : config.sources) {
     loader->sources_.emplace_back();
     loader->sources_.back().name = source.name;
-    loader->sources_.back().corpus = TokenCorpus::Open(source.path, {vocab_size, tokenizer_hash}, &problems);
+    loader->sources_.back().corpus =
+        TokenCorpus::Open(source.path, {vocab_size, tokenizer_hash}, &problems);
     weights.push_back(source.weight);
   }
   LACUNA_RETURN_IF_ERROR(ProblemsError(problems));
@@ -42,33 +43,38 @@ absl::StatusOr<std::unique_ptr<DataLoader>> DataLoader::Open(const DataConfig& c
 }
 
 std::shared_ptr<const SampleIndex> DataLoader::Epoch(const Source& source, int64_t epoch) const {
-  if (const auto found = source.epochs.find(epoch); found != source.epochs.end()) return found->second;
+  if (const auto found = source.epochs.find(epoch); found != source.epochs.end())
+    return found->second;
   SampleIndexOptions options = options_;
   options.source = source.name;
   options.epoch = epoch;
   const uint64_t key = SampleIndex::Key(source.corpus, options);
   const std::string path = fmt::format("{}/samples_{}.h5", cache_, ToHex(key));
   auto cached = SampleIndex::Read(path, key);
-  auto index = std::make_shared<const SampleIndex>(cached.ok() ? *std::move(cached) : SampleIndex::Build(source.corpus, options));
+  auto index = std::make_shared<const SampleIndex>(
+      cached.ok() ? *std::move(cached) : SampleIndex::Build(source.corpus, options));
   if (!cached.ok() && may_write_cache_) {
     absl::Status status = MakeDirectories(cache_, ExitCode::kData);
     if (status.ok()) status = index->Write(path, key);
     if (!status.ok()) {
-      spdlog::warn("sample indexes cannot be kept, so each start builds them again: {}", Message(status));
+      spdlog::warn("sample indexes cannot be kept, so each start builds them again: {}",
+                   Message(status));
       may_write_cache_ = false;
     }
   }
   // Ranks and prefetching are at most an epoch apart.
   constexpr size_t kKept = 2;
   while (source.epochs.size() >= kKept) {
-    source.epochs.erase(source.epochs.begin()->first < epoch ? source.epochs.begin() : std::prev(source.epochs.end()));
+    source.epochs.erase(source.epochs.begin()->first < epoch ? source.epochs.begin()
+                                                             : std::prev(source.epochs.end()));
   }
   source.epochs[epoch] = index;
   return index;
 }
 
 absl::StatusOr<Batch> DataLoader::Load(const std::vector<int64_t>& sample_numbers) const {
-  BatchBuilder builder(static_cast<int64_t>(sample_numbers.size()), options_.sequence_length, static_cast<int64_t>(sources_.size()));
+  BatchBuilder builder(static_cast<int64_t>(sample_numbers.size()), options_.sequence_length,
+                       static_cast<int64_t>(sources_.size()));
   for (const int64_t k : sample_numbers) {
     const Mixture::Pick pick = mixture_.At(k);
     const Source& source = sources_[static_cast<size_t>(pick.source)];
@@ -78,9 +84,11 @@ absl::StatusOr<Batch> DataLoader::Load(const std::vector<int64_t>& sample_number
       const std::lock_guard lock(mutex_);
       index = Epoch(source, epoch);
     }
-    LACUNA_CHECK(index->num_samples() == source.samples_per_epoch, "epoch {} of {} has {} samples, epoch 0 has {}", epoch, source.name,
+    LACUNA_CHECK(index->num_samples() == source.samples_per_epoch,
+                 "epoch {} of {} has {} samples, epoch 0 has {}", epoch, source.name,
                  index->num_samples(), source.samples_per_epoch);
-    builder.AddSample(source.corpus, index->Sample(pick.number % source.samples_per_epoch), pick.source);
+    builder.AddSample(source.corpus, index->Sample(pick.number % source.samples_per_epoch),
+                      pick.source);
   }
   return builder.Finish();
 }
@@ -101,7 +109,8 @@ std::vector<DataLoader::SourceProgress> DataLoader::Progress(int64_t num_samples
   const std::vector<int64_t> counts = mixture_.Counts(num_samples);
   std::vector<SourceProgress> progress;
   for (size_t s = 0; s < sources_.size(); ++s) {
-    const double epochs = static_cast<double>(counts[s]) / static_cast<double>(sources_[s].samples_per_epoch);
+    const double epochs =
+        static_cast<double>(counts[s]) / static_cast<double>(sources_[s].samples_per_epoch);
     progress.push_back({.name = sources_[s].name, .samples = counts[s], .epochs = epochs});
   }
   return progress;

@@ -1,10 +1,12 @@
 // The endless stream of training samples of a run.
 //
-// Sample k is a pure function of (seed, stage, k) and of the shards: which rank asks for it, how samples are grouped into batches and
-// what was asked for before play no part, so a checkpoint needs only the number of samples consumed, and a run resumes on any number
-// of ranks. k -> source by the mixture (data/mixture.h); the n-th sample of a source is sample n % S of its epoch n / S, where S is
-// the number of samples that its tokens fill. Each epoch has its own order of documents, its own packing and its own order of
-// samples (data/sample_index.h), and holds every token of the source exactly once.
+// Sample k is a pure function of (seed, stage, k) and of the shards: which rank asks for it, how
+// samples are grouped into batches and what was asked for before play no part, so a checkpoint
+// needs only the number of samples consumed, and a run resumes on any number of ranks. k -> source
+// by the mixture (data/mixture.h); the n-th sample of a source is sample n % S of its epoch n / S,
+// where S is the number of samples that its tokens fill. Each epoch has its own order of documents,
+// its own packing and its own order of samples (data/sample_index.h), and holds every token of the
+// source exactly once.
 #pragma once
 
 #include <cstdint>
@@ -25,23 +27,28 @@ namespace lacuna {
 
 class DataLoader {
  public:
-  // Opens and verifies every shard of every source. The data errors, each naming its shard, all at once: a shard that is missing,
-  // damaged or has a token id that its vocabulary lacks; one made with another tokenizer than `tokenizer_hash`, or with more tokens
-  // than the model's `vocab_size`. `stage` names the part of a training plan (another stage: another order). Where `may_write_cache`,
-  // sample indexes are kept in config.cache; a cache that cannot be written costs a warning and the time to build them again.
-  static absl::StatusOr<std::unique_ptr<DataLoader>> Open(const DataConfig& config, int64_t sequence_length, uint64_t seed,
-                                                          const std::string& stage, int64_t vocab_size, uint64_t tokenizer_hash,
-                                                          bool may_write_cache);
+  // Opens and verifies every shard of every source. The data errors, each naming its shard, all at
+  // once: a shard that is missing, damaged or has a token id that its vocabulary lacks; one made
+  // with another tokenizer than `tokenizer_hash`, or with more tokens than the model's
+  // `vocab_size`. `stage` names the part of a training plan (another stage: another order). Where
+  // `may_write_cache`, sample indexes are kept in config.cache; a cache that cannot be written
+  // costs a warning and the time to build them again.
+  static absl::StatusOr<std::unique_ptr<DataLoader>> Open(
+      const DataConfig& config, int64_t sequence_length, uint64_t seed, const std::string& stage,
+      int64_t vocab_size, uint64_t tokenizer_hash, bool may_write_cache);
 
-  // The samples of these numbers (>= 0), concatenated. Thread-safe. The first sample of an epoch waits
-  // for the epoch's index.
+  // The samples of these numbers (>= 0), concatenated. Thread-safe. The first sample of an epoch
+  // waits for the epoch's index.
   absl::StatusOr<Batch> Load(const std::vector<int64_t>& sample_numbers) const;
 
   std::vector<std::string> source_names() const;
   // Tokens of source i, 0 .. source_names().size() - 1, in the order of the recipe.
   const TokenCorpus& corpus(size_t source) const { return sources_[source].corpus; }
-  const TokenCorpus& corpus(int64_t source) const { return sources_[static_cast<size_t>(source)].corpus; }
-  // Of the shards' contents in order, 16 hexadecimal digits. A run may only resume on the data it was started on.
+  const TokenCorpus& corpus(int64_t source) const {
+    return sources_[static_cast<size_t>(source)].corpus;
+  }
+  // Of the shards' contents in order, 16 hexadecimal digits. A run may only resume on the data it
+  // was started on.
   std::string fingerprint() const;
 
   struct SourceProgress {
@@ -57,7 +64,8 @@ class DataLoader {
     std::string name;
     TokenCorpus corpus;
     int64_t samples_per_epoch = 0;
-    // The epochs in use: the current one, and its neighbour while ranks or prefetching are at an epoch's end.
+    // The epochs in use: the current one, and its neighbour while ranks or prefetching are at an
+    // epoch's end.
     mutable std::map<int64_t, std::shared_ptr<const SampleIndex>> epochs;
   };
 

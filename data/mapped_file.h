@@ -15,7 +15,8 @@ class MappedFile {
   // Maps all of it. The mapping outlives `file`.
   static absl::StatusOr<MappedFile> Map(const FileDescriptor& file);
   MappedFile() = default;
-  MappedFile(MappedFile&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  MappedFile(MappedFile&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   MappedFile& operator=(MappedFile&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);

@@ -11,7 +11,8 @@ namespace {
 
 constexpr int64_t kStride = 256;
 
-// Whole shares of the period that sum to it: rounded down but at least 1, then the rest to the largest remainders.
+// Whole shares of the period that sum to it: rounded down but at least 1, then the rest to the
+// largest remainders.
 std::vector<int64_t> RoundShares(const std::vector<double>& weights) {
   const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
   std::vector<int64_t> shares;
@@ -23,7 +24,8 @@ std::vector<int64_t> RoundShares(const std::vector<double>& weights) {
   }
   std::sort(by_remainder.begin(), by_remainder.end());
   int64_t rest = Mixture::kPeriod - std::accumulate(shares.begin(), shares.end(), int64_t{0});
-  for (size_t i = 0; rest > 0; i = (i + 1) % by_remainder.size(), --rest) ++shares[by_remainder[i].second];
+  for (size_t i = 0; rest > 0; i = (i + 1) % by_remainder.size(), --rest)
+    ++shares[by_remainder[i].second];
   // Raising tiny shares to 1 may have taken too much: the largest gives it back.
   if (rest < 0) *std::max_element(shares.begin(), shares.end()) += rest;
   return shares;
@@ -32,8 +34,10 @@ std::vector<int64_t> RoundShares(const std::vector<double>& weights) {
 }  // namespace
 
 Mixture::Mixture(const std::vector<double>& weights) {
-  LACUNA_CHECK(!weights.empty() && weights.size() < 65536, "a mixture of {} sources", weights.size());
-  for (const double weight : weights) LACUNA_CHECK(std::isfinite(weight) && weight > 0, "a source of weight {}", weight);
+  LACUNA_CHECK(!weights.empty() && weights.size() < 65536, "a mixture of {} sources",
+               weights.size());
+  for (const double weight : weights)
+    LACUNA_CHECK(std::isfinite(weight) && weight > 0, "a source of weight {}", weight);
   shares_ = RoundShares(weights);
   if (shares_.size() == 1) return;
   const size_t sources = shares_.size();
@@ -57,8 +61,10 @@ int64_t Mixture::CountBefore(int64_t source, int64_t k) const {
   if (schedule_.empty()) return k;
   const int64_t in_period = k % kPeriod, checkpoint = in_period / kStride;
   int64_t count = k / kPeriod * shares_[static_cast<size_t>(source)];
-  count += checkpoints_[static_cast<size_t>(checkpoint) * shares_.size() + static_cast<size_t>(source)];
-  for (int64_t i = checkpoint * kStride; i < in_period; ++i) count += schedule_[static_cast<size_t>(i)] == source;
+  count +=
+      checkpoints_[static_cast<size_t>(checkpoint) * shares_.size() + static_cast<size_t>(source)];
+  for (int64_t i = checkpoint * kStride; i < in_period; ++i)
+    count += schedule_[static_cast<size_t>(i)] == source;
   return count;
 }
 
@@ -70,7 +76,8 @@ Mixture::Pick Mixture::At(int64_t k) const {
 
 std::vector<int64_t> Mixture::Counts(int64_t k) const {
   std::vector<int64_t> counts;
-  for (int64_t s = 0; s < static_cast<int64_t>(shares_.size()); ++s) counts.push_back(CountBefore(s, k));
+  for (int64_t s = 0; s < static_cast<int64_t>(shares_.size()); ++s)
+    counts.push_back(CountBefore(s, k));
   return counts;
 }
 

@@ -1,7 +1,9 @@
-// Which source sample k comes from: the source that lags most behind its share of the samples so far (ties: the first listed).
+// Which source sample k comes from: the source that lags most behind its share of the samples so
+// far (ties: the first listed).
 //
-// Weights are rounded to multiples of 2^-20 of their sum, at least one each, and the schedule repeats after 2^20 samples, so that any
-// k is looked up in constant time. In every prefix a source is less than one sample ahead of its share, and every period has it exactly.
+// Weights are rounded to multiples of 2^-20 of their sum, at least one each, and the schedule
+// repeats after 2^20 samples, so that any k is looked up in constant time. In every prefix a source
+// is less than one sample ahead of its share, and every period has it exactly.
 #pragma once
 
 #include <cstdint>
@@ -24,14 +26,17 @@ class Mixture {
   // Samples of each source among the first k.
   std::vector<int64_t> Counts(int64_t k) const;
 
-  const std::vector<int64_t>& shares() const { return shares_; }  // samples of each source in a period
+  const std::vector<int64_t>& shares() const {
+    return shares_;
+  }  // samples of each source in a period
 
  private:
   int64_t CountBefore(int64_t source, int64_t k) const;
 
   std::vector<int64_t> shares_;
-  std::vector<uint16_t> schedule_;   // [kPeriod]; empty for one source
-  std::vector<int32_t> checkpoints_; // [kPeriod / kStride, sources] samples of each source before every kStride-th entry
+  std::vector<uint16_t> schedule_;  // [kPeriod]; empty for one source
+  // [kPeriod / kStride, sources] samples of each source before every kStride-th entry
+  std::vector<int32_t> checkpoints_;
 };
 
 }  // namespace lacuna

@@ -18,7 +18,8 @@ std::vector<int64_t> Shuffled(int64_t n, uint64_t key, uint64_t stream) {
     const PhiloxBlock block = Philox(key, static_cast<uint64_t>(i), stream);
     const uint64_t bits = (static_cast<uint64_t>(block.word[0]) << 32) | block.word[1];
     __extension__ using Wide = unsigned __int128;
-    const auto j = static_cast<size_t>((static_cast<Wide>(bits) * static_cast<uint64_t>(i + 1)) >> 64);
+    const auto j =
+        static_cast<size_t>((static_cast<Wide>(bits) * static_cast<uint64_t>(i + 1)) >> 64);
     std::swap(order[static_cast<size_t>(i)], order[j]);
   }
   return order;
@@ -31,7 +32,8 @@ struct Packed {
   void EndSample() { sample_begin.push_back(static_cast<int64_t>(fragments.size())); }
 };
 
-Packed PackConcat(const TokenCorpus& corpus, const std::vector<int64_t>& documents, int64_t sequence_length) {
+Packed PackConcat(const TokenCorpus& corpus, const std::vector<int64_t>& documents,
+                  int64_t sequence_length) {
   Packed packed;
   int64_t room = sequence_length;
   for (const int64_t document : documents) {
@@ -50,9 +52,10 @@ Packed PackConcat(const TokenCorpus& corpus, const std::vector<int64_t>& documen
   return packed;
 }
 
-// Whole samples are cut off each document's front; `rest` takes what is left, at most sequence_length - 1 tokens.
-Packed CutWholeSamples(const TokenCorpus& corpus, const std::vector<int64_t>& documents, int64_t sequence_length,
-                       std::vector<Fragment>* rest) {
+// Whole samples are cut off each document's front; `rest` takes what is left, at most
+// sequence_length - 1 tokens.
+Packed CutWholeSamples(const TokenCorpus& corpus, const std::vector<int64_t>& documents,
+                       int64_t sequence_length, std::vector<Fragment>* rest) {
   Packed packed;
   for (const int64_t document : documents) {
     const int64_t length = corpus.Find(document).length;
@@ -66,10 +69,12 @@ Packed CutWholeSamples(const TokenCorpus& corpus, const std::vector<int64_t>& do
   return packed;
 }
 
-Packed PackBestFit(const TokenCorpus& corpus, const std::vector<int64_t>& documents, int64_t sequence_length) {
+Packed PackBestFit(const TokenCorpus& corpus, const std::vector<int64_t>& documents,
+                   int64_t sequence_length) {
   std::vector<Fragment> rest;
   Packed packed = CutWholeSamples(corpus, documents, sequence_length, &rest);
-  std::stable_sort(rest.begin(), rest.end(), [](const Fragment& a, const Fragment& b) { return a.length > b.length; });
+  std::stable_sort(rest.begin(), rest.end(),
+                   [](const Fragment& a, const Fragment& b) { return a.length > b.length; });
   std::map<int64_t, std::vector<size_t>> open;  // room left -> the samples that have it
   std::vector<size_t> sample_of(rest.size());
   std::vector<int64_t> count;
@@ -100,7 +105,8 @@ Packed PackBestFit(const TokenCorpus& corpus, const std::vector<int64_t>& docume
   return packed;
 }
 
-Packed PackOneDocument(const TokenCorpus& corpus, const std::vector<int64_t>& documents, int64_t sequence_length) {
+Packed PackOneDocument(const TokenCorpus& corpus, const std::vector<int64_t>& documents,
+                       int64_t sequence_length) {
   std::vector<Fragment> rest;
   Packed packed = CutWholeSamples(corpus, documents, sequence_length, &rest);
   for (const Fragment& fragment : rest) {
@@ -110,7 +116,8 @@ Packed PackOneDocument(const TokenCorpus& corpus, const std::vector<int64_t>& do
   return packed;
 }
 
-Packed Pack(const TokenCorpus& corpus, const std::vector<int64_t>& documents, const SampleIndexOptions& options) {
+Packed Pack(const TokenCorpus& corpus, const std::vector<int64_t>& documents,
+            const SampleIndexOptions& options) {
   switch (options.packing) {
     case Packing::kConcat:
       return PackConcat(corpus, documents, options.sequence_length);
@@ -122,15 +129,20 @@ Packed Pack(const TokenCorpus& corpus, const std::vector<int64_t>& documents, co
   return PackOneDocument(corpus, documents, options.sequence_length);
 }
 
-uint64_t HashText(const std::string& text) { return XXH3_64bits(text.data(), text.size()); }
+uint64_t HashText(const std::string& text) {
+  return XXH3_64bits(text.data(), text.size());
+}
 
 }  // namespace
 
 SampleIndex SampleIndex::Build(const TokenCorpus& corpus, const SampleIndexOptions& options) {
-  LACUNA_CHECK(options.sequence_length > 0 && options.epoch >= 0, "sample index of sequence length {}, epoch {}", options.sequence_length,
+  LACUNA_CHECK(options.sequence_length > 0 && options.epoch >= 0,
+               "sample index of sequence length {}, epoch {}", options.sequence_length,
                options.epoch);
-  // The random stream does not depend on lengths or packing: another packing visits the documents in the same order.
-  const uint64_t key = HashText(fmt::format("{}\n{}\n{}\n{}", options.seed, options.stage, options.source, options.epoch));
+  // The random stream does not depend on lengths or packing: another packing visits the documents
+  // in the same order.
+  const uint64_t key = HashText(
+      fmt::format("{}\n{}\n{}\n{}", options.seed, options.stage, options.source, options.epoch));
   Packed packed = Pack(corpus, Shuffled(corpus.num_documents(), key, 0), options);
   SampleIndex index;
   index.sample_begin_ = std::move(packed.sample_begin);
@@ -141,15 +153,18 @@ SampleIndex SampleIndex::Build(const TokenCorpus& corpus, const SampleIndexOptio
 
 uint64_t SampleIndex::Key(const TokenCorpus& corpus, const SampleIndexOptions& options) {
   constexpr int kVersion = 1;  // of the packing and of the file
-  return HashText(fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}", kVersion, ToHex(corpus.fingerprint()), static_cast<int>(options.packing),
-                              options.sequence_length, options.seed, options.stage, options.source, options.epoch));
+  return HashText(fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}", kVersion,
+                              ToHex(corpus.fingerprint()), static_cast<int>(options.packing),
+                              options.sequence_length, options.seed, options.stage, options.source,
+                              options.epoch));
 }
 
 std::span<const Fragment> SampleIndex::Sample(int64_t i) const {
   LACUNA_CHECK(i >= 0 && i < num_samples(), "sample {} of {}", i, num_samples());
   const auto packed = static_cast<size_t>(order_[static_cast<size_t>(i)]);
   const int64_t begin = sample_begin_[packed], end = sample_begin_[packed + 1];
-  return std::span(fragments_).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+  return std::span(fragments_)
+      .subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
 }
 
 }  // namespace lacuna

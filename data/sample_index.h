@@ -1,11 +1,16 @@
-// How one epoch of one source is cut into samples: for each sample the document fragments that fill it.
+// How one epoch of one source is cut into samples: for each sample the document fragments that fill
+// it.
 //
-// Documents come in an order of their own for each (seed, stage, source, epoch), are packed, and the samples are shuffled, too, so
-// that the pieces of a long document do not follow each other. Every token of the source is in exactly one sample. The number of
-// samples is the same in every epoch:
-//   kConcat       ceil(tokens / L): the documents one after the other, cut every L tokens; only the last sample is padded
-//   kBestFit      documents of L tokens and more fill samples of their own; what is left of them and the shorter documents are packed
-//                 by best fit decreasing (Ding et al., "Fewer Truncations Improve Language Modeling", 2024). Which lengths share a
+// Documents come in an order of their own for each (seed, stage, source, epoch), are packed, and
+// the samples are shuffled, too, so that the pieces of a long document do not follow each other.
+// Every token of the source is in exactly one sample. The number of samples is the same in every
+// epoch:
+//   kConcat       ceil(tokens / L): the documents one after the other, cut every L tokens; only the
+//     last sample is padded
+//   kBestFit      documents of L tokens and more fill samples of their own; what is left of them
+//     and the shorter documents are packed
+//                 by best fit decreasing (Ding et al., "Fewer Truncations Improve Language
+//                   Modeling", 2024). Which lengths share a
 //                 sample does not depend on the order; which documents of a length do, does
 //   kOneDocument  sum of ceil(length / L): as kBestFit, with one fragment a sample
 // L = sequence_length. Documents without tokens are left out.
@@ -36,8 +41,8 @@ class SampleIndex {
   // A pure function of its arguments.
   static SampleIndex Build(const TokenCorpus& corpus, const SampleIndexOptions& options);
 
-  // An index file (HDF5: /sample_begin, /order, /fragments, attribute key) for the same corpus and options, verified; a data error
-  // where there is none or it is damaged.
+  // An index file (HDF5: /sample_begin, /order, /fragments, attribute key) for the same corpus and
+  // options, verified; a data error where there is none or it is damaged.
   static absl::StatusOr<SampleIndex> Read(const std::string& path, uint64_t key);
   // Whole or not at all: written beside `path`, then renamed.
   absl::Status Write(const std::string& path, uint64_t key) const;

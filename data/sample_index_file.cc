@@ -8,8 +8,10 @@ namespace {
 
 static_assert(sizeof(Fragment) == 24, "fragments are stored as rows of three i64");
 
-uint64_t HashOf(const std::vector<int64_t>& sample_begin, const std::vector<int64_t>& order, const std::vector<Fragment>& fragments) {
-  const uint64_t parts[3] = {XXH3_64bits(sample_begin.data(), 8 * sample_begin.size()), XXH3_64bits(order.data(), 8 * order.size()),
+uint64_t HashOf(const std::vector<int64_t>& sample_begin, const std::vector<int64_t>& order,
+                const std::vector<Fragment>& fragments) {
+  const uint64_t parts[3] = {XXH3_64bits(sample_begin.data(), 8 * sample_begin.size()),
+                             XXH3_64bits(order.data(), 8 * order.size()),
                              XXH3_64bits(fragments.data(), sizeof(Fragment) * fragments.size())};
   return XXH3_64bits(parts, sizeof(parts));
 }
@@ -19,11 +21,13 @@ uint64_t HashOf(const std::vector<int64_t>& sample_begin, const std::vector<int6
 absl::StatusOr<SampleIndex> SampleIndex::Read(const std::string& path, uint64_t key) {
   LACUNA_ASSIGN_OR_RETURN(const Hdf5Reader reader, Hdf5Reader::Open(path, ExitCode::kData));
   LACUNA_ASSIGN_OR_RETURN(const std::string found, reader.StringAttribute("/", "key"));
-  if (found != ToHex(key)) return DataError("{}: sample index {}, must be {}", path, found, ToHex(key));
+  if (found != ToHex(key))
+    return DataError("{}: sample index {}, must be {}", path, found, ToHex(key));
   SampleIndex index;
   const auto read = [&](const char* name, int columns, auto* values) -> absl::Status {
     LACUNA_ASSIGN_OR_RETURN(const Hdf5Dataset dataset, reader.Find(name));
-    if (dataset.type != Hdf5Type::kI64 || dataset.numel() % columns != 0) return DataError("{}:/{}: must be i64", path, name);
+    if (dataset.type != Hdf5Type::kI64 || dataset.numel() % columns != 0)
+      return DataError("{}:/{}: must be i64", path, name);
     values->resize(static_cast<size_t>(dataset.numel() / columns));
     return reader.Read(dataset, 0, dataset.numel(), values->data());
   };
@@ -48,9 +52,11 @@ absl::Status SampleIndex::Write(const std::string& path, uint64_t key) const {
     writer.SetAttribute("/", "key", ToHex(key));
     writer.SetAttribute("/", "content_hash", ToHex(HashOf(sample_begin_, order_, fragments_)));
     LACUNA_RETURN_IF_ERROR(writer.Seal());
-    LACUNA_RETURN_IF_ERROR(writer.Write("sample_begin", 0, sample_begin_.data(), 8 * (samples + 1)));
+    LACUNA_RETURN_IF_ERROR(
+        writer.Write("sample_begin", 0, sample_begin_.data(), 8 * (samples + 1)));
     LACUNA_RETURN_IF_ERROR(writer.Write("order", 0, order_.data(), 8 * samples));
-    LACUNA_RETURN_IF_ERROR(writer.Write("fragments", 0, fragments_.data(), static_cast<int64_t>(sizeof(Fragment)) * fragments));
+    LACUNA_RETURN_IF_ERROR(writer.Write("fragments", 0, fragments_.data(),
+                                        static_cast<int64_t>(sizeof(Fragment)) * fragments));
     LACUNA_RETURN_IF_ERROR(writer.Close());
     return RenamePath(temporary, path, ExitCode::kData);
   };

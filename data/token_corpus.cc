@@ -23,17 +23,20 @@ absl::StatusOr<std::vector<std::string>> FindShards(const std::string& path) {
     if (found.empty()) return DataError("{}: holds no token shards (*.h5)", path);
     return found;
   }
-  if (path.find_first_of("*?[") == std::string::npos || std::filesystem::exists(path, error)) return std::vector<std::string>{path};
+  if (path.find_first_of("*?[") == std::string::npos || std::filesystem::exists(path, error))
+    return std::vector<std::string>{path};
   glob_t matches{};
   const int result = ::glob(path.c_str(), 0, nullptr, &matches);
-  for (size_t i = 0; result == 0 && i < matches.gl_pathc; ++i) found.emplace_back(matches.gl_pathv[i]);
+  for (size_t i = 0; result == 0 && i < matches.gl_pathc; ++i)
+    found.emplace_back(matches.gl_pathv[i]);
   ::globfree(&matches);
   if (found.empty()) return DataError("{}: matches no files", path);
   std::sort(found.begin(), found.end());
   return found;
 }
 
-TokenCorpus TokenCorpus::Open(const std::string& path, const CorpusRequirements& requirements, std::vector<std::string>* problems) {
+TokenCorpus TokenCorpus::Open(const std::string& path, const CorpusRequirements& requirements,
+                              std::vector<std::string>* problems) {
   TokenCorpus corpus;
   const auto paths = FindShards(path);
   if (!paths.ok()) {
@@ -53,17 +56,23 @@ TokenCorpus TokenCorpus::Open(const std::string& path, const CorpusRequirements&
     }
     const TokenShardInfo& info = (*shard)->info();
     if (info.tokenizer_hash != requirements.tokenizer_hash) {
-      problems->push_back(fmt::format("{}: made with tokenizer {}, the recipe's is {}", (*shard)->path(), ToHex(info.tokenizer_hash),
+      problems->push_back(fmt::format("{}: made with tokenizer {}, the recipe's is {}",
+                                      (*shard)->path(), ToHex(info.tokenizer_hash),
                                       ToHex(requirements.tokenizer_hash)));
     } else if (info.vocab_size > requirements.vocab_size) {
-      problems->push_back(fmt::format("{}: has a vocabulary of {}, the model's is {}; model.vocab_size must be at least as large",
-                                      (*shard)->path(), info.vocab_size, requirements.vocab_size));
-    } else if (!corpus.shards_.empty() && info.vocab_size != corpus.shards_.front().info().vocab_size) {
-      problems->push_back(fmt::format("{}: has a vocabulary of {}, the shard {} one of {}", (*shard)->path(), info.vocab_size,
-                                      corpus.shards_.front().path(), corpus.shards_.front().info().vocab_size));
+      problems->push_back(
+          fmt::format("{}: has a vocabulary of {}, the model's is {}; model.vocab_size must be at "
+                      "least as large",
+                      (*shard)->path(), info.vocab_size, requirements.vocab_size));
+    } else if (!corpus.shards_.empty() &&
+               info.vocab_size != corpus.shards_.front().info().vocab_size) {
+      problems->push_back(fmt::format(
+          "{}: has a vocabulary of {}, the shard {} one of {}", (*shard)->path(), info.vocab_size,
+          corpus.shards_.front().path(), corpus.shards_.front().info().vocab_size));
     }
     corpus.shards_.push_back(**std::move(shard));
-    corpus.document_bases_.push_back(corpus.document_bases_.back() + corpus.shards_.back().num_documents());
+    corpus.document_bases_.push_back(corpus.document_bases_.back() +
+                                     corpus.shards_.back().num_documents());
     corpus.token_bases_.push_back(corpus.token_bases_.back() + corpus.shards_.back().num_tokens());
   }
   return corpus;
@@ -76,8 +85,10 @@ uint64_t TokenCorpus::fingerprint() const {
 }
 
 TokenCorpus::Place TokenCorpus::Find(int64_t document) const {
-  LACUNA_CHECK(document >= 0 && document < num_documents(), "document {} of {}", document, num_documents());
-  const auto shard = std::upper_bound(document_bases_.begin(), document_bases_.end(), document) - document_bases_.begin() - 1;
+  LACUNA_CHECK(document >= 0 && document < num_documents(), "document {} of {}", document,
+               num_documents());
+  const auto shard = std::upper_bound(document_bases_.begin(), document_bases_.end(), document) -
+                     document_bases_.begin() - 1;
   const TokenShard& in = shards_[static_cast<size_t>(shard)];
   const auto local = static_cast<size_t>(document - document_bases_[static_cast<size_t>(shard)]);
   const auto offsets = in.document_offsets();
@@ -86,11 +97,14 @@ TokenCorpus::Place TokenCorpus::Find(int64_t document) const {
 
 Fragment TokenCorpus::FindToken(int64_t position) const {
   LACUNA_CHECK(position >= 0 && position < num_tokens(), "token {} of {}", position, num_tokens());
-  const auto shard = static_cast<size_t>(std::upper_bound(token_bases_.begin(), token_bases_.end(), position) - token_bases_.begin() - 1);
+  const auto shard =
+      static_cast<size_t>(std::upper_bound(token_bases_.begin(), token_bases_.end(), position) -
+                          token_bases_.begin() - 1);
   const int64_t local = position - token_bases_[shard];
   const auto offsets = shards_[shard].document_offsets();
   // The last document that begins at or before it: empty ones that begin there come first.
-  const auto document = std::upper_bound(offsets.begin(), offsets.end(), local) - offsets.begin() - 1;
+  const auto document =
+      std::upper_bound(offsets.begin(), offsets.end(), local) - offsets.begin() - 1;
   return {document_bases_[shard] + document, local - offsets[static_cast<size_t>(document)], 1};
 }
 
@@ -99,8 +113,10 @@ absl::Status ProblemsError(const std::vector<std::string>& problems) {
   if (problems.size() == 1) return DataError("{}", problems.front());
   constexpr size_t kShown = 50;
   std::string message = fmt::format("data: {} problems", problems.size());
-  for (size_t i = 0; i < std::min(problems.size(), kShown); ++i) message.append("\n  ").append(problems[i]);
-  if (problems.size() > kShown) message += fmt::format("\n  ... and {} more", problems.size() - kShown);
+  for (size_t i = 0; i < std::min(problems.size(), kShown); ++i)
+    message.append("\n  ").append(problems[i]);
+  if (problems.size() > kShown)
+    message += fmt::format("\n  ... and {} more", problems.size() - kShown);
   return DataError("{}", message);
 }
 

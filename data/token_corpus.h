@@ -27,15 +27,17 @@ struct CorpusRequirements {
   uint64_t tokenizer_hash = 0;
 };
 
-// A shard, all *.h5 of a folder, or those that a glob matches; sorted. A data error where there are none.
+// A shard, all *.h5 of a folder, or those that a glob matches; sorted. A data error where there are
+// none.
 absl::StatusOr<std::vector<std::string>> FindShards(const std::string& path);
 
 class TokenCorpus {
  public:
   TokenCorpus() = default;
-  // Opens and verifies all shards, in parallel, and appends one line to `problems` for each that cannot be used (then the corpus
-  // is not to be used either).
-  static TokenCorpus Open(const std::string& path, const CorpusRequirements& requirements, std::vector<std::string>* problems);
+  // Opens and verifies all shards, in parallel, and appends one line to `problems` for each that
+  // cannot be used (then the corpus is not to be used either).
+  static TokenCorpus Open(const std::string& path, const CorpusRequirements& requirements,
+                          std::vector<std::string>* problems);
 
   const std::vector<TokenShard>& shards() const { return shards_; }
   int64_t num_documents() const { return document_bases_.back(); }
@@ -51,7 +53,8 @@ class TokenCorpus {
     int64_t length = 0;
   };
   Place Find(int64_t document) const;
-  // The document that holds token `position` of all the corpus' tokens in order, and the token's number in it (length: 1).
+  // The document that holds token `position` of all the corpus' tokens in order, and the token's
+  // number in it (length: 1).
   Fragment FindToken(int64_t position) const;
 
  private:
@@ -60,7 +63,8 @@ class TokenCorpus {
   std::vector<int64_t> token_bases_{0};
 };
 
-// A data error of all the problems; OK for none. Several stand on a line each, below a line that counts them.
+// A data error of all the problems; OK for none. Several stand on a line each, below a line that
+// counts them.
 absl::Status ProblemsError(const std::vector<std::string>& problems);
 
 }  // namespace lacuna

@@ -1,14 +1,20 @@
-// Token shards: documents as token ids in one HDF5 file, verified when opened and read through memory.
+// Token shards: documents as token ids in one HDF5 file, verified when opened and read through
+// memory.
 //
-//   /tokens       [n] u16 where vocab_size <= 65536, else u32; the documents one after the other, each with its end-of-document token
-//   /doc_offsets  [D + 1] i64, first 0, last n: document d is tokens [doc_offsets[d], doc_offsets[d + 1])
+//   /tokens       [n] u16 where vocab_size <= 65536, else u32; the documents one after the other,
+//     each with its end-of-document token
+//   /doc_offsets  [D + 1] i64, first 0, last n: document d is tokens [doc_offsets[d], doc_offsets[d
+//                 + 1])
 //   /doc_bytes    [D] i64, bytes of each document's text
 //   /token_bytes  [vocab_size] u16, bytes of text that a token stands for; 0 for control tokens
 //   /loss_mask    [n] u8, optional: 0 where the token is no target (a prompt), else 1
-//   /block_hashes/<dataset>  [blocks] u64: XXH3-64 of every 4 MiB of the dataset (core/io/block_hash.h)
-//   attributes of /: format "lacuna.tokens", format_version, vocab_size, eod_id, tokenizer_hash, source, licence, content_hash
+//   /block_hashes/<dataset>  [blocks] u64: XXH3-64 of every 4 MiB of the dataset
+//                            (core/io/block_hash.h)
+//   attributes of /: format "lacuna.tokens", format_version, vocab_size, eod_id, tokenizer_hash,
+//     source, licence, content_hash
 //
-// content_hash vouches for all of it: XXH3-64 of the other attributes and of every dataset's type, length and hash.
+// content_hash vouches for all of it: XXH3-64 of the other attributes and of every dataset's type,
+// length and hash.
 #pragma once
 
 #include <cstdint>
@@ -36,9 +42,9 @@ struct TokenShardInfo {
 
 class TokenShard {
  public:
-  // Reads the whole file once. A data error (one line: file, dataset, what was found, what is allowed) where it is no token shard of a
-  // known version, a dataset has another type, rank or length, a block's hash differs, offsets are not in order or a token
-  // id is not below vocab_size.
+  // Reads the whole file once. A data error (one line: file, dataset, what was found, what is
+  // allowed) where it is no token shard of a known version, a dataset has another type, rank or
+  // length, a block's hash differs, offsets are not in order or a token id is not below vocab_size.
   static absl::StatusOr<TokenShard> Open(const std::string& path);
 
   const std::string& path() const { return path_; }
@@ -49,9 +55,13 @@ class TokenShard {
   std::span<const int64_t> document_offsets() const { return document_offsets_; }  // [D + 1]
   std::span<const int64_t> document_bytes() const { return document_bytes_; }      // [D]
   std::span<const uint16_t> token_bytes() const { return token_bytes_; }           // [vocab_size]
-  std::span<const uint8_t> loss_mask() const { return loss_mask_; }                // [num_tokens], or empty: every token counts
+  std::span<const uint8_t> loss_mask() const {
+    return loss_mask_;
+  }  // [num_tokens], or empty: every token counts
 
-  int32_t Token(int64_t i) const { return wide_ ? static_cast<int32_t>(Wide()[i]) : static_cast<int32_t>(Short()[i]); }
+  int32_t Token(int64_t i) const {
+    return wide_ ? static_cast<int32_t>(Wide()[i]) : static_cast<int32_t>(Short()[i]);
+  }
   // Tokens [begin, begin + count).
   void Read(int64_t begin, int64_t count, int32_t* out) const;
 
@@ -74,7 +84,8 @@ class TokenShard {
   std::span<const uint8_t> loss_mask_;
 };
 
-// The text whose XXH3-64 is content_hash: attributes, then one line for every dataset in the order they are added.
+// The text whose XXH3-64 is content_hash: attributes, then one line for every dataset in the order
+// they are added.
 class ContentHash {
  public:
   explicit ContentHash(const TokenShardInfo& info);

@@ -23,12 +23,14 @@ absl::Status TokenShardWriter::Spool::Append(const void* data, int64_t size) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<TokenShardWriter> TokenShardWriter::Create(const std::string& path, const TokenShardInfo& info,
+absl::StatusOr<TokenShardWriter> TokenShardWriter::Create(const std::string& path,
+                                                          const TokenShardInfo& info,
                                                           std::vector<uint16_t> token_bytes) {
-  LACUNA_CHECK(info.vocab_size >= 1 && info.vocab_size <= INT32_MAX && info.eod_id >= 0 && info.eod_id < info.vocab_size,
+  LACUNA_CHECK(info.vocab_size >= 1 && info.vocab_size <= INT32_MAX && info.eod_id >= 0 &&
+                   info.eod_id < info.vocab_size,
                "token shard with vocab_size {} and eod_id {}", info.vocab_size, info.eod_id);
-  LACUNA_CHECK(static_cast<int64_t>(token_bytes.size()) == info.vocab_size, "{} token lengths for a vocabulary of {}", token_bytes.size(),
-               info.vocab_size);
+  LACUNA_CHECK(static_cast<int64_t>(token_bytes.size()) == info.vocab_size,
+               "{} token lengths for a vocabulary of {}", token_bytes.size(), info.vocab_size);
   TokenShardWriter writer;
   writer.path_ = path;
   writer.info_ = info;
@@ -38,14 +40,17 @@ absl::StatusOr<TokenShardWriter> TokenShardWriter::Create(const std::string& pat
   return writer;
 }
 
-absl::Status TokenShardWriter::AddDocument(std::span<const int32_t> tokens, int64_t text_bytes, std::span<const uint8_t> loss_mask) {
+absl::Status TokenShardWriter::AddDocument(std::span<const int32_t> tokens, int64_t text_bytes,
+                                           std::span<const uint8_t> loss_mask) {
   for (const int32_t token : tokens) {
-    LACUNA_CHECK(token >= 0 && token < info_.vocab_size, "token {} with a vocabulary of {}", token, info_.vocab_size);
+    LACUNA_CHECK(token >= 0 && token < info_.vocab_size, "token {} with a vocabulary of {}", token,
+                 info_.vocab_size);
   }
   const bool masked = mask_.file.get() >= 0;
-  LACUNA_CHECK(loss_mask.empty() || loss_mask.size() == tokens.size(), "loss mask of {} for {} tokens", loss_mask.size(), tokens.size());
-  LACUNA_CHECK(num_tokens() == 0 || tokens.empty() || masked == !loss_mask.empty(), "{}: some documents have a loss mask, others not",
-               path_);
+  LACUNA_CHECK(loss_mask.empty() || loss_mask.size() == tokens.size(),
+               "loss mask of {} for {} tokens", loss_mask.size(), tokens.size());
+  LACUNA_CHECK(num_tokens() == 0 || tokens.empty() || masked == !loss_mask.empty(),
+               "{}: some documents have a loss mask, others not", path_);
   const auto count = static_cast<int64_t>(tokens.size());
   if (!loss_mask.empty()) {
     if (!masked) LACUNA_RETURN_IF_ERROR(mask_.Open(fmt::format("{}.mask.{}", path_, ::getpid())));
@@ -55,7 +60,8 @@ absl::Status TokenShardWriter::AddDocument(std::span<const int32_t> tokens, int6
     LACUNA_RETURN_IF_ERROR(tokens_.Append(tokens.data(), 4 * count));
   } else {
     short_buffer_.resize(tokens.size());
-    std::transform(tokens.begin(), tokens.end(), short_buffer_.begin(), [](int32_t token) { return static_cast<uint16_t>(token); });
+    std::transform(tokens.begin(), tokens.end(), short_buffer_.begin(),
+                   [](int32_t token) { return static_cast<uint16_t>(token); });
     LACUNA_RETURN_IF_ERROR(tokens_.Append(short_buffer_.data(), 2 * count));
   }
   offsets_.push_back(num_tokens() + count);
@@ -63,7 +69,8 @@ absl::Status TokenShardWriter::AddDocument(std::span<const int32_t> tokens, int6
   return absl::OkStatus();
 }
 
-absl::Status TokenShardWriter::CopySpool(Spool& spool, const std::string& dataset, Hdf5Writer& writer) const {
+absl::Status TokenShardWriter::CopySpool(Spool& spool, const std::string& dataset,
+                                         Hdf5Writer& writer) const {
   std::vector<char> buffer(static_cast<size_t>(std::min(spool.bytes, kHashBlockBytes)));
   for (int64_t at = 0; at < spool.bytes; at += kHashBlockBytes) {
     const int64_t size = std::min(kHashBlockBytes, spool.bytes - at);
@@ -89,16 +96,19 @@ absl::Status TokenShardWriter::Finish() {
     return Part{name, type, values.data(), count, HashBytes(values.data(), count * SizeOf(type))};
   };
   std::vector<Part> parts;
-  parts.push_back({"tokens", wide_ ? Hdf5Type::kU32 : Hdf5Type::kU16, nullptr, num_tokens(), tokens_.hasher.Finish()});
+  parts.push_back({"tokens", wide_ ? Hdf5Type::kU32 : Hdf5Type::kU16, nullptr, num_tokens(),
+                   tokens_.hasher.Finish()});
   parts.push_back(in_memory("doc_offsets", Hdf5Type::kI64, offsets_));
   parts.push_back(in_memory("doc_bytes", Hdf5Type::kI64, document_bytes_));
   parts.push_back(in_memory("token_bytes", Hdf5Type::kU16, token_bytes_));
-  if (mask_.bytes > 0) parts.push_back({"loss_mask", Hdf5Type::kU8, nullptr, num_tokens(), mask_.hasher.Finish()});
+  if (mask_.bytes > 0)
+    parts.push_back({"loss_mask", Hdf5Type::kU8, nullptr, num_tokens(), mask_.hasher.Finish()});
 
   ContentHash content(info_);
   for (const Part& part : parts) {
     writer.AddDataset(part.name, part.type, {part.count});
-    writer.AddDataset(std::string("block_hashes/") + part.name, Hdf5Type::kU64, {static_cast<int64_t>(part.hashes.blocks.size())});
+    writer.AddDataset(std::string("block_hashes/") + part.name, Hdf5Type::kU64,
+                      {static_cast<int64_t>(part.hashes.blocks.size())});
     content.AddDataset(part.name, NameOf(part.type), part.count, part.hashes.Root());
   }
   writer.SetAttribute("/", "format", std::string("lacuna.tokens"));
@@ -114,8 +124,11 @@ absl::Status TokenShardWriter::Finish() {
     LACUNA_RETURN_IF_ERROR(writer.Seal());
     for (const Part& part : parts) {
       const auto hash_bytes = static_cast<int64_t>(8 * part.hashes.blocks.size());
-      LACUNA_RETURN_IF_ERROR(writer.Write(std::string("block_hashes/") + part.name, 0, part.hashes.blocks.data(), hash_bytes));
-      if (part.data != nullptr) LACUNA_RETURN_IF_ERROR(writer.Write(part.name, 0, part.data, part.count * SizeOf(part.type)));
+      LACUNA_RETURN_IF_ERROR(writer.Write(std::string("block_hashes/") + part.name, 0,
+                                          part.hashes.blocks.data(), hash_bytes));
+      if (part.data != nullptr)
+        LACUNA_RETURN_IF_ERROR(
+            writer.Write(part.name, 0, part.data, part.count * SizeOf(part.type)));
     }
     LACUNA_RETURN_IF_ERROR(CopySpool(tokens_, "tokens", writer));
     if (mask_.bytes > 0) LACUNA_RETURN_IF_ERROR(CopySpool(mask_, "loss_mask", writer));

@@ -1,6 +1,7 @@
-// Writes one token shard (data/token_shard.h), document by document. Tokens go to an unnamed temporary file beside the shard while
-// they are hashed; Finish lays the shard out, copies them and renames it into place. So memory grows with documents only, and a
-// name ending in .h5 is always a complete shard.
+// Writes one token shard (data/token_shard.h), document by document. Tokens go to an unnamed
+// temporary file beside the shard while they are hashed; Finish lays the shard out, copies them and
+// renames it into place. So memory grows with documents only, and a name ending in .h5 is always a
+// complete shard.
 #pragma once
 
 #include <cstdint>
@@ -17,18 +18,24 @@ namespace lacuna {
 
 class TokenShardWriter {
  public:
-  // `info.content_hash` is ignored. `token_bytes`: bytes of each token of the vocabulary, info.vocab_size of them.
-  static absl::StatusOr<TokenShardWriter> Create(const std::string& path, const TokenShardInfo& info, std::vector<uint16_t> token_bytes);
+  // `info.content_hash` is ignored. `token_bytes`: bytes of each token of the vocabulary,
+  // info.vocab_size of them.
+  static absl::StatusOr<TokenShardWriter> Create(const std::string& path,
+                                                 const TokenShardInfo& info,
+                                                 std::vector<uint16_t> token_bytes);
 
-  // `tokens` with their end-of-document token; text_bytes of the document's text. `loss_mask`: one for each token, or empty; all
-  // documents of a shard have one or none has. A token outside the vocabulary is misuse (lacuna::Error).
-  absl::Status AddDocument(std::span<const int32_t> tokens, int64_t text_bytes, std::span<const uint8_t> loss_mask = {});
+  // `tokens` with their end-of-document token; text_bytes of the document's text. `loss_mask`: one
+  // for each token, or empty; all documents of a shard have one or none has. A token outside the
+  // vocabulary is misuse (lacuna::Error).
+  absl::Status AddDocument(std::span<const int32_t> tokens, int64_t text_bytes,
+                           std::span<const uint8_t> loss_mask = {});
 
   const std::string& path() const { return path_; }
   int64_t num_tokens() const { return offsets_.back(); }
   int64_t num_documents() const { return static_cast<int64_t>(document_bytes_.size()); }
 
-  // Makes the shard; it is complete and durable when this returns OK. At least one token must have been added.
+  // Makes the shard; it is complete and durable when this returns OK. At least one token must have
+  // been added.
   absl::Status Finish();
 
  private:

@@ -1,4 +1,5 @@
-// The baseline that any language model must beat: tokens drawn independently, each as often as in the training text.
+// The baseline that any language model must beat: tokens drawn independently, each as often as in
+// the training text.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,8 @@
 
 namespace lacuna {
 
-// p(t) = (count(t) + 1) / (sum of counts + V), the counts over all tokens that can be targets: all but each document's first.
+// p(t) = (count(t) + 1) / (sum of counts + V), the counts over all tokens that can be targets: all
+// but each document's first.
 class UnigramModel {
  public:
   explicit UnigramModel(int64_t vocab_size) : counts_(static_cast<size_t>(vocab_size), 0) {}

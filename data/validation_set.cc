@@ -22,8 +22,10 @@ std::vector<Fragment> FragmentsOf(const TokenCorpus& corpus, int64_t begin, int6
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ValidationSet>> ValidationSet::Open(const ValidationConfig& config, int64_t sequence_length,
-                                                                   int64_t vocab_size, uint64_t tokenizer_hash) {
+absl::StatusOr<std::unique_ptr<ValidationSet>> ValidationSet::Open(const ValidationConfig& config,
+                                                                   int64_t sequence_length,
+                                                                   int64_t vocab_size,
+                                                                   uint64_t tokenizer_hash) {
   LACUNA_CHECK(sequence_length > 0, "samples of {} tokens", sequence_length);
   std::unique_ptr<ValidationSet> set(new ValidationSet());
   std::vector<std::string> problems;
@@ -34,11 +36,15 @@ absl::StatusOr<std::unique_ptr<ValidationSet>> ValidationSet::Open(const Validat
   return set;
 }
 
-int64_t ValidationSet::num_samples() const { return (corpus_.num_tokens() + sequence_length_ - 1) / sequence_length_; }
+int64_t ValidationSet::num_samples() const {
+  return (corpus_.num_tokens() + sequence_length_ - 1) / sequence_length_;
+}
 
 std::vector<Fragment> ValidationSet::Sample(int64_t sample) const {
-  LACUNA_CHECK(sample >= 0 && sample < num_samples(), "{}: sample {} of {}", name_, sample, num_samples());
-  return FragmentsOf(corpus_, sample * sequence_length_, std::min((sample + 1) * sequence_length_, corpus_.num_tokens()));
+  LACUNA_CHECK(sample >= 0 && sample < num_samples(), "{}: sample {} of {}", name_, sample,
+               num_samples());
+  return FragmentsOf(corpus_, sample * sequence_length_,
+                     std::min((sample + 1) * sequence_length_, corpus_.num_tokens()));
 }
 
 absl::StatusOr<Batch> ValidationSet::Load(const std::vector<int64_t>& samples) const {

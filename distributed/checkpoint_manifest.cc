@@ -18,7 +18,9 @@ constexpr char kFormat[] = "lacuna checkpoint";
 constexpr char kOtherVersionKey[] = "lacuna.other_version";
 constexpr std::string_view kHead = "{\"hash\":\"", kMiddle = "\",\"manifest\":\n", kTail = "\n}\n";
 
-uint64_t HashOf(std::string_view text) { return XXH3_64bits(text.data(), text.size()); }
+uint64_t HashOf(std::string_view text) {
+  return XXH3_64bits(text.data(), text.size());
+}
 
 json ToJson(const Manifest& manifest) {
   json tensors = json::array(), files = json::array();
@@ -29,8 +31,12 @@ json ToJson(const Manifest& manifest) {
   }
   for (const CheckpointFile& file : manifest.files) {
     json slices = json::array();
-    for (const CheckpointSlice& slice : file.slices) slices.push_back({slice.tensor, slice.offset, slice.count, slice.at});
-    files.push_back({{"name", file.name}, {"bytes", file.bytes}, {"hash", ToHex(file.hash)}, {"slices", slices}});
+    for (const CheckpointSlice& slice : file.slices)
+      slices.push_back({slice.tensor, slice.offset, slice.count, slice.at});
+    files.push_back({{"name", file.name},
+                     {"bytes", file.bytes},
+                     {"hash", ToHex(file.hash)},
+                     {"slices", slices}});
   }
   return {{"format", kFormat},
           {"version", kCheckpointVersion},
@@ -48,13 +54,16 @@ json ToJson(const Manifest& manifest) {
 
 CheckpointTensor TensorFromJson(const json& source) {
   CheckpointTensor tensor{.name = source.at("name"), .shape = {}};
-  if (!ParseDType(source.at("dtype").get<std::string>(), &tensor.dtype)) throw std::runtime_error(tensor.name + " has an unknown dtype");
+  if (!ParseDType(source.at("dtype").get<std::string>(), &tensor.dtype))
+    throw std::runtime_error(tensor.name + " has an unknown dtype");
   int64_t bytes = SizeOf(tensor.dtype);
   for (const int64_t d : source.at("shape").get<std::vector<int64_t>>()) {
-    if (d < 0 || __builtin_mul_overflow(bytes, d, &bytes)) throw std::runtime_error(tensor.name + " has an impossible shape");
+    if (d < 0 || __builtin_mul_overflow(bytes, d, &bytes))
+      throw std::runtime_error(tensor.name + " has an impossible shape");
     tensor.shape.push_back(d);
   }
-  if (tensor.shape.empty() || tensor.shape.size() > 6) throw std::runtime_error(tensor.name + " has not 1 to 6 dimensions");
+  if (tensor.shape.empty() || tensor.shape.size() > 6)
+    throw std::runtime_error(tensor.name + " has not 1 to 6 dimensions");
   return tensor;
 }
 
@@ -62,7 +71,8 @@ CheckpointFile FileFromJson(const json& source, const std::vector<CheckpointTens
   CheckpointFile file{.name = source.at("name"), .bytes = source.at("bytes"), .slices = {}};
   const std::string digits = file.name.size() > 8 ? file.name.substr(5, file.name.size() - 8) : "";
   // Nothing but a plain name of ours: it becomes part of a path.
-  if (file.name != fmt::format("rank_{}.h5", digits) || !std::all_of(digits.begin(), digits.end(), ::isdigit)) {
+  if (file.name != fmt::format("rank_{}.h5", digits) ||
+      !std::all_of(digits.begin(), digits.end(), ::isdigit)) {
     throw std::runtime_error("a file is not called rank_<number>.h5");
   }
   if (file.bytes < 0 || !FromHex(source.at("hash").get<std::string>(), &file.hash))
@@ -73,9 +83,11 @@ CheckpointFile FileFromJson(const json& source, const std::vector<CheckpointTens
       throw std::runtime_error(file.name + " holds an unknown tensor");
     const CheckpointTensor& tensor = tensors[static_cast<size_t>(slice.tensor)];
     const int64_t numel = NumElements(tensor.shape), size = SizeOf(tensor.dtype);
-    if (slice.offset < 0 || slice.count < 0 || slice.offset > numel || slice.count > numel - slice.offset || slice.at < 0 ||
-        slice.at > file.bytes || slice.count * size > file.bytes - slice.at) {
-      throw std::runtime_error(fmt::format("{} has a slice of {} out of range", file.name, tensor.name));
+    if (slice.offset < 0 || slice.count < 0 || slice.offset > numel ||
+        slice.count > numel - slice.offset || slice.at < 0 || slice.at > file.bytes ||
+        slice.count * size > file.bytes - slice.at) {
+      throw std::runtime_error(
+          fmt::format("{} has a slice of {} out of range", file.name, tensor.name));
     }
     file.slices.push_back(slice);
   }
@@ -91,15 +103,19 @@ Manifest FromJson(const json& source) {
                     .scalars = source.at("scalars"),
                     .tensors = {},
                     .files = {}};
-  for (const json& tensor : source.at("tensors")) manifest.tensors.push_back(TensorFromJson(tensor));
-  for (const json& file : source.at("files")) manifest.files.push_back(FileFromJson(file, manifest.tensors));
+  for (const json& tensor : source.at("tensors"))
+    manifest.tensors.push_back(TensorFromJson(tensor));
+  for (const json& file : source.at("files"))
+    manifest.files.push_back(FileFromJson(file, manifest.tensors));
   return manifest;
 }
 
 absl::Status OtherVersion(const std::string& path, int64_t version) {
   absl::Status status =
-      CheckpointError("{}: format {} {} supported {}{}", path, version, version > kCheckpointVersion ? ">" : "<", kCheckpointVersion,
-                      version > kCheckpointVersion ? ": written by a newer lacuna, use that one" : ": too old to be read");
+      CheckpointError("{}: format {} {} supported {}{}", path, version,
+                      version > kCheckpointVersion ? ">" : "<", kCheckpointVersion,
+                      version > kCheckpointVersion ? ": written by a newer lacuna, use that one"
+                                                   : ": too old to be read");
   status.SetPayload(kOtherVersionKey, absl::Cord("1"));
   return status;
 }
@@ -112,12 +128,17 @@ int64_t Manifest::TotalBytes() const {
   return total;
 }
 
-bool IsOtherVersion(const absl::Status& status) { return status.GetPayload(kOtherVersionKey).has_value(); }
+bool IsOtherVersion(const absl::Status& status) {
+  return status.GetPayload(kOtherVersionKey).has_value();
+}
 
-std::string HashFileOf(const std::string& file) { return file.substr(0, file.size() - 3) + ".xxh3"; }
+std::string HashFileOf(const std::string& file) {
+  return file.substr(0, file.size() - 3) + ".xxh3";
+}
 
 bool ParseDType(std::string_view name, DType* dtype) {
-  for (const DType candidate : {DType::kF32, DType::kF64, DType::kBF16, DType::kI32, DType::kI64, DType::kU8}) {
+  for (const DType candidate :
+       {DType::kF32, DType::kF64, DType::kBF16, DType::kI32, DType::kI64, DType::kU8}) {
     if (name != NameOf(candidate)) continue;
     *dtype = candidate;
     return true;
@@ -138,19 +159,23 @@ std::string FormatManifest(const Manifest& manifest) {
 absl::StatusOr<Manifest> ParseManifest(const std::string& path, std::string_view text) {
   const size_t begin = kHead.size() + 16 + kMiddle.size();
   uint64_t hash = 0;
-  if (text.size() < begin + kTail.size() || text.substr(0, kHead.size()) != kHead || !FromHex(text.substr(kHead.size(), 16), &hash) ||
-      text.substr(kHead.size() + 16, kMiddle.size()) != kMiddle || text.substr(text.size() - kTail.size()) != kTail) {
+  if (text.size() < begin + kTail.size() || text.substr(0, kHead.size()) != kHead ||
+      !FromHex(text.substr(kHead.size(), 16), &hash) ||
+      text.substr(kHead.size() + 16, kMiddle.size()) != kMiddle ||
+      text.substr(text.size() - kTail.size()) != kTail) {
     return CheckpointError("{}: not a checkpoint manifest, or truncated", path);
   }
   const std::string_view body = text.substr(begin, text.size() - kTail.size() - begin);
   if (HashOf(body) != hash) return CheckpointError("{}: checksum mismatch", path);
   try {
     const json source = json::parse(body);
-    if (source.at("format") != kFormat) return CheckpointError("{}: not a checkpoint manifest", path);
+    if (source.at("format") != kFormat)
+      return CheckpointError("{}: not a checkpoint manifest", path);
     const int64_t version = source.at("version");
     if (version != kCheckpointVersion) return OtherVersion(path, version);
     Manifest manifest = FromJson(source);
-    if (const absl::Status status = CheckCoverage(manifest); !status.ok()) return CheckpointError("{}: {}", path, Message(status));
+    if (const absl::Status status = CheckCoverage(manifest); !status.ok())
+      return CheckpointError("{}: {}", path, Message(status));
     return manifest;
   } catch (const std::exception& error) {  // of JSON: a field that is missing or of another type
     return CheckpointError("{}: {}", path, error.what());
@@ -162,19 +187,27 @@ absl::Status CheckCoverage(const Manifest& manifest) {
   for (const CheckpointFile& file : manifest.files) {
     for (const CheckpointSlice& slice : file.slices) {
       if (slice.count == 0) continue;
-      const auto [place, inserted] = ranges[static_cast<size_t>(slice.tensor)].emplace(slice.offset, slice.offset + slice.count);
-      if (!inserted) return CheckpointError("{} is held twice", manifest.tensors[static_cast<size_t>(slice.tensor)].name);
+      const auto [place, inserted] = ranges[static_cast<size_t>(slice.tensor)].emplace(
+          slice.offset, slice.offset + slice.count);
+      if (!inserted)
+        return CheckpointError("{} is held twice",
+                               manifest.tensors[static_cast<size_t>(slice.tensor)].name);
     }
   }
   for (size_t t = 0; t < ranges.size(); ++t) {
     int64_t covered = 0;
     for (const auto& [begin, end] : ranges[t]) {
-      if (begin < covered) return CheckpointError("{} is held twice from element {}", manifest.tensors[t].name, begin);
-      if (begin > covered) return CheckpointError("elements [{}, {}) of {} are missing", covered, begin, manifest.tensors[t].name);
+      if (begin < covered)
+        return CheckpointError("{} is held twice from element {}", manifest.tensors[t].name, begin);
+      if (begin > covered)
+        return CheckpointError("elements [{}, {}) of {} are missing", covered, begin,
+                               manifest.tensors[t].name);
       covered = end;
     }
     const int64_t numel = NumElements(manifest.tensors[t].shape);
-    if (covered != numel) return CheckpointError("elements [{}, {}) of {} are missing", covered, numel, manifest.tensors[t].name);
+    if (covered != numel)
+      return CheckpointError("elements [{}, {}) of {} are missing", covered, numel,
+                             manifest.tensors[t].name);
   }
   return absl::OkStatus();
 }

@@ -1,12 +1,14 @@
-// MANIFEST.json of a checkpoint: what each file holds and the checksum that vouches for it. The manifest is written last, so a
-// directory with a good one is complete; it carries a checksum of itself.
+// MANIFEST.json of a checkpoint: what each file holds and the checksum that vouches for it. The
+// manifest is written last, so a directory with a good one is complete; it carries a checksum of
+// itself.
 //
 //   {"hash":"<XXH3-64 of the bytes between the two line breaks>","manifest":
 //   { "format": "lacuna checkpoint", "version": 1, "step": 1200, ... }
 //   }
 //
-// A checkpoint is a directory step_<N> of rank_<r>.h5 (one HDF5 file a rank, a dataset for each slice), rank_<r>.xxh3 (the XXH3-64 of
-// every block of 4 MiB of that file, one a line) and MANIFEST.json.
+// A checkpoint is a directory step_<N> of rank_<r>.h5 (one HDF5 file a rank, a dataset for each
+// slice), rank_<r>.xxh3 (the XXH3-64 of every block of 4 MiB of that file, one a line) and
+// MANIFEST.json.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +23,8 @@
 
 namespace lacuna {
 
-inline constexpr int64_t kCheckpointVersion = 1;  // of this program; others are refused, see ParseManifest
+// of this program; others are refused, see ParseManifest
+inline constexpr int64_t kCheckpointVersion = 1;
 
 struct CheckpointTensor {
   std::string name;
@@ -45,7 +48,8 @@ struct CheckpointFile {
 
 struct Manifest {
   int64_t step = 0;
-  int64_t serial = 0;  // counts the saves of a directory: the newest is not the one of the highest step after a rewind
+  // counts the saves of a directory: the newest is not the one of the highest step after a rewind
+  int64_t serial = 0;
   std::string created;
   std::string recipe;  // text
   nlohmann::json layout;
@@ -57,8 +61,9 @@ struct Manifest {
 };
 
 std::string FormatManifest(const Manifest& manifest);
-// `path` is for messages. A damaged manifest, or one of another format version ("format 3 > supported 1"; IsOtherVersion), is an
-// error with ExitCode::kCheckpoint. What it returns is consistent: slices lie in their files and cover every tensor exactly once.
+// `path` is for messages. A damaged manifest, or one of another format version ("format 3 >
+// supported 1"; IsOtherVersion), is an error with ExitCode::kCheckpoint. What it returns is
+// consistent: slices lie in their files and cover every tensor exactly once.
 absl::StatusOr<Manifest> ParseManifest(const std::string& path, std::string_view text);
 // The checkpoint is whole, but another program's: not a reason to fall back to an older one.
 bool IsOtherVersion(const absl::Status& status);

@@ -17,7 +17,9 @@ inline constexpr std::string_view kAsideSuffix = ".replaced";  // see ReplaceDir
 // "step_1200" -> 1200; anything else is no checkpoint.
 inline std::optional<int64_t> StepOfName(const std::string& name) {
   int64_t step = 0;
-  if (!name.starts_with("step_") || !absl::SimpleAtoi(name.substr(5), &step) || name != "step_" + std::to_string(step)) return std::nullopt;
+  if (!name.starts_with("step_") || !absl::SimpleAtoi(name.substr(5), &step) ||
+      name != "step_" + std::to_string(step))
+    return std::nullopt;
   return step;
 }
 

@@ -19,26 +19,32 @@ std::string TensorsInBlock(const Manifest& manifest, const CheckpointFile& file,
   const int64_t begin = block * kHashBlockBytes, end = begin + kHashBlockBytes;
   const CheckpointSlice *first = nullptr, *last = nullptr;
   for (const CheckpointSlice& slice : file.slices) {
-    const int64_t bytes = slice.count * SizeOf(manifest.tensors[static_cast<size_t>(slice.tensor)].dtype);
+    const int64_t bytes =
+        slice.count * SizeOf(manifest.tensors[static_cast<size_t>(slice.tensor)].dtype);
     if (bytes == 0 || slice.at >= end || slice.at + bytes <= begin) continue;
     if (first == nullptr || slice.at < first->at) first = &slice;
     if (last == nullptr || slice.at > last->at) last = &slice;
   }
   if (first == nullptr) return "the file's structure";
   const std::string& name = manifest.tensors[static_cast<size_t>(first->tensor)].name;
-  return first == last ? name : fmt::format("{} to {}", name, manifest.tensors[static_cast<size_t>(last->tensor)].name);
+  return first == last ? name
+                       : fmt::format("{} to {}", name,
+                                     manifest.tensors[static_cast<size_t>(last->tensor)].name);
 }
 
 // The list beside the file, proven by the manifest's hash.
 absl::StatusOr<BlockHashes> ReadBlockHashes(const std::string& path, const CheckpointFile& file) {
   const int64_t count = (file.bytes + kHashBlockBytes - 1) / kHashBlockBytes;
   LACUNA_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 17 * count, kCode));
-  BlockHashes hashes{.bytes = file.bytes, .blocks = std::vector<uint64_t>(static_cast<size_t>(count))};
+  BlockHashes hashes{.bytes = file.bytes,
+                     .blocks = std::vector<uint64_t>(static_cast<size_t>(count))};
   bool good = static_cast<int64_t>(text.size()) == 17 * count;
   for (size_t i = 0; good && i < hashes.blocks.size(); ++i) {
-    good = FromHex(std::string_view(text).substr(17 * i, 16), &hashes.blocks[i]) && text[17 * i + 16] == '\n';
+    good = FromHex(std::string_view(text).substr(17 * i, 16), &hashes.blocks[i]) &&
+           text[17 * i + 16] == '\n';
   }
-  if (!good || hashes.Root() != file.hash) return CheckpointError("{}: does not match the manifest", path);
+  if (!good || hashes.Root() != file.hash)
+    return CheckpointError("{}: does not match the manifest", path);
   return hashes;
 }
 
@@ -73,19 +79,23 @@ absl::StatusOr<CheckpointReader> CheckpointReader::Open(const std::string& path)
   LACUNA_ASSIGN_OR_RETURN(Manifest manifest, ParseManifest(name, text));
   // A copy under another step's name would be loaded as what it is not.
   const std::optional<int64_t> step = StepOfName(path.substr(path.rfind('/') + 1));
-  if (step && *step != manifest.step) return CheckpointError("{}: is of step {}, its directory of step {}", name, manifest.step, *step);
+  if (step && *step != manifest.step)
+    return CheckpointError("{}: is of step {}, its directory of step {}", name, manifest.step,
+                           *step);
   return CheckpointReader(path, std::move(manifest));
 }
 
 std::vector<std::string> CheckpointReader::Verify(int part, int parts) const {
   std::vector<std::string> problems;
-  for (size_t f = static_cast<size_t>(part); f < manifest_.files.size(); f += static_cast<size_t>(parts)) {
+  for (size_t f = static_cast<size_t>(part); f < manifest_.files.size();
+       f += static_cast<size_t>(parts)) {
     VerifyFile(manifest_.files[f], &problems);
   }
   return problems;
 }
 
-void CheckpointReader::VerifyFile(const CheckpointFile& file, std::vector<std::string>* problems) const {
+void CheckpointReader::VerifyFile(const CheckpointFile& file,
+                                  std::vector<std::string>* problems) const {
   const std::string path = path_ + "/" + file.name;
   const auto problem = [&](const absl::Status& status) { problems->push_back(Message(status)); };
   const absl::StatusOr<FileDescriptor> opened = FileDescriptor::OpenRead(path, kCode);
@@ -94,9 +104,11 @@ void CheckpointReader::VerifyFile(const CheckpointFile& file, std::vector<std::s
   if (!size.ok()) return problem(size.status());
   if (*size != file.bytes) {
     return problem(CheckpointError("{}: {}: the manifest says {} bytes, the file has {}", path,
-                                   *size < file.bytes ? "truncated" : "too long", file.bytes, *size));
+                                   *size < file.bytes ? "truncated" : "too long", file.bytes,
+                                   *size));
   }
-  const absl::StatusOr<BlockHashes> expected = ReadBlockHashes(path_ + "/" + HashFileOf(file.name), file);
+  const absl::StatusOr<BlockHashes> expected =
+      ReadBlockHashes(path_ + "/" + HashFileOf(file.name), file);
   if (!expected.ok()) problem(expected.status());
   const absl::StatusOr<BlockHashes> found = HashFile(*opened, 0, file.bytes);
   if (!found.ok()) return problem(found.status());
@@ -105,7 +117,8 @@ void CheckpointReader::VerifyFile(const CheckpointFile& file, std::vector<std::s
   for (size_t b = 0; b < found->blocks.size(); ++b) {
     if (found->blocks[b] == expected->blocks[b]) continue;
     const auto block = static_cast<int64_t>(b);
-    problem(CheckpointError("{}: checksum mismatch in {} (block {})", path, TensorsInBlock(manifest_, file, block), block));
+    problem(CheckpointError("{}: checksum mismatch in {} (block {})", path,
+                            TensorsInBlock(manifest_, file, block), block));
   }
 }
 
@@ -114,13 +127,15 @@ absl::Status CheckpointReader::Read(size_t tensor, int64_t begin, int64_t count,
   for (const CheckpointFile& file : manifest_.files) {
     std::optional<FileDescriptor> opened;
     for (const CheckpointSlice& slice : file.slices) {
-      const int64_t from = std::max(begin, slice.offset), to = std::min(end, slice.offset + slice.count);
+      const int64_t from = std::max(begin, slice.offset),
+                    to = std::min(end, slice.offset + slice.count);
       if (slice.tensor != static_cast<int64_t>(tensor) || from >= to) continue;
       if (!opened) {
         LACUNA_ASSIGN_OR_RETURN(opened, FileDescriptor::OpenRead(path_ + "/" + file.name, kCode));
       }
       char* target = static_cast<char*>(data) + (from - begin) * element;
-      LACUNA_RETURN_IF_ERROR(opened->ReadAt(slice.at + (from - slice.offset) * element, target, (to - from) * element));
+      LACUNA_RETURN_IF_ERROR(opened->ReadAt(slice.at + (from - slice.offset) * element, target,
+                                            (to - from) * element));
     }
   }
   return absl::OkStatus();

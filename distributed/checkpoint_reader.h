@@ -23,21 +23,24 @@ struct CheckpointInfo {
   std::string created;
 };
 
-// All directories step_<N>, the last saved first (by serial); those without a good manifest come before, by step, so that a loader
-// meets the reason for not taking them.
+// All directories step_<N>, the last saved first (by serial); those without a good manifest come
+// before, by step, so that a loader meets the reason for not taking them.
 absl::StatusOr<std::vector<CheckpointInfo>> ListCheckpoints(const std::string& directory);
 
-// One checkpoint, read in this process alone. Tensors are read without verifying; call Verify first.
+// One checkpoint, read in this process alone. Tensors are read without verifying; call Verify
+// first.
 class CheckpointReader {
  public:
   static absl::StatusOr<CheckpointReader> Open(const std::string& path);
-  CheckpointReader(std::string path, Manifest manifest) : path_(std::move(path)), manifest_(std::move(manifest)) {}
+  CheckpointReader(std::string path, Manifest manifest)
+      : path_(std::move(path)), manifest_(std::move(manifest)) {}
 
   const std::string& path() const { return path_; }
   const Manifest& manifest() const { return manifest_; }
 
-  // Size and every block of files part, part + parts, ...; all of them by default. Each problem is one line that names the file and
-  // the tensor: "runs/a/ckpt/step_1200/rank_3.h5: checksum mismatch in model/layers.7.experts.up (block 118)".
+  // Size and every block of files part, part + parts, ...; all of them by default. Each problem is
+  // one line that names the file and the tensor: "runs/a/ckpt/step_1200/rank_3.h5: checksum
+  // mismatch in model/layers.7.experts.up (block 118)".
   std::vector<std::string> Verify(int part = 0, int parts = 1) const;
 
   // Elements [begin, begin + count) of a tensor of the manifest into `data`, in its own dtype.
@@ -58,8 +61,10 @@ class CheckpointReader {
 absl::Status VerifyCheckpoint(const std::string& path);
 
 struct LoadOptions {
-  std::optional<int64_t> step = {};  // this one or an error; otherwise the last saved one that is whole
-  // Tensors of the checkpoint that `state` does not ask for are an error unless this is set (weights only, for instance).
+  // this one or an error; otherwise the last saved one that is whole
+  std::optional<int64_t> step = {};
+  // Tensors of the checkpoint that `state` does not ask for are an error unless this is set
+  // (weights only, for instance).
   bool allow_unused = false;
   double deadline_seconds = 1800;
   // Rank 0 is told why a checkpoint was passed over, one line each.
@@ -73,12 +78,13 @@ struct LoadedCheckpoint {
   nlohmann::json layout;  // {"ranks": 4}
 };
 
-// Collective. Fills the tensors of `state` (name, global shape, offset and dtype say what is wanted) and its scalars from the last
-// saved checkpoint whose every byte matches its checksum; a damaged one is named through `warn` and the one before is taken.
-// What other ranks, other slices or another number of files wrote makes no difference. Errors (all ranks return the same): no
-// checkpoint that is whole; another format version; tensors that differ from those asked for, as a list. After an error the
-// contents of the tensors are not defined.
-absl::StatusOr<LoadedCheckpoint> LoadCheckpoint(Communicator& comm, const std::string& directory, TrainingState& state,
-                                                const LoadOptions& options);
+// Collective. Fills the tensors of `state` (name, global shape, offset and dtype say what is
+// wanted) and its scalars from the last saved checkpoint whose every byte matches its checksum; a
+// damaged one is named through `warn` and the one before is taken.
+// What other ranks, other slices or another number of files wrote makes no difference. Errors (all
+// ranks return the same): no checkpoint that is whole; another format version; tensors that differ
+// from those asked for, as a list. After an error the contents of the tensors are not defined.
+absl::StatusOr<LoadedCheckpoint> LoadCheckpoint(Communicator& comm, const std::string& directory,
+                                                TrainingState& state, const LoadOptions& options);
 
 }  // namespace lacuna

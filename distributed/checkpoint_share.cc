@@ -13,7 +13,8 @@ using nlohmann::json;
 constexpr ExitCode kCode = ExitCode::kCheckpoint;
 
 const char* BytesOf(const TensorSlice& slice, int64_t element) {
-  LACUNA_CHECK(slice.tensor.defined() && slice.tensor.device() == kCpu, "checkpoint: {} is not a tensor on the CPU", slice.name);
+  LACUNA_CHECK(slice.tensor.defined() && slice.tensor.device() == kCpu,
+               "checkpoint: {} is not a tensor on the CPU", slice.name);
   return static_cast<const char*>(slice.tensor.Ref().data) + element * SizeOf(slice.tensor.dtype());
 }
 
@@ -28,14 +29,18 @@ void Declare(Hdf5Writer& writer, const TensorSlice& slice, const SharePiece& pie
   const std::string name = DatasetName(slice, piece);
   const bool whole = piece.count == NumElements(slice.global_shape);
   writer.AddDataset(name, ToHdf5Type(slice.tensor.dtype()),
-                    whole ? std::vector<int64_t>(slice.global_shape.begin(), slice.global_shape.end()) : std::vector<int64_t>{piece.count});
+                    whole
+                        ? std::vector<int64_t>(slice.global_shape.begin(), slice.global_shape.end())
+                        : std::vector<int64_t>{piece.count});
   if (whole) return;
   writer.SetAttribute(name, "global_shape", ToString(slice.global_shape));
   writer.SetAttribute(name, "offset", slice.offset + piece.begin);
 }
 
-// All bytes of the file in order: structure is on disk already, data goes there now, both into the hash.
-absl::StatusOr<BlockHashes> WriteHashed(Hdf5Writer& writer, const std::map<std::string, const char*>& data) {
+// All bytes of the file in order: structure is on disk already, data goes there now, both into the
+// hash.
+absl::StatusOr<BlockHashes> WriteHashed(Hdf5Writer& writer,
+                                        const std::map<std::string, const char*>& data) {
   BlockHasher hasher;
   std::vector<char> buffer;
   int64_t at = 0;
@@ -64,7 +69,8 @@ absl::StatusOr<BlockHashes> WriteHashed(Hdf5Writer& writer, const std::map<std::
 
 std::vector<SharePiece> PlanShare(const TrainingState& state, int rank, int size) {
   int64_t total = 0;
-  for (const TensorSlice& slice : state.tensors) total += slice.replicated ? slice.tensor.bytes() : 0;
+  for (const TensorSlice& slice : state.tensors)
+    total += slice.replicated ? slice.tensor.bytes() : 0;
   const auto cut = [&](int r) { return total / size * r + std::min<int64_t>(r, total % size); };
   std::vector<SharePiece> pieces;
   int64_t at = 0;
@@ -75,18 +81,22 @@ std::vector<SharePiece> PlanShare(const TrainingState& state, int rank, int size
       pieces.push_back({s, 0, count});
       continue;
     }
-    // Cuts fall between elements; all ranks round them alike. A tensor without elements is rank 0's.
+    // Cuts fall between elements; all ranks round them alike. A tensor without elements is rank
+    // 0's.
     const int64_t element = SizeOf(slice.tensor.dtype());
     const int64_t begin = std::clamp<int64_t>((cut(rank) - at + element - 1) / element, 0, count);
-    const int64_t end = rank + 1 == size ? count : std::clamp<int64_t>((cut(rank + 1) - at + element - 1) / element, 0, count);
+    const int64_t end =
+        rank + 1 == size
+            ? count
+            : std::clamp<int64_t>((cut(rank + 1) - at + element - 1) / element, 0, count);
     if (end > begin || (count == 0 && rank == 0)) pieces.push_back({s, begin, end - begin});
     at += slice.tensor.bytes();
   }
   return pieces;
 }
 
-absl::Status CheckpointWriter::WriteShare(const std::string& directory, int64_t step, const TrainingState& state,
-                                          std::string* record) const {
+absl::Status CheckpointWriter::WriteShare(const std::string& directory, int64_t step,
+                                          const TrainingState& state, std::string* record) const {
   const std::string name = fmt::format("rank_{}.h5", comm_.rank());
   const std::string path = directory + "/" + name;
   LACUNA_ASSIGN_OR_RETURN(Hdf5Writer writer, Hdf5Writer::Create(path, kCode));
@@ -94,9 +104,10 @@ absl::Status CheckpointWriter::WriteShare(const std::string& directory, int64_t 
   std::map<std::string, const char*> data;
   for (const SharePiece& piece : pieces) {
     const TensorSlice& slice = state.tensors[piece.slice];
-    LACUNA_CHECK(slice.offset >= 0 && slice.offset + slice.tensor.numel() <= NumElements(slice.global_shape),
-                 "checkpoint: {} of shape {} has no elements [{}, {})", slice.name, ToString(slice.global_shape), slice.offset,
-                 slice.offset + slice.tensor.numel());
+    LACUNA_CHECK(
+        slice.offset >= 0 && slice.offset + slice.tensor.numel() <= NumElements(slice.global_shape),
+        "checkpoint: {} of shape {} has no elements [{}, {})", slice.name,
+        ToString(slice.global_shape), slice.offset, slice.offset + slice.tensor.numel());
     Declare(writer, slice, piece);
     data[DatasetName(slice, piece)] = BytesOf(slice, piece.begin);
   }
@@ -115,14 +126,17 @@ absl::Status CheckpointWriter::WriteShare(const std::string& directory, int64_t 
   json slices = json::array();
   for (const SharePiece& piece : pieces) {
     const TensorSlice& slice = state.tensors[piece.slice];
-    slices.push_back({{"name", slice.name},
-                      {"dtype", static_cast<int>(slice.tensor.dtype())},
-                      {"shape", std::vector<int64_t>(slice.global_shape.begin(), slice.global_shape.end())},
-                      {"offset", slice.offset + piece.begin},
-                      {"count", piece.count},
-                      {"at", offsets.at(DatasetName(slice, piece))}});
+    slices.push_back(
+        {{"name", slice.name},
+         {"dtype", static_cast<int>(slice.tensor.dtype())},
+         {"shape", std::vector<int64_t>(slice.global_shape.begin(), slice.global_shape.end())},
+         {"offset", slice.offset + piece.begin},
+         {"count", piece.count},
+         {"at", offsets.at(DatasetName(slice, piece))}});
   }
-  *record = json{{"name", name}, {"bytes", hashes.bytes}, {"hash", hashes.Root()}, {"slices", slices}}.dump();
+  *record =
+      json{{"name", name}, {"bytes", hashes.bytes}, {"hash", hashes.Root()}, {"slices", slices}}
+          .dump();
   return absl::OkStatus();
 }
 

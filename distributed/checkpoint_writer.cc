@@ -24,20 +24,26 @@ constexpr int64_t kOverheadBytes = int64_t{1} << 20;
 
 int64_t BytesOfRank(const TrainingState& state, int rank, int size) {
   int64_t bytes = 0;
-  for (const SharePiece& piece : PlanShare(state, rank, size)) bytes += piece.count * SizeOf(state.tensors[piece.slice].tensor.dtype());
+  for (const SharePiece& piece : PlanShare(state, rank, size))
+    bytes += piece.count * SizeOf(state.tensors[piece.slice].tensor.dtype());
   return bytes;
 }
 
-// The ranks' records as one index: tensors in order of rank 0's state, then those only other ranks have.
-absl::StatusOr<Manifest> Assemble(const TrainingState& state, const std::vector<std::string>& records) {
+// The ranks' records as one index: tensors in order of rank 0's state, then those only other ranks
+// have.
+absl::StatusOr<Manifest> Assemble(const TrainingState& state,
+                                  const std::vector<std::string>& records) {
   Manifest manifest;
   std::map<std::string, int64_t> index;
-  const auto find = [&](const std::string& name, DType dtype, const Shape& shape) -> absl::StatusOr<int64_t> {
-    const auto [place, inserted] = index.emplace(name, static_cast<int64_t>(manifest.tensors.size()));
+  const auto find = [&](const std::string& name, DType dtype,
+                        const Shape& shape) -> absl::StatusOr<int64_t> {
+    const auto [place, inserted] =
+        index.emplace(name, static_cast<int64_t>(manifest.tensors.size()));
     if (inserted) manifest.tensors.push_back({name, dtype, shape});
     const CheckpointTensor& known = manifest.tensors[static_cast<size_t>(place->second)];
     if (known.dtype != dtype || known.shape != shape) {
-      return CheckpointError("{} is {} {} and {} {}", name, NameOf(known.dtype), ToString(known.shape), NameOf(dtype), ToString(shape));
+      return CheckpointError("{} is {} {} and {} {}", name, NameOf(known.dtype),
+                             ToString(known.shape), NameOf(dtype), ToString(shape));
     }
     return place->second;
   };
@@ -46,11 +52,16 @@ absl::StatusOr<Manifest> Assemble(const TrainingState& state, const std::vector<
   }
   for (const std::string& text : records) {
     const json record = json::parse(text);
-    CheckpointFile file{.name = record.at("name"), .bytes = record.at("bytes"), .hash = record.at("hash"), .slices = {}};
+    CheckpointFile file{.name = record.at("name"),
+                        .bytes = record.at("bytes"),
+                        .hash = record.at("hash"),
+                        .slices = {}};
     for (const json& slice : record.at("slices")) {
       const auto dims = slice.at("shape").get<std::vector<int64_t>>();
-      LACUNA_ASSIGN_OR_RETURN(const int64_t tensor,
-                              find(slice.at("name"), static_cast<DType>(slice.at("dtype").get<int>()), Shape(dims.begin(), dims.end())));
+      LACUNA_ASSIGN_OR_RETURN(
+          const int64_t tensor,
+          find(slice.at("name"), static_cast<DType>(slice.at("dtype").get<int>()),
+               Shape(dims.begin(), dims.end())));
       file.slices.push_back({tensor, slice.at("offset"), slice.at("count"), slice.at("at")});
     }
     manifest.files.push_back(std::move(file));
@@ -61,15 +72,18 @@ absl::StatusOr<Manifest> Assemble(const TrainingState& state, const std::vector<
 
 }  // namespace
 
-CheckpointWriter::CheckpointWriter(Communicator& comm, CheckpointOptions options) : comm_(comm), options_(std::move(options)) {}
+CheckpointWriter::CheckpointWriter(Communicator& comm, CheckpointOptions options)
+    : comm_(comm), options_(std::move(options)) {}
 
 absl::Status CheckpointWriter::RemoveStale(const RunLock&) {
   if (!PathExists(options_.directory)) return absl::OkStatus();
-  LACUNA_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(options_.directory, kCode));
+  LACUNA_ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                          ListDirectory(options_.directory, kCode));
   for (const std::string& name : names) {
     if (!IsTemporaryName(name)) continue;
     const std::string path = options_.directory + "/" + name;
-    // Where the file system knows no exchange, a kill can leave the old checkpoint moved aside and nothing in its place.
+    // Where the file system knows no exchange, a kill can leave the old checkpoint moved aside and
+    // nothing in its place.
     const std::string original = options_.directory + "/" + name.substr(0, name.find('.'));
     if (name.ends_with(kAsideSuffix) && !PathExists(original)) {
       LACUNA_RETURN_IF_ERROR(RenamePath(path, original, kCode));
@@ -83,26 +97,31 @@ absl::Status CheckpointWriter::RemoveStale(const RunLock&) {
 absl::StatusOr<SaveReport> CheckpointWriter::Save(int64_t step, const TrainingState& state) {
   const Deadline start = SteadyClock::now(), deadline = AfterSeconds(options_.deadline_seconds);
   LACUNA_CHECK(step >= 0, "checkpoint of step {}", step);
-  SaveReport report{.step = step, .path = fmt::format("{}/step_{}", options_.directory, step), .warnings = {}};
-  Tensor bytes = Tensor::FromVector(std::vector<int64_t>{BytesOfRank(state, comm_.rank(), comm_.size())}, {1});
+  SaveReport report{
+      .step = step, .path = fmt::format("{}/step_{}", options_.directory, step), .warnings = {}};
+  Tensor bytes =
+      Tensor::FromVector(std::vector<int64_t>{BytesOfRank(state, comm_.rank(), comm_.size())}, {1});
   comm_.AllReduceSum(bytes).Wait(deadline);
   report.bytes = bytes.data<int64_t>()[0];
 
   renamed_ = false;
   absl::StatusOr<std::string> temporary = std::string();
   if (comm_.rank() == 0) temporary = MakeTemporary(step, report.bytes);
-  absl::Status status =
-      AgreeOnStatus(comm_, temporary.ok() ? absl::OkStatus() : Describe(temporary.status(), step, report.bytes), deadline);
+  absl::Status status = AgreeOnStatus(
+      comm_, temporary.ok() ? absl::OkStatus() : Describe(temporary.status(), step, report.bytes),
+      deadline);
   if (!status.ok()) return CheckpointError("checkpoint step {} failed: {}", step, Message(status));
   const std::string directory = BroadcastNow(comm_, *temporary, 0, deadline);
 
   std::string record;
   status = WriteShare(directory, step, state, &record);
-  status = AgreeOnStatus(comm_, status.ok() ? status : Describe(status, step, report.bytes), deadline);
+  status =
+      AgreeOnStatus(comm_, status.ok() ? status : Describe(status, step, report.bytes), deadline);
   if (status.ok()) {
     const std::vector<std::string> records = AllGatherNow(comm_, record, deadline);
     if (comm_.rank() == 0) status = Commit(directory, step, state, records, &report);
-    status = AgreeOnStatus(comm_, status.ok() ? status : Describe(status, step, report.bytes), deadline);
+    status =
+        AgreeOnStatus(comm_, status.ok() ? status : Describe(status, step, report.bytes), deadline);
   }
   // Nobody writes any more: all have reported. A failed removal is the next start's to repeat.
   if (!status.ok()) {
@@ -119,12 +138,15 @@ absl::StatusOr<std::string> CheckpointWriter::MakeTemporary(int64_t step, int64_
   LACUNA_ASSIGN_OR_RETURN(const int64_t free, FreeBytes(options_.directory, kCode));
   if (free < bytes + kOverheadBytes) return FileError(kCode, options_.directory, "write", ENOSPC);
   std::random_device random;
-  const std::string path = fmt::format("{}/step_{}.tmp.{:08x}{:08x}", options_.directory, step, random(), random());
-  if (::mkdir(path.c_str(), 0777) != 0) return FileError(kCode, path, "create the directory", errno);
+  const std::string path =
+      fmt::format("{}/step_{}.tmp.{:08x}{:08x}", options_.directory, step, random(), random());
+  if (::mkdir(path.c_str(), 0777) != 0)
+    return FileError(kCode, path, "create the directory", errno);
   return path;
 }
 
-absl::Status CheckpointWriter::Commit(const std::string& temporary, int64_t step, const TrainingState& state,
+absl::Status CheckpointWriter::Commit(const std::string& temporary, int64_t step,
+                                      const TrainingState& state,
                                       const std::vector<std::string>& records, SaveReport* report) {
   LACUNA_ASSIGN_OR_RETURN(Manifest manifest, Assemble(state, records));
   manifest.step = step;
@@ -132,17 +154,22 @@ absl::Status CheckpointWriter::Commit(const std::string& temporary, int64_t step
   manifest.recipe = options_.recipe;
   manifest.layout = {{"ranks", comm_.size()}};
   manifest.scalars = state.scalars;
-  LACUNA_ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> existing, ListCheckpoints(options_.directory));
-  for (const CheckpointInfo& info : existing) manifest.serial = std::max(manifest.serial, info.serial + 1);
+  LACUNA_ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> existing,
+                          ListCheckpoints(options_.directory));
+  for (const CheckpointInfo& info : existing)
+    manifest.serial = std::max(manifest.serial, info.serial + 1);
   report->bytes = manifest.TotalBytes();
 
-  LACUNA_RETURN_IF_ERROR(WriteFileDurably(temporary + "/" + kManifestName, FormatManifest(manifest), kCode));
+  LACUNA_RETURN_IF_ERROR(
+      WriteFileDurably(temporary + "/" + kManifestName, FormatManifest(manifest), kCode));
   LACUNA_RETURN_IF_ERROR(ReplaceDirectory(temporary, report->path, kCode));
   renamed_ = true;
   LACUNA_RETURN_IF_ERROR(FsyncDirectory(options_.directory, kCode));
-  // The checkpoint is safe from here on: what fails now is a warning. After an exchange the former contents are the temporary ones.
+  // The checkpoint is safe from here on: what fails now is a warning. After an exchange the former
+  // contents are the temporary ones.
   if (PathExists(temporary)) (void)RemoveTree(temporary, kCode);
-  const absl::Status latest = WriteFileDurably(options_.directory + "/" + kLatestName, fmt::format("step_{}\n", step), kCode);
+  const absl::Status latest = WriteFileDurably(options_.directory + "/" + kLatestName,
+                                               fmt::format("step_{}\n", step), kCode);
   if (latest.ok()) {
     RemoveOld(step, report);
   } else {
@@ -155,7 +182,8 @@ void CheckpointWriter::RemoveOld(int64_t step, SaveReport* report) const {
   if (options_.keep_latest <= 0) return;
   const absl::StatusOr<std::vector<CheckpointInfo>> all = ListCheckpoints(options_.directory);
   if (!all.ok()) return report->warnings.push_back(Message(all.status()));
-  // Checkpoints of higher steps are from before a rewind (or damaged): they do not count, and go when all that is kept is newer.
+  // Checkpoints of higher steps are from before a rewind (or damaged): they do not count, and go
+  // when all that is kept is newer.
   int kept = 0;
   for (const CheckpointInfo& info : *all) {
     if (!info.status.ok()) continue;
@@ -163,7 +191,8 @@ void CheckpointWriter::RemoveOld(int64_t step, SaveReport* report) const {
       kept += info.step <= step ? 1 : 0;
       continue;
     }
-    // Under another name first: a removal that is cut short must not look like a damaged checkpoint.
+    // Under another name first: a removal that is cut short must not look like a damaged
+    // checkpoint.
     const std::string doomed = info.path + ".tmp.removed";
     absl::Status status = RemoveTree(doomed, kCode);
     if (status.ok()) status = RenamePath(info.path, doomed, kCode);
@@ -173,15 +202,19 @@ void CheckpointWriter::RemoveOld(int64_t step, SaveReport* report) const {
 }
 
 // "No space left on device (need 41.2 GB, free 3.1 GB); kept step 1000"
-absl::Status CheckpointWriter::Describe(const absl::Status& failure, int64_t step, int64_t bytes) const {
+absl::Status CheckpointWriter::Describe(const absl::Status& failure, int64_t step,
+                                        int64_t bytes) const {
   std::string text = Message(failure);
   const int error = ErrnoOf(failure);
   if (error == ENOSPC || error == EDQUOT) {
     const absl::StatusOr<int64_t> free = FreeBytes(options_.directory, kCode);
-    text = fmt::format("{} (need {}, free {})", std::strerror(error), FormatBytes(bytes + kOverheadBytes),
+    text = fmt::format("{} (need {}, free {})", std::strerror(error),
+                       FormatBytes(bytes + kOverheadBytes),
                        free.ok() ? FormatBytes(*free) : "unknown");
   }
-  if (renamed_) return CheckpointError("{}; step_{} is written, but may not survive a power failure", text, step);
+  if (renamed_)
+    return CheckpointError("{}; step_{} is written, but may not survive a power failure", text,
+                           step);
   std::string kept = "; no earlier checkpoint";
   const absl::StatusOr<std::vector<CheckpointInfo>> all = ListCheckpoints(options_.directory);
   for (const CheckpointInfo& info : all.ok() ? *all : std::vector<CheckpointInfo>()) {

@@ -1,11 +1,16 @@
-// CheckpointWriter: saves a TrainingState so that after a kill at any instant the directory still holds a complete checkpoint.
+// CheckpointWriter: saves a TrainingState so that after a kill at any instant the directory still
+// holds a complete checkpoint.
 //
-//   step_N.tmp.<id>/  every rank writes its share to rank_r.h5, hashing on the way, and its block hashes to rank_r.xxh3; fsync
-//                     rank 0 gathers {size, hash, index} and writes MANIFEST.json (temporary file, fsync, rename); fsync directory
-//   step_N/           by rename (a step that is saved again is exchanged in one step); fsync of the parent directory
+//   step_N.tmp.<id>/  every rank writes its share to rank_r.h5, hashing on the way, and its block
+//                     hashes to rank_r.xxh3; fsync
+//                     rank 0 gathers {size, hash, index} and writes MANIFEST.json (temporary file,
+//                       fsync, rename); fsync directory
+//   step_N/           by rename (a step that is saved again is exchanged in one step); fsync of the
+//     parent directory
 //   LATEST            "step_N\n" (temporary file, fsync, rename); only now older checkpoints go
 //
-// Ranks share the replicated slices by bytes: the list is cut into size() contiguous parts of equal size, also within a tensor.
+// Ranks share the replicated slices by bytes: the list is cut into size() contiguous parts of equal
+// size, also within a tensor.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +37,8 @@ struct SaveReport {
   int64_t bytes = 0;  // all ranks
   double seconds = 0;
   std::string path = {};
-  // The checkpoint is safe, but LATEST or an older checkpoint could not be dealt with: one line each, on rank 0.
+  // The checkpoint is safe, but LATEST or an older checkpoint could not be dealt with: one line
+  // each, on rank 0.
   std::vector<std::string> warnings = {};
 };
 
@@ -43,17 +49,20 @@ class CheckpointWriter {
   // Removes what killed saves left behind. Only for the owner of the run, before its first save.
   absl::Status RemoveStale(const RunLock& lock);
 
-  // Collective. Every rank returns the same outcome; on failure nothing is left of the attempt, older checkpoints are as they were and
-  // training can go on: "checkpoint step 1200 failed: No space left on device (need 41.2 GB, free 3.1 GB); kept step 1000".
-  // (Where only the last flush of the directory fails, the new checkpoint stays beside the old ones and the message says so.)
-  // Throws CommunicationError where a rank does not answer within the deadline.
+  // Collective. Every rank returns the same outcome; on failure nothing is left of the attempt,
+  // older checkpoints are as they were and training can go on: "checkpoint step 1200 failed: No
+  // space left on device (need 41.2 GB, free 3.1 GB); kept step 1000".
+  // (Where only the last flush of the directory fails, the new checkpoint stays beside the old ones
+  // and the message says so.) Throws CommunicationError where a rank does not answer within the
+  // deadline.
   absl::StatusOr<SaveReport> Save(int64_t step, const TrainingState& state);
 
  private:
   absl::StatusOr<std::string> MakeTemporary(int64_t step, int64_t bytes);
-  absl::Status WriteShare(const std::string& directory, int64_t step, const TrainingState& state, std::string* record) const;
-  absl::Status Commit(const std::string& temporary, int64_t step, const TrainingState& state, const std::vector<std::string>& records,
-                      SaveReport* report);
+  absl::Status WriteShare(const std::string& directory, int64_t step, const TrainingState& state,
+                          std::string* record) const;
+  absl::Status Commit(const std::string& temporary, int64_t step, const TrainingState& state,
+                      const std::vector<std::string>& records, SaveReport* report);
   void RemoveOld(int64_t step, SaveReport* report) const;
   absl::Status Describe(const absl::Status& failure, int64_t step, int64_t bytes) const;
 
@@ -68,7 +77,8 @@ struct SharePiece {
   int64_t begin = 0;
   int64_t count = 0;
 };
-// What `rank` of `size` ranks writes of the list; the parts of all ranks together are every replicated slice once.
+// What `rank` of `size` ranks writes of the list; the parts of all ranks together are every
+// replicated slice once.
 std::vector<SharePiece> PlanShare(const TrainingState& state, int rank, int size);
 
 }  // namespace lacuna

@@ -45,7 +45,8 @@ void Request::Wait(Deadline deadline) {
     if (SteadyClock::now() >= deadline) {
       operation_->Fail(std::chrono::duration<double>(SteadyClock::now() - start).count());
     }
-    // Peers may share this core: give it away at once, and rest where the answer takes longer than a switch of threads.
+    // Peers may share this core: give it away at once, and rest where the answer takes longer than
+    // a switch of threads.
     if (spins < 200) {
       ::sched_yield();
     } else {
@@ -54,7 +55,9 @@ void Request::Wait(Deadline deadline) {
   }
 }
 
-std::unique_ptr<Communicator> MakeSelfCommunicator() { return std::make_unique<SelfCommunicator>(); }
+std::unique_ptr<Communicator> MakeSelfCommunicator() {
+  return std::make_unique<SelfCommunicator>();
+}
 
 std::vector<std::string> AllGatherNow(Communicator& comm, std::string text, Deadline deadline) {
   std::vector<std::string> all;
@@ -63,12 +66,14 @@ std::vector<std::string> AllGatherNow(Communicator& comm, std::string text, Dead
 }
 
 std::string BroadcastNow(Communicator& comm, const std::string& text, int root, Deadline deadline) {
-  return AllGatherNow(comm, comm.rank() == root ? text : std::string(), deadline)[static_cast<size_t>(root)];
+  return AllGatherNow(comm, comm.rank() == root ? text : std::string(),
+                      deadline)[static_cast<size_t>(root)];
 }
 
 absl::Status AgreeOnStatus(Communicator& comm, const absl::Status& mine, Deadline deadline) {
   // "<exit code> <message>", empty for OK.
-  const std::string text = mine.ok() ? "" : fmt::format("{} {}", static_cast<int>(ExitCodeOf(mine)), Message(mine));
+  const std::string text =
+      mine.ok() ? "" : fmt::format("{} {}", static_cast<int>(ExitCodeOf(mine)), Message(mine));
   const std::vector<std::string> all = AllGatherNow(comm, text, deadline);
   size_t failed = 0;
   for (const std::string& one : all) failed += one.empty() ? 0 : 1;
@@ -78,7 +83,8 @@ absl::Status AgreeOnStatus(Communicator& comm, const absl::Status& mine, Deadlin
     const size_t space = all[r].find(' ');
     const auto code = static_cast<ExitCode>(std::stoi(all[r].substr(0, space)));
     const std::string message = all[r].substr(space + 1);
-    return MakeError(code, failed == all.size() || r == 0 ? message : fmt::format("rank {}: {}", r, message));
+    return MakeError(
+        code, failed == all.size() || r == 0 ? message : fmt::format("rank {}: {}", r, message));
   }
   return absl::OkStatus();
 }

@@ -1,15 +1,18 @@
 // Communicator: collectives over the ranks of a run.
 //
-// Every collective is non-blocking: it returns a Request, which is polled until it is done or its deadline passes, so a dead or
-// stuck peer becomes an error that names it and never a hang. All ranks call the same collectives in the same order; they may wait
-// for them in any order. Tensors are on the CPU. One thread of a rank uses the communicator.
+// Every collective is non-blocking: it returns a Request, which is polled until it is done or its
+// deadline passes, so a dead or stuck peer becomes an error that names it and never a hang. All
+// ranks call the same collectives in the same order; they may wait for them in any order. Tensors
+// are on the CPU. One thread of a rank uses the communicator.
 //
-// AllReduceSum gives every rank the same bits, and the same bits in every run with the same number of ranks: element i is the sum
-// of the ranks' values in rank order, added in f64 (f32 tensors are rounded once at the end; i64 is exact modulo 2^64).
+// AllReduceSum gives every rank the same bits, and the same bits in every run with the same number
+// of ranks: element i is the sum of the ranks' values in rank order, added in f64 (f32 tensors are
+// rounded once at the end; i64 is exact modulo 2^64).
 //
 //   LACUNA_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> comm, MakeCommunicator());
 //   Request sum = comm->AllReduceSum(gradients);
-//   ...                                            // other work; comm->Poll() now and then moves it on
+//   ...                                            // other work; comm->Poll() now and then moves
+//     it on
 //   sum.Wait();                                    // the communicator's timeout; or Wait(deadline)
 #pragma once
 
@@ -31,10 +34,12 @@ using SteadyClock = std::chrono::steady_clock;
 using Deadline = SteadyClock::time_point;
 
 inline Deadline AfterSeconds(double seconds) {
-  return SteadyClock::now() + std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(seconds));
+  return SteadyClock::now() +
+         std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(seconds));
 }
 
-// A peer that does not answer, or answers something else. The program ends with ExitCode::kHardware.
+// A peer that does not answer, or answers something else. The program ends with
+// ExitCode::kHardware.
 class CommunicationError : public Error {
  public:
   using Error::Error;
@@ -50,7 +55,8 @@ class Request {
     // Moves it (and every other one of its communicator) on without blocking; true when done.
     virtual bool Poll() = 0;
     virtual double timeout_seconds() const = 0;
-    // Throws CommunicationError: "rank 0 of 4: all_reduce_sum #12 (3.1 MB): nothing from rank 3 within 120.0 s".
+    // Throws CommunicationError: "rank 0 of 4: all_reduce_sum #12 (3.1 MB): nothing from rank 3
+    // within 120.0 s".
     [[noreturn]] virtual void Fail(double waited_seconds) = 0;
   };
 
@@ -58,8 +64,8 @@ class Request {
   explicit Request(std::shared_ptr<Operation> operation) : operation_(std::move(operation)) {}
 
   bool Poll();
-  // Until done. Throws CommunicationError at the deadline (by default the communicator's timeout from now); the communicator is of
-  // no use from then on.
+  // Until done. Throws CommunicationError at the deadline (by default the communicator's timeout
+  // from now); the communicator is of no use from then on.
   void Wait();
   void Wait(Deadline deadline);
 
@@ -83,7 +89,8 @@ class Communicator {
   virtual Request Broadcast(Tensor tensor, int root) = 0;
   // (*all)[r] becomes rank r's bytes, of any length. `all` must live until the request is done.
   virtual Request AllGather(std::string bytes, std::vector<std::string>* all) = 0;
-  // (*received)[r] becomes what rank r put at this rank's place of its `sent` (size() entries, of any length).
+  // (*received)[r] becomes what rank r put at this rank's place of its `sent` (size() entries, of
+  // any length).
   virtual Request AllToAll(std::vector<std::string> sent, std::vector<std::string>* received) = 0;
   // Done when every rank has called it.
   virtual Request Barrier() = 0;
@@ -99,14 +106,16 @@ class Communicator {
 
 // One rank: every collective is done when it returns.
 std::unique_ptr<Communicator> MakeSelfCommunicator();
-// MPI's world where mpirun (or srun with PMIx) started this process, itself alone otherwise. Call from main, once.
+// MPI's world where mpirun (or srun with PMIx) started this process, itself alone otherwise. Call
+// from main, once.
 absl::StatusOr<std::unique_ptr<Communicator>> MakeCommunicator();
 
 // Every rank's `text`, from a collective that is waited for.
 std::vector<std::string> AllGatherNow(Communicator& comm, std::string text, Deadline deadline);
 // The root's `text` on every rank.
 std::string BroadcastNow(Communicator& comm, const std::string& text, int root, Deadline deadline);
-// The same outcome on every rank: OK, or the error of the first rank that has one ("rank 2: ..." where rank 0 had none).
+// The same outcome on every rank: OK, or the error of the first rank that has one ("rank 2: ..."
+// where rank 0 had none).
 absl::Status AgreeOnStatus(Communicator& comm, const absl::Status& mine, Deadline deadline);
 
 }  // namespace lacuna

@@ -1,14 +1,18 @@
-// GradientReducer: sums the gradients of a model over the ranks of a communicator while backward is still running.
+// GradientReducer: sums the gradients of a model over the ranks of a communicator while backward is
+// still running.
 //
-// The flat gradient buffer (nn/flat_parameters.h) is cut into buckets of whole parameters in order of use. Backward finishes the
-// last-used parameters first, so buckets are launched from the last to the first. That order is the same on all ranks whatever order
-// gradients become ready in, and a bucket is part of it even where this rank had no gradient for its parameters.
+// The flat gradient buffer (nn/flat_parameters.h) is cut into buckets of whole parameters in order
+// of use. Backward finishes the last-used parameters first, so buckets are launched from the last
+// to the first. That order is the same on all ranks whatever order gradients become ready in, and a
+// bucket is part of it even where this rank had no gradient for its parameters.
 //
 //   GradientReducer reducer(parameters, *comm);
 //   for each micro-batch: tape.Backward(seeds, /*fire_hooks=*/last one);
-//   reducer.Finish();                  // parameters.grad() is now the sum over ranks, the same bits on every rank
+//   reducer.Finish();                  // parameters.grad() is now the sum over ranks, the same
+//     bits on every rank
 //
-// The sum is not divided by anything: a loss that is a mean must be scaled by the weight of all ranks before backward.
+// The sum is not divided by anything: a loss that is a mean must be scaled by the weight of all
+// ranks before backward.
 // With one rank nothing is hooked and nothing is copied.
 #pragma once
 
@@ -23,14 +27,16 @@ namespace lacuna {
 
 class GradientReducer {
  public:
-  // bucket_bytes: a bucket is closed when it has at least as many bytes of gradients. Takes the parameters' on_grad_ready hooks until
-  // it is destroyed; `parameters` and `comm` must outlive it.
-  GradientReducer(FlatParameters& parameters, Communicator& comm, int64_t bucket_bytes = int64_t{8} << 20);
+  // bucket_bytes: a bucket is closed when it has at least as many bytes of gradients. Takes the
+  // parameters' on_grad_ready hooks until it is destroyed; `parameters` and `comm` must outlive it.
+  GradientReducer(FlatParameters& parameters, Communicator& comm,
+                  int64_t bucket_bytes = int64_t{8} << 20);
   ~GradientReducer();
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
 
-  // Launches what backward did not (parameters that took no part) and waits for all sums. Throws CommunicationError.
+  // Launches what backward did not (parameters that took no part) and waits for all sums. Throws
+  // CommunicationError.
   void Finish();
 
   int64_t num_buckets() const { return static_cast<int64_t>(buckets_.size()); }

@@ -12,7 +12,8 @@ namespace lacuna {
 namespace {
 
 constexpr int64_t kGatherBelowBytes = 8192;
-// Two tags a collective (its phases); messages of one tag match in order, so wrapping round is harmless.
+// Two tags a collective (its phases); messages of one tag match in order, so wrapping round is
+// harmless.
 constexpr int64_t kTags = int64_t{1} << 23;
 
 class MessageCommunicator;
@@ -53,7 +54,8 @@ class MessageOperation : public Request::Operation {
 
 class MessageCommunicator : public Communicator {
  public:
-  explicit MessageCommunicator(std::unique_ptr<Transport> transport) : transport_(std::move(transport)) {}
+  explicit MessageCommunicator(std::unique_ptr<Transport> transport)
+      : transport_(std::move(transport)) {}
   ~MessageCommunicator() override;
 
   int rank() const override { return transport_->rank(); }
@@ -113,21 +115,26 @@ bool MessageOperation::Advance() {
   return true;
 }
 
-double MessageOperation::timeout_seconds() const { return comm_.timeout_seconds(); }
+double MessageOperation::timeout_seconds() const {
+  return comm_.timeout_seconds();
+}
 
 void MessageOperation::Fail(double waited_seconds) {
   std::set<int> silent, deaf;
   for (const Pending& pending : pending_) (pending.receive ? silent : deaf).insert(pending.peer);
   const std::set<int>& ranks = silent.empty() ? deaf : silent;
-  const std::string where = fmt::format("rank {} of {}: {} #{} ({})", comm_.rank(), comm_.size(), name_, sequence_, FormatBytes(bytes_));
+  const std::string where = fmt::format("rank {} of {}: {} #{} ({})", comm_.rank(), comm_.size(),
+                                        name_, sequence_, FormatBytes(bytes_));
   comm_.GiveUp();
-  throw CommunicationError(fmt::format("{}: {} rank{} {} within {:.1f} s", where, silent.empty() ? "not taken by" : "nothing from",
-                                       ranks.size() == 1 ? "" : "s", fmt::join(ranks, ", "), waited_seconds));
+  throw CommunicationError(fmt::format(
+      "{}: {} rank{} {} within {:.1f} s", where, silent.empty() ? "not taken by" : "nothing from",
+      ranks.size() == 1 ? "" : "s", fmt::join(ranks, ", "), waited_seconds));
 }
 
 MessageCommunicator::~MessageCommunicator() {
   if (active_.empty()) return;
-  // Peers may still write into the memory of what is under way: it stays for the rest of the process.
+  // Peers may still write into the memory of what is under way: it stays for the rest of the
+  // process.
   struct Abandoned {
     std::unique_ptr<Transport> transport;
     std::list<OperationPtr> operations;
@@ -140,7 +147,9 @@ MessageCommunicator::~MessageCommunicator() {
 }
 
 MessageCommunicator::OperationPtr MessageCommunicator::Start(const char* name, int64_t bytes) {
-  if (broken_) throw CommunicationError(fmt::format("rank {} of {}: {}: an earlier collective failed", rank(), size(), name));
+  if (broken_)
+    throw CommunicationError(
+        fmt::format("rank {} of {}: {}: an earlier collective failed", rank(), size(), name));
   return std::make_shared<MessageOperation>(*this, name, sequence_++, bytes);
 }
 
@@ -154,7 +163,8 @@ void MessageCommunicator::Poll() {
   if (polling_) return;  // a continuation polls
   polling_ = true;
   try {
-    for (auto it = active_.begin(); it != active_.end();) it = (*it)->Advance() ? active_.erase(it) : std::next(it);
+    for (auto it = active_.begin(); it != active_.end();)
+      it = (*it)->Advance() ? active_.erase(it) : std::next(it);
   } catch (...) {
     polling_ = false;
     GiveUp();
@@ -164,7 +174,8 @@ void MessageCommunicator::Poll() {
 }
 
 char* HostBytes(Tensor& tensor, const char* name) {
-  LACUNA_CHECK(tensor.defined() && tensor.device() == kCpu, "{}: expected a tensor on the CPU", name);
+  LACUNA_CHECK(tensor.defined() && tensor.device() == kCpu, "{}: expected a tensor on the CPU",
+               name);
   return static_cast<char*>(tensor.MutableRef().data);
 }
 
@@ -177,7 +188,8 @@ Tensor Buffer(int64_t bytes, char** data) {
 
 Request MessageCommunicator::AllReduceSum(Tensor tensor) {
   HostBytes(tensor, "all_reduce_sum");
-  LACUNA_CHECK(tensor.dtype() == DType::kF32 || tensor.dtype() == DType::kF64 || tensor.dtype() == DType::kI64,
+  LACUNA_CHECK(tensor.dtype() == DType::kF32 || tensor.dtype() == DType::kF64 ||
+                   tensor.dtype() == DType::kI64,
                "all_reduce_sum: expected f32, f64 or i64, got {}", NameOf(tensor.dtype()));
   if (size() == 1) return {};
   OperationPtr operation = Start("all_reduce_sum", tensor.bytes());
@@ -223,16 +235,18 @@ void MessageCommunicator::ScatterAndSum(const OperationPtr& operation, Tensor te
     operation->Send(to, 0, at(to), bytes(to));
   }
   // The raw pointer: a continuation that owned its operation would keep it alive for ever.
-  operation->Then([=, op = operation.get(), dtype = tensor.dtype(), keep = tensor, keep_buffer = buffer] {
-    SumInRankOrder(
-        dtype, n, begin(me + 1) - begin(me), [&](int r) { return r == me ? at(me) : parts + r * bytes(me); }, at(me));
-    for (int k = 1; k < n; ++k) {
-      const int from = (me + n - k) % n, to = (me + k) % n;
-      op->Receive(from, 1, at(from), bytes(from));
-      op->Send(to, 1, at(me), bytes(me));
-    }
-    op->Then([keep] {});
-  });
+  operation->Then(
+      [=, op = operation.get(), dtype = tensor.dtype(), keep = tensor, keep_buffer = buffer] {
+        SumInRankOrder(
+            dtype, n, begin(me + 1) - begin(me),
+            [&](int r) { return r == me ? at(me) : parts + r * bytes(me); }, at(me));
+        for (int k = 1; k < n; ++k) {
+          const int from = (me + n - k) % n, to = (me + k) % n;
+          op->Receive(from, 1, at(from), bytes(from));
+          op->Send(to, 1, at(me), bytes(me));
+        }
+        op->Then([keep] {});
+      });
 }
 
 Request MessageCommunicator::Broadcast(Tensor tensor, int root) {
@@ -251,16 +265,20 @@ Request MessageCommunicator::AllGather(std::string bytes, std::vector<std::strin
   return AllToAll(std::vector<std::string>(static_cast<size_t>(size()), bytes), all);
 }
 
-Request MessageCommunicator::AllToAll(std::vector<std::string> sent, std::vector<std::string>* received) {
-  LACUNA_CHECK(sent.size() == static_cast<size_t>(size()), "all_to_all: {} parts for {} ranks", sent.size(), size());
+Request MessageCommunicator::AllToAll(std::vector<std::string> sent,
+                                      std::vector<std::string>* received) {
+  LACUNA_CHECK(sent.size() == static_cast<size_t>(size()), "all_to_all: {} parts for {} ranks",
+               sent.size(), size());
   struct State {
     std::vector<std::string> sent;
     std::vector<int64_t> sent_bytes, received_bytes;
   };
   const auto n = static_cast<size_t>(size()), me = static_cast<size_t>(rank());
-  auto state = std::make_shared<State>(State{std::move(sent), std::vector<int64_t>(n), std::vector<int64_t>(n)});
+  auto state = std::make_shared<State>(
+      State{std::move(sent), std::vector<int64_t>(n), std::vector<int64_t>(n)});
   int64_t total = 0;
-  for (size_t r = 0; r < n; ++r) total += state->sent_bytes[r] = static_cast<int64_t>(state->sent[r].size());
+  for (size_t r = 0; r < n; ++r)
+    total += state->sent_bytes[r] = static_cast<int64_t>(state->sent[r].size());
   received->assign(n, "");
   OperationPtr operation = Start("all_to_all", total);
   for (size_t r = 0; r < n; ++r) {
@@ -273,8 +291,10 @@ Request MessageCommunicator::AllToAll(std::vector<std::string> sent, std::vector
       if (r == me) continue;
       std::string& target = (*received)[r];
       target.resize(static_cast<size_t>(state->received_bytes[r]));
-      if (!target.empty()) op->Receive(static_cast<int>(r), 1, target.data(), state->received_bytes[r]);
-      if (state->sent_bytes[r] > 0) op->Send(static_cast<int>(r), 1, state->sent[r].data(), state->sent_bytes[r]);
+      if (!target.empty())
+        op->Receive(static_cast<int>(r), 1, target.data(), state->received_bytes[r]);
+      if (state->sent_bytes[r] > 0)
+        op->Send(static_cast<int>(r), 1, state->sent[r].data(), state->sent_bytes[r]);
     }
     op->Then([=] { (*received)[me] = std::move(state->sent[me]); });
   });

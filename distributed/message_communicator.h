@@ -1,8 +1,10 @@
-// A Communicator over point-to-point messages: the sum's order is ours and not a library's, no collective can be confused with
-// another (each has its own tag), and a deadline can name the ranks that did not answer.
+// A Communicator over point-to-point messages: the sum's order is ours and not a library's, no
+// collective can be confused with another (each has its own tag), and a deadline can name the ranks
+// that did not answer.
 //
-// AllReduceSum of n ranks: rank r receives the r-th of n equal parts from everyone, sums it in rank order and sends the sum to
-// everyone (2 (n-1)/n of the tensor leaves and enters each rank); below 8 KiB everyone sends everything and sums it alike.
+// AllReduceSum of n ranks: rank r receives the r-th of n equal parts from everyone, sums it in rank
+// order and sends the sum to everyone (2 (n-1)/n of the tensor leaves and enters each rank); below
+// 8 KiB everyone sends everything and sums it alike.
 #pragma once
 
 #include <memory>

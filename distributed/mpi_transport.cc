@@ -14,12 +14,14 @@ constexpr int64_t kMaxMessageBytes = int64_t{1} << 30;
 std::string MpiErrorText(int error) {
   char text[MPI_MAX_ERROR_STRING];
   int length = 0;
-  if (MPI_Error_string(error, text, &length) != MPI_SUCCESS) return fmt::format("MPI error {}", error);
+  if (MPI_Error_string(error, text, &length) != MPI_SUCCESS)
+    return fmt::format("MPI error {}", error);
   return std::string(text, static_cast<size_t>(length));
 }
 
 void CheckMpi(int error, const char* what) {
-  if (error != MPI_SUCCESS) throw CommunicationError(fmt::format("{}: {}", what, MpiErrorText(error)));
+  if (error != MPI_SUCCESS)
+    throw CommunicationError(fmt::format("{}: {}", what, MpiErrorText(error)));
 }
 
 class MpiMessage : public Transport::Message {
@@ -47,8 +49,9 @@ bool MpiMessage::Done() {
     int error_class = MPI_SUCCESS;
     if (error != MPI_SUCCESS) MPI_Error_class(error, &error_class);
     if (error_class == MPI_ERR_TRUNCATE) {
-      throw CommunicationError(
-          fmt::format("rank {} sent more than the {} bytes expected: ranks differ in shapes or order", peer_, piece.bytes));
+      throw CommunicationError(fmt::format(
+          "rank {} sent more than the {} bytes expected: ranks differ in shapes or order", peer_,
+          piece.bytes));
     }
     CheckMpi(error, "MPI_Test");
     if (!done) return false;
@@ -56,7 +59,8 @@ bool MpiMessage::Done() {
       CheckMpi(MPI_Get_count(&status, MPI_BYTE, &got), "MPI_Get_count");
       if (got != piece.bytes) {
         throw CommunicationError(
-            fmt::format("rank {} sent {} bytes, expected {}: ranks differ in shapes or order", peer_, got, piece.bytes));
+            fmt::format("rank {} sent {} bytes, expected {}: ranks differ in shapes or order",
+                        peer_, got, piece.bytes));
       }
     }
     pieces.pop_back();
@@ -84,12 +88,14 @@ class MpiTransport : public Transport {
 
   std::unique_ptr<Message> Send(int to, int tag, const void* data, int64_t bytes) override {
     return Post(to, false, bytes, [&](int64_t offset, int count, MPI_Request* request) {
-      return MPI_Isend(static_cast<const char*>(data) + offset, count, MPI_BYTE, to, tag, comm_, request);
+      return MPI_Isend(static_cast<const char*>(data) + offset, count, MPI_BYTE, to, tag, comm_,
+                       request);
     });
   }
   std::unique_ptr<Message> Receive(int from, int tag, void* data, int64_t bytes) override {
     return Post(from, true, bytes, [&](int64_t offset, int count, MPI_Request* request) {
-      return MPI_Irecv(static_cast<char*>(data) + offset, count, MPI_BYTE, from, tag, comm_, request);
+      return MPI_Irecv(static_cast<char*>(data) + offset, count, MPI_BYTE, from, tag, comm_,
+                       request);
     });
   }
   void Abort(int exit_code) override {
@@ -106,7 +112,8 @@ class MpiTransport : public Transport {
     do {
       const int count = static_cast<int>(std::min(bytes - offset, kMaxMessageBytes));
       message->pieces.push_back({MPI_REQUEST_NULL, count});
-      CheckMpi(post(offset, count, &message->pieces.back().request), receive ? "MPI_Irecv" : "MPI_Isend");
+      CheckMpi(post(offset, count, &message->pieces.back().request),
+               receive ? "MPI_Irecv" : "MPI_Isend");
       offset += count;
     } while (offset < bytes);
     return message;
@@ -127,16 +134,20 @@ absl::StatusOr<std::unique_ptr<Transport>> MakeMpiTransport() {
   if (!initialized) {
     int provided = 0;
     const int error = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
-    if (error != MPI_SUCCESS) return MakeError(ExitCode::kHardware, "MPI does not start: " + MpiErrorText(error));
-    if (provided < MPI_THREAD_FUNNELED) return MakeError(ExitCode::kHardware, "MPI was built without support of threads");
+    if (error != MPI_SUCCESS)
+      return MakeError(ExitCode::kHardware, "MPI does not start: " + MpiErrorText(error));
+    if (provided < MPI_THREAD_FUNNELED)
+      return MakeError(ExitCode::kHardware, "MPI was built without support of threads");
   }
   return std::make_unique<MpiTransport>(!initialized);
 }
 
 absl::StatusOr<std::unique_ptr<Communicator>> MakeCommunicator() {
-  // Open MPI's mpirun, other MPIs' PMI, PMIx of srun: without one of them MPI_Init would start a daemon for this process alone.
+  // Open MPI's mpirun, other MPIs' PMI, PMIx of srun: without one of them MPI_Init would start a
+  // daemon for this process alone.
   bool launched = false;
-  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"}) launched |= std::getenv(name) != nullptr;
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"})
+    launched |= std::getenv(name) != nullptr;
   if (!launched) return MakeSelfCommunicator();
   LACUNA_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport, MakeMpiTransport());
   return MakeMessageCommunicator(std::move(transport));

@@ -10,13 +10,15 @@ namespace {
 
 template <class T, class Wide>
 void Sum(const std::vector<const T*>& parts, int64_t count, T* target) {
-  ParallelForChunks(count, 16384, static_cast<int64_t>(parts.size()), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      Wide total = parts[0][i];
-      for (size_t r = 1; r < parts.size(); ++r) total += static_cast<Wide>(parts[r][i]);
-      target[i] = static_cast<T>(total);
-    }
-  });
+  ParallelForChunks(count, 16384, static_cast<int64_t>(parts.size()),
+                    [&](int64_t begin, int64_t end) {
+                      for (int64_t i = begin; i < end; ++i) {
+                        Wide total = parts[0][i];
+                        for (size_t r = 1; r < parts.size(); ++r)
+                          total += static_cast<Wide>(parts[r][i]);
+                        target[i] = static_cast<T>(total);
+                      }
+                    });
 }
 
 template <class T, class Wide>
@@ -28,7 +30,8 @@ void SumParts(int ranks, int64_t count, const std::function<const char*(int)>& p
 
 }  // namespace
 
-void SumInRankOrder(DType dtype, int ranks, int64_t count, const std::function<const char*(int)>& part, char* target) {
+void SumInRankOrder(DType dtype, int ranks, int64_t count,
+                    const std::function<const char*(int)>& part, char* target) {
   switch (dtype) {
     case DType::kF32:
       return SumParts<float, double>(ranks, count, part, target);

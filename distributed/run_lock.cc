@@ -52,7 +52,9 @@ absl::StatusOr<RunLock> RunLock::Acquire(const std::string& run_dir) {
     const std::string owner = ReadOwner(lock.file_);
     // The owner's text stays its own when this object goes.
     lock.run_dir_.clear();
-    return MakeError(kCode, fmt::format("{}: in use by {}", run_dir, owner.empty() ? "another run that is just starting" : owner));
+    return MakeError(kCode,
+                     fmt::format("{}: in use by {}", run_dir,
+                                 owner.empty() ? "another run that is just starting" : owner));
   }
   lock.crashed_owner_ = ReadOwner(lock.file_);
   const std::string owner = fmt::format("pid {} on {} since {}", ::getpid(), HostName(), UtcNow());
@@ -62,7 +64,8 @@ absl::StatusOr<RunLock> RunLock::Acquire(const std::string& run_dir) {
 }
 
 RunLock::~RunLock() {
-  // Emptied, not removed: between a removal and the next creation two runs could lock two files of one name.
+  // Emptied, not removed: between a removal and the next creation two runs could lock two files of
+  // one name.
   if (file_.get() >= 0 && !run_dir_.empty()) (void)file_.Truncate(0);
 }
 

@@ -1,5 +1,5 @@
-// Transport: messages between two ranks, on which MessageCommunicator builds its collectives. Implemented by MPI, and in the tests
-// by threads whose messages can be delayed and lost.
+// Transport: messages between two ranks, on which MessageCommunicator builds its collectives.
+// Implemented by MPI, and in the tests by threads whose messages can be delayed and lost.
 #pragma once
 
 #include <cstdint>
@@ -12,18 +12,21 @@ class Transport {
   class Message {
    public:
     virtual ~Message() = default;
-    // Never blocks. Throws CommunicationError where the peer sent another number of bytes than were asked for.
+    // Never blocks. Throws CommunicationError where the peer sent another number of bytes than were
+    // asked for.
     virtual bool Done() = 0;
   };
 
   virtual ~Transport() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  // Messages match by (sender, receiver, tag), in the order they were posted; 0 <= tag < 2^24. The memory must stay until done.
+  // Messages match by (sender, receiver, tag), in the order they were posted; 0 <= tag < 2^24. The
+  // memory must stay until done.
   virtual std::unique_ptr<Message> Send(int to, int tag, const void* data, int64_t bytes) = 0;
   virtual std::unique_ptr<Message> Receive(int from, int tag, void* data, int64_t bytes) = 0;
   [[noreturn]] virtual void Abort(int exit_code) = 0;
-  // Called when a request failed: messages may be under way for ever, so leaving in good order is no longer possible.
+  // Called when a request failed: messages may be under way for ever, so leaving in good order is
+  // no longer possible.
   virtual void GiveUp() {}
 };
 

@@ -7,12 +7,13 @@ namespace lacuna::ops {
 namespace {
 
 constinit const Kernel<CountChoicesArgs> kCountChoices{"count_choices", cpu::CountChoices, nullptr};
-constinit const Kernel<MeanProbabilitiesArgs> kMeanProbabilities{"mean_probabilities", cpu::MeanProbabilities, nullptr};
+constinit const Kernel<MeanProbabilitiesArgs> kMeanProbabilities{"mean_probabilities",
+                                                                 cpu::MeanProbabilities, nullptr};
 
 // `out` is [S, E] f64 and cuts the rows of x evenly.
 void CheckSamples(const char* op, const TensorRef& x, const TensorRef& out) {
-  LACUNA_CHECK(x.rank == 2 && out.rank == 2 && out.dim(0) >= 1 && x.dim(0) % out.dim(0) == 0, "{}: {} into {}", op, Describe(x),
-               Describe(out));
+  LACUNA_CHECK(x.rank == 2 && out.rank == 2 && out.dim(0) >= 1 && x.dim(0) % out.dim(0) == 0,
+               "{}: {} into {}", op, Describe(x), Describe(out));
   CheckDType(op, "output", out, DType::kF64);
 }
 
@@ -27,7 +28,8 @@ void CountChoices(const CountChoicesArgs& args, Stream stream) {
 
 void MeanProbabilities(const MeanProbabilitiesArgs& args, Stream stream) {
   CheckSamples("mean_probabilities", args.scores, args.mean);
-  LACUNA_CHECK(args.scores.dim(1) == args.mean.dim(1), "mean_probabilities: {} into {}", Describe(args.scores), Describe(args.mean));
+  LACUNA_CHECK(args.scores.dim(1) == args.mean.dim(1), "mean_probabilities: {} into {}",
+               Describe(args.scores), Describe(args.mean));
   CheckDevice("mean_probabilities", stream, {args.scores, args.mean});
   kMeanProbabilities(args, stream);
 }

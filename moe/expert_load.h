@@ -1,9 +1,13 @@
 // How the choices and the router's probabilities spread over the experts, by sample.
-//   counts[s, e] = number of choices of expert e in the rows of sample s                                  (CountChoices)
-//   mean[s, e]   = mean over the rows n of sample s of p_ne,                                              (MeanProbabilities)
+//   counts[s, e] = number of choices of expert e in the rows of sample
+//     s                                  (CountChoices)
+//   mean[s, e]   = mean over the rows n of sample s of
+//     p_ne,                                              (MeanProbabilities)
 //                  p = score (softmax) or score / (sum_e score + 1e-20) (sigmoid)
-// ids: [N, K] i32 in [0, E). scores: [N, E] f32 or f64. counts, mean: [S, E] f64, N divisible by S; sample s is rows [s, s + 1) * N / S.
-// Sums over rows run in fixed chunks and in order: the same bits for any number of threads. Outputs are set.
+// ids: [N, K] i32 in [0, E). scores: [N, E] f32 or f64. counts, mean: [S, E] f64, N divisible by S;
+// sample s is rows [s, s + 1) * N / S.
+// Sums over rows run in fixed chunks and in order: the same bits for any number of threads. Outputs
+// are set.
 #pragma once
 
 #include "core/tensor_ref.h"

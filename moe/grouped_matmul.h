@@ -1,8 +1,12 @@
 // Matrix products by expert: rows offsets[e] .. offsets[e + 1] of x go through matrix e of w.
-//   y[r] = x[r] w[e]^T   (transpose_w: x [R, Cin], w [E, Cout, Cin], y [R, Cout])                              (GroupedMatMul)
-//   y[r] = x[r] w[e]     (otherwise:   x [R, Cout], w [E, Cout, Cin], y [R, Cin]; the gradient of x)
-//   dw[e] += dy_e^T x_e  over the rows of e: dy [R, Cout], x [R, Cin], dw [E, Cout, Cin]                       (GroupedMatMulDw)
-// offsets: [E + 1] i64, non-decreasing from 0 to R. x, w, y, dy: one dtype; dw: its accumulation type. Sums in the accumulation type.
+//   y[r] = x[r] w[e]^T   (transpose_w: x [R, Cin], w [E, Cout, Cin], y [R,
+//     Cout])                              (GroupedMatMul)
+//   y[r] = x[r] w[e]     (otherwise:   x [R, Cout], w [E, Cout, Cin], y [R, Cin]; the gradient of
+//     x)
+//   dw[e] += dy_e^T x_e  over the rows of e: dy [R, Cout], x [R, Cin], dw [E, Cout,
+//     Cin]                       (GroupedMatMulDw)
+// offsets: [E + 1] i64, non-decreasing from 0 to R. x, w, y, dy: one dtype; dw: its accumulation
+// type. Sums in the accumulation type.
 // y is set, dw is accumulated. Experts without rows are never read and leave dw[e] as it is.
 #pragma once
 

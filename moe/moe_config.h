@@ -16,8 +16,8 @@ struct MoeConfig {
   int64_t expert_width = 1536;    // F of an expert
   int64_t num_shared = 2;         // shared experts: one SwiGLU of width num_shared * expert_width
   RouterKind router = RouterKind::kSigmoid;
-  bool normalize_weights = true;   // the K weights of a token sum to one ...
-  double routed_scale = 1.0;       // ... times this
+  bool normalize_weights = true;    // the K weights of a token sum to one ...
+  double routed_scale = 1.0;        // ... times this
   double bias_update_rate = 0.001;  // sigmoid: step of the correction bias; 0 keeps it
   AuxLossScope aux_loss = AuxLossScope::kNone;
   double aux_loss_coef = 0.0;

@@ -4,13 +4,15 @@
 
 namespace lacuna {
 
-MoeLayer::MoeLayer(int64_t width, const MoeConfig& config, double init_std, double down_std, DType dtype)
+MoeLayer::MoeLayer(int64_t width, const MoeConfig& config, double init_std, double down_std,
+                   DType dtype)
     : router_(width, config, init_std, dtype),
       experts_(config.num_experts, width, config.expert_width, init_std, down_std),
       dispatcher_(std::make_unique<LocalDispatcher>(config.num_experts)) {
   AddModule("gate", &router_);
   if (config.num_shared > 0) {
-    shared_ = std::make_unique<SwiGluFfn>(width, config.num_shared * config.expert_width, init_std, down_std);
+    shared_ = std::make_unique<SwiGluFfn>(width, config.num_shared * config.expert_width, init_std,
+                                          down_std);
     AddModule("shared_experts", shared_.get());
   }
   AddModule("experts", &experts_);

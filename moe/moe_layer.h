@@ -1,4 +1,5 @@
-// DeepSeekMoE (arXiv 2401.06066): shared experts for every token plus K of E fine-grained routed ones, dropless.
+// DeepSeekMoE (arXiv 2401.06066): shared experts for every token plus K of E fine-grained routed
+// ones, dropless.
 //   y = shared(x) + sum_k w_k expert_{id_k}(x)
 #pragma once
 
@@ -14,19 +15,22 @@ namespace lacuna {
 
 // Parameters, E experts of width F:
 //   gate.weight [E, C]
-//   shared_experts.gate_up_proj.weight [2 F num_shared, C], shared_experts.down_proj.weight [C, F num_shared]   (num_shared > 0)
+//   shared_experts.gate_up_proj.weight [2 F num_shared, C], shared_experts.down_proj.weight [C, F
+//     num_shared]   (num_shared > 0)
 //   experts.gate_up_proj.weight [E, 2F, C], experts.down_proj.weight [E, C, F]
 // Buffer of the sigmoid router: gate.e_score_correction_bias [E].
 class MoeLayer : public FeedForward {
  public:
-  // config must be valid (MoeConfig::Validate). down_std: standard deviation of the output projections' start. dtype: of the model.
+  // config must be valid (MoeConfig::Validate). down_std: standard deviation of the output
+  // projections' start. dtype: of the model.
   MoeLayer(int64_t width, const MoeConfig& config, double init_std, double down_std, DType dtype);
 
   // Metrics "<name of this module>.<what>"; moe/router.h lists them.
   Variable Forward(ForwardContext& ctx, const Variable& x) override;
 
-  // The bias update of a step, after the optimizer's: sum step_counts over the ranks, UpdateBias, ResetCounts. The counts have to be
-  // reset in every step, also where there is no bias: the global_batch loss uses them.
+  // The bias update of a step, after the optimizer's: sum step_counts over the ranks, UpdateBias,
+  // ResetCounts. The counts have to be reset in every step, also where there is no bias: the
+  // global_batch loss uses them.
   Tensor& step_counts() { return router_.step_counts(); }  // [E] f64
   void UpdateBias() { router_.UpdateBias(); }
   void ResetCounts() { router_.ResetCounts(); }

@@ -8,15 +8,18 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<SortByExpertArgs> kSortByExpert{"sort_by_expert", cpu::SortByExpert, nullptr};
+constinit const Kernel<SortByExpertArgs> kSortByExpert{"sort_by_expert", cpu::SortByExpert,
+                                                       nullptr};
 constinit const Kernel<PermuteRowsArgs> kPermuteRows{"permute_rows", cpu::PermuteRows, nullptr};
-constinit const Kernel<UnpermuteRowsArgs> kUnpermuteRows{"unpermute_rows", cpu::UnpermuteRows, nullptr};
+constinit const Kernel<UnpermuteRowsArgs> kUnpermuteRows{"unpermute_rows", cpu::UnpermuteRows,
+                                                         nullptr};
 constinit const Kernel<UnpermuteDwArgs> kUnpermuteDw{"unpermute_dw", cpu::UnpermuteDw, nullptr};
 
 // tokens [N, C], routed [N K, C], position [N, K], w [N, K] or undefined.
-void CheckRows(const char* op, const TensorRef& tokens, const TensorRef& routed, const TensorRef& position, const TensorRef& w) {
-  LACUNA_CHECK(tokens.rank == 2 && position.rank == 2 && position.dim(0) == tokens.dim(0), "{}: {} tokens, positions {}", op,
-               Describe(tokens), Describe(position));
+void CheckRows(const char* op, const TensorRef& tokens, const TensorRef& routed,
+               const TensorRef& position, const TensorRef& w) {
+  LACUNA_CHECK(tokens.rank == 2 && position.rank == 2 && position.dim(0) == tokens.dim(0),
+               "{}: {} tokens, positions {}", op, Describe(tokens), Describe(position));
   CheckShape(op, "routed rows", routed, {position.numel(), tokens.dim(1)});
   CheckDType(op, "routed rows", routed, tokens.dtype);
   CheckDType(op, "position", position, DType::kI32);
@@ -29,9 +32,10 @@ void CheckRows(const char* op, const TensorRef& tokens, const TensorRef& routed,
 
 void SortByExpert(const SortByExpertArgs& args, Stream stream) {
   constexpr const char* kOp = "sort_by_expert";
-  LACUNA_CHECK(args.ids.rank == 2 && args.offsets.rank == 1 && args.offsets.dim(0) >= 2, "{}: ids {}, offsets {}", kOp, Describe(args.ids),
-               Describe(args.offsets));
-  LACUNA_CHECK(args.ids.numel() <= std::numeric_limits<int32_t>::max(), "{}: {} routed rows, at most 2^31 - 1", kOp, args.ids.numel());
+  LACUNA_CHECK(args.ids.rank == 2 && args.offsets.rank == 1 && args.offsets.dim(0) >= 2,
+               "{}: ids {}, offsets {}", kOp, Describe(args.ids), Describe(args.offsets));
+  LACUNA_CHECK(args.ids.numel() <= std::numeric_limits<int32_t>::max(),
+               "{}: {} routed rows, at most 2^31 - 1", kOp, args.ids.numel());
   CheckShape(kOp, "position", args.position, {args.ids.dim(0), args.ids.dim(1)});
   CheckDType(kOp, "ids", args.ids, DType::kI32);
   CheckDType(kOp, "offsets", args.offsets, DType::kI64);

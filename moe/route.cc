@@ -7,16 +7,19 @@ namespace lacuna::ops {
 namespace {
 
 constinit const Kernel<RouteScoresArgs> kRouteScores{"route_scores", cpu::RouteScores, nullptr};
-constinit const Kernel<ChooseExpertsArgs> kChooseExperts{"choose_experts", cpu::ChooseExperts, nullptr};
+constinit const Kernel<ChooseExpertsArgs> kChooseExperts{"choose_experts", cpu::ChooseExperts,
+                                                         nullptr};
 constinit const Kernel<RouteWeightsArgs> kRouteWeights{"route_weights", cpu::RouteWeights, nullptr};
 constinit const Kernel<RouteBwdArgs> kRouteBwd{"route_bwd", cpu::RouteBwd, nullptr};
 
 // `scores` is [N, E] in an accumulation type and `ids` [N, K] with 1 <= K <= E.
 void CheckChoice(const char* op, const TensorRef& scores, const TensorRef& ids) {
-  LACUNA_CHECK(scores.rank == 2 && IsFloating(scores.dtype) && scores.dtype == AccumulationType(scores.dtype),
+  LACUNA_CHECK(scores.rank == 2 && IsFloating(scores.dtype) &&
+                   scores.dtype == AccumulationType(scores.dtype),
                "{}: scores must be [N, E] f32 or f64, got {}", op, Describe(scores));
-  LACUNA_CHECK(ids.rank == 2 && ids.dim(0) == scores.dim(0) && ids.dim(1) >= 1 && ids.dim(1) <= scores.dim(1), "{}: ids {} for scores {}",
-               op, Describe(ids), Describe(scores));
+  LACUNA_CHECK(ids.rank == 2 && ids.dim(0) == scores.dim(0) && ids.dim(1) >= 1 &&
+                   ids.dim(1) <= scores.dim(1),
+               "{}: ids {} for scores {}", op, Describe(ids), Describe(scores));
   CheckDType(op, "ids", ids, DType::kI32);
 }
 
@@ -24,7 +27,8 @@ void CheckChoice(const char* op, const TensorRef& scores, const TensorRef& ids) 
 
 void RouteScores(const RouteScoresArgs& args, Stream stream) {
   constexpr const char* kOp = "route_scores";
-  LACUNA_CHECK(args.logits.rank == 2 && args.logits.dim(1) >= 1 && args.logits.dtype == AccumulationType(args.logits.dtype),
+  LACUNA_CHECK(args.logits.rank == 2 && args.logits.dim(1) >= 1 &&
+                   args.logits.dtype == AccumulationType(args.logits.dtype),
                "{}: logits must be [N, E] f32 or f64, got {}", kOp, Describe(args.logits));
   CheckShape(kOp, "scores", args.scores, {args.logits.dim(0), args.logits.dim(1)});
   CheckShape(kOp, "lse", args.lse, {args.logits.dim(0)});
@@ -67,11 +71,14 @@ void RouteBwd(const RouteBwdArgs& args, Stream stream) {
   CheckDType(kOp, "dweights", args.dweights, args.scores.dtype);
   CheckDType(kOp, "dlogits", args.dlogits, args.scores.dtype);
   if (args.load.defined()) {
-    LACUNA_CHECK(args.load.rank == 2 && args.load.dim(0) >= 1 && args.load.dim(1) == experts && rows % args.load.dim(0) == 0,
+    LACUNA_CHECK(args.load.rank == 2 && args.load.dim(0) >= 1 && args.load.dim(1) == experts &&
+                     rows % args.load.dim(0) == 0,
                  "{}: load {} for scores {}", kOp, Describe(args.load), Describe(args.scores));
     CheckDType(kOp, "load", args.load, DType::kF64);
   }
-  CheckDevice(kOp, stream, {args.logits, args.scores, args.lse, args.ids, args.dweights, args.load, args.dlogits});
+  CheckDevice(
+      kOp, stream,
+      {args.logits, args.scores, args.lse, args.ids, args.dweights, args.load, args.dlogits});
   kRouteBwd(args, stream);
 }
 

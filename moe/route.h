@@ -1,17 +1,24 @@
 // The router: scores of all experts, the choice of K of them, and the weights of the chosen.
-//   sigmoid: s = 1 / (1 + exp(-logit))      softmax: s = exp(logit - lse)      lse = log sum_e exp(logit_e)   (both kinds)
-//   ids of a row = the K largest of s + bias, largest first, equal values by the lowest expert              (ChooseExperts)
-//   w_k = scale * u_k,   u_k = s_k / (sum_j s_j + 1e-20) over the chosen if normalised, s_k otherwise       (RouteWeights)
-// The bias decides the choice only; it never enters a weight. (DeepSeek-V3, arXiv 2412.19437, section 2.1.2; Glm4Moe.) Among NaN
-// scores the choice is arbitrary, but K different experts all the same.
+//   sigmoid: s = 1 / (1 + exp(-logit))      softmax: s = exp(logit - lse)      lse = log sum_e
+//     exp(logit_e)   (both kinds)
+//   ids of a row = the K largest of s + bias, largest first, equal values by the lowest
+//     expert              (ChooseExperts)
+//   w_k = scale * u_k,   u_k = s_k / (sum_j s_j + 1e-20) over the chosen if normalised, s_k
+//     otherwise       (RouteWeights)
+// The bias decides the choice only; it never enters a weight. (DeepSeek-V3, arXiv 2412.19437,
+// section 2.1.2; Glm4Moe.) Among NaN scores the choice is arbitrary, but K different experts all
+// the same.
 //
-// RouteBwd: the gradient of the weights, and injected into it those of the auxiliary losses, which no output carries.
+// RouteBwd: the gradient of the weights, and injected into it those of the auxiliary losses, which
+// no output carries.
 //   ds  = dw through w_k, the chosen only
-//   ds += d/ds of aux_scale * sum_n sum_e load[sample(n), e] p_ne,   p = s (softmax) or s / (sum_e s_e + 1e-20) (sigmoid)
+//   ds += d/ds of aux_scale * sum_n sum_e load[sample(n), e] p_ne,   p = s (softmax) or s / (sum_e
+//     s_e + 1e-20) (sigmoid)
 //   dlogit = ds through s, += z_scale * 2 lse * exp(logit - lse)
-// logits, scores, dlogits: [N, E]; lse: [N]; weights, dweights: [N, K], all of one accumulation type (f32, or f64).
-// bias: [E] of that type, or undefined. ids: [N, K] i32. load: [S, E] f64 with N divisible by S (sample(n) = n / (N / S)), or
-// undefined. Every output is set.
+// logits, scores, dlogits: [N, E]; lse: [N]; weights, dweights: [N, K], all of one accumulation
+// type (f32, or f64).
+// bias: [E] of that type, or undefined. ids: [N, K] i32. load: [S, E] f64 with N divisible by S
+// (sample(n) = n / (N / S)), or undefined. Every output is set.
 #pragma once
 
 #include "core/tensor_ref.h"

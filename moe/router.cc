@@ -31,7 +31,8 @@ Tensor Count(const Tensor& ids, int64_t samples, int64_t experts, Stream stream)
 }
 
 // Without rows the names are there all the same, with weight 0: every rank must have the same ones.
-void ReportLoad(Metrics& metrics, const std::string& name, const std::vector<double>& counts, const Tensor& lse) {
+void ReportLoad(Metrics& metrics, const std::string& name, const std::vector<double>& counts,
+                const Tensor& lse) {
   const double experts = static_cast<double>(counts.size());
   double sum = 0, largest = 0, unused = 0, entropy = 0, z = 0;
   for (const double c : counts) sum += c;
@@ -48,7 +49,8 @@ void ReportLoad(Metrics& metrics, const std::string& name, const std::vector<dou
   metrics.AddVector(name + ".tokens_per_expert", counts);
   metrics.Add(name + ".max_load", sum == 0 ? 0 : largest * experts / sum, weight);
   metrics.Add(name + ".unused_experts", weight * unused / experts, weight);
-  metrics.Add(name + ".load_entropy", counts.size() == 1 ? weight : entropy / std::log(experts), weight);
+  metrics.Add(name + ".load_entropy", counts.size() == 1 ? weight : entropy / std::log(experts),
+              weight);
   metrics.Add(name + ".router_z", z, static_cast<double>(lse.dim(0)));
 }
 
@@ -79,12 +81,18 @@ Routing Router::Forward(ForwardContext& ctx, const Variable& x, const std::strin
   const Stream stream = ctx.stream();
   const int64_t rows = x.dim(0), experts = config_.num_experts;
   const Variable logits = WideLinear(ctx.tape, x, *weight_);
-  Tensor scores = Tensor::EmptyLike(logits.value()), lse = Tensor::Empty({rows}, accumulation_, x.value().device());
-  ops::RouteScores({.logits = logits.value().Ref(), .scores = scores.MutableRef(), .lse = lse.MutableRef(), .kind = config_.router},
+  Tensor scores = Tensor::EmptyLike(logits.value()),
+         lse = Tensor::Empty({rows}, accumulation_, x.value().device());
+  ops::RouteScores({.logits = logits.value().Ref(),
+                    .scores = scores.MutableRef(),
+                    .lse = lse.MutableRef(),
+                    .kind = config_.router},
                    stream);
   const Tensor ids = ctx.tape.Decide([&]() -> std::vector<Tensor> {
-    Tensor chosen = Tensor::Empty({rows, config_.experts_per_token}, DType::kI32, x.value().device());
-    ops::ChooseExperts({.scores = scores.Ref(), .bias = bias_.Ref(), .ids = chosen.MutableRef()}, stream);
+    Tensor chosen =
+        Tensor::Empty({rows, config_.experts_per_token}, DType::kI32, x.value().device());
+    ops::ChooseExperts({.scores = scores.Ref(), .bias = bias_.Ref(), .ids = chosen.MutableRef()},
+                       stream);
     return {chosen};
   })[0];
   Tensor weights = Tensor::Empty(ids.shape(), accumulation_, ids.device());
@@ -107,12 +115,14 @@ Routing Router::Forward(ForwardContext& ctx, const Variable& x, const std::strin
               .report_as = report_as,
               .stream = stream};
   if (config_.aux_loss == AuxLossScope::kSequence && ctx.tape.recording()) {
-    LACUNA_CHECK(ctx.rows_per_sample > 0 && rows % ctx.rows_per_sample == 0, "{}: {} rows do not hold samples of {} rows", report_as, rows,
+    LACUNA_CHECK(ctx.rows_per_sample > 0 && rows % ctx.rows_per_sample == 0,
+                 "{}: {} rows do not hold samples of {} rows", report_as, rows,
                  ctx.rows_per_sample);
     saved.samples = std::max<int64_t>(1, rows / ctx.rows_per_sample);
   }
   Variable output =
-      ctx.tape.Record("router", {logits}, {}, std::move(weights), [this, saved = std::move(saved)](GradContext& g) { Backward(saved, g); });
+      ctx.tape.Record("router", {logits}, {}, std::move(weights),
+                      [this, saved = std::move(saved)](GradContext& g) { Backward(saved, g); });
   return {std::move(output), ids};
 }
 
@@ -149,10 +159,13 @@ void Router::Backward(const Saved& saved, GradContext& g) {
   const Tensor load = BalanceLoad(saved);
   if (load.defined() && saved.metrics != nullptr) {
     Tensor mean = Tensor::EmptyLike(load);
-    ops::MeanProbabilities({.scores = scores.Ref(), .mean = mean.MutableRef(), .kind = config_.router}, saved.stream);
+    ops::MeanProbabilities(
+        {.scores = scores.Ref(), .mean = mean.MutableRef(), .kind = config_.router}, saved.stream);
     double loss = 0;
-    for (int64_t i = 0; i < load.numel(); ++i) loss += load.data<double>()[i] * mean.data<double>()[i];
-    saved.metrics->Add(saved.report_as + ".aux_loss", coefficient * loss / static_cast<double>(load.dim(0)), 1);
+    for (int64_t i = 0; i < load.numel(); ++i)
+      loss += load.data<double>()[i] * mean.data<double>()[i];
+    saved.metrics->Add(saved.report_as + ".aux_loss",
+                       coefficient * loss / static_cast<double>(load.dim(0)), 1);
   }
   Tensor dlogits = Tensor::EmptyLike(scores);
   ops::RouteBwd({.logits = saved.logits.get().Ref(),

@@ -1,4 +1,5 @@
-// What a transformer block expects of its attention and feed-forward modules. nn never names nsa or moe: a block receives them.
+// What a transformer block expects of its attention and feed-forward modules. nn never names nsa or
+// moe: a block receives them.
 #pragma once
 
 #include <memory>
@@ -22,9 +23,11 @@ class Attention : public Module {
   virtual Variable Forward(ForwardContext& ctx, const Variable& x) = 0;
 
   virtual std::unique_ptr<AttentionCache> NewCache() const = 0;
-  // Appends tokens to caches and attends: document i of `tokens` (rows of x) continues the sequence of caches[i]. A prompt is a
-  // long document on an empty cache, a decode step a document of one token. x: [N, C] -> [N, C]. Keeps no gradients.
-  virtual Tensor Extend(const Tensor& x, const PackedSequences& tokens, const std::vector<AttentionCache*>& caches, Stream stream) = 0;
+  // Appends tokens to caches and attends: document i of `tokens` (rows of x) continues the sequence
+  // of caches[i]. A prompt is a long document on an empty cache, a decode step a document of one
+  // token. x: [N, C] -> [N, C]. Keeps no gradients.
+  virtual Tensor Extend(const Tensor& x, const PackedSequences& tokens,
+                        const std::vector<AttentionCache*>& caches, Stream stream) = 0;
 };
 
 class FeedForward : public Module {

@@ -20,7 +20,8 @@ void Initialise(Parameter& parameter, uint64_t seed, Tensor master) {
     using T = typename decltype(tag)::type;
     T* out = master.mutable_data<T>();
     ParallelForChunks(master.numel(), 4096, 100, [&](int64_t begin, int64_t end) {
-      for (int64_t k = begin; k < end; ++k) out[k] = static_cast<T>(InitialValue(parameter.init, seed, hash, k));
+      for (int64_t k = begin; k < end; ++k)
+        out[k] = static_cast<T>(InitialValue(parameter.init, seed, hash, k));
     });
   });
 }
@@ -43,7 +44,8 @@ FlatParameters::FlatParameters(Module& root, DType dtype, uint64_t seed) {
   int64_t size = 0;
   std::unordered_set<std::string> names;
   root.ForEachParameter([&](Parameter& parameter) {
-    LACUNA_CHECK(names.insert(parameter.name).second, "two parameters are named {}", parameter.name);
+    LACUNA_CHECK(names.insert(parameter.name).second, "two parameters are named {}",
+                 parameter.name);
     entries_.push_back({&parameter, size});
     size += (parameter.numel() + kAlignment - 1) / kAlignment * kAlignment;
   });
@@ -61,7 +63,9 @@ FlatParameters::FlatParameters(Module& root, DType dtype, uint64_t seed) {
   SyncValueFromMaster();
 }
 
-void FlatParameters::ZeroGrad() { grad_.Zero(); }
+void FlatParameters::ZeroGrad() {
+  grad_.Zero();
+}
 
 void FlatParameters::SyncValueFromMaster() {
   if (value_.dtype() == master_.dtype()) return;

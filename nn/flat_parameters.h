@@ -1,8 +1,10 @@
-// Storage of a model's parameters: flat buffers in order of use, of which every parameter is a view.
+// Storage of a model's parameters: flat buffers in order of use, of which every parameter is a
+// view.
 //
 //   value   compute type (f32, f64 or bf16)   what kernels read
 //   grad    accumulation type                 what backward adds to
-//   master  accumulation type                 what the optimizer updates; the same buffer as `value` unless that is bf16
+//   master  accumulation type                 what the optimizer updates; the same buffer as
+//           `value` unless that is bf16
 //
 // Each parameter starts at a multiple of 16 elements; the padding between stays zero.
 #pragma once
@@ -23,7 +25,8 @@ class FlatParameters {
     int64_t offset;  // of its first element in each flat buffer
   };
 
-  // Allocates the buffers, points every parameter of `root` into them and initialises the values from (seed, name).
+  // Allocates the buffers, points every parameter of `root` into them and initialises the values
+  // from (seed, name).
   FlatParameters(Module& root, DType dtype, uint64_t seed);
 
   DType dtype() const { return value_.dtype(); }
@@ -34,7 +37,9 @@ class FlatParameters {
   Tensor& grad() { return grad_; }
   Tensor& master() { return master_; }
   // The master copy of one parameter, in its shape.
-  Tensor MasterOf(const Entry& entry) const { return master_.View(entry.offset, entry.parameter->shape); }
+  Tensor MasterOf(const Entry& entry) const {
+    return master_.View(entry.offset, entry.parameter->shape);
+  }
 
   void ZeroGrad();
   // Rounds the master copy into the compute copy (nothing to do where they are one buffer).

@@ -11,17 +11,19 @@
 namespace lacuna {
 
 struct GenerationOptions {
-  int64_t max_tokens = 128;         // new tokens a sequence
-  std::vector<int32_t> stop_ids;    // a sequence ends with one of these (which is kept)
+  int64_t max_tokens = 128;       // new tokens a sequence
+  std::vector<int32_t> stop_ids;  // a sequence ends with one of these (which is kept)
   SamplingOptions sampling;
-  int64_t vocabulary_limit = 0;     // ids from here on are never chosen; 0: the model's vocabulary
+  int64_t vocabulary_limit = 0;  // ids from here on are never chosen; 0: the model's vocabulary
 };
 
-// Continues every prompt (at least one token each). Sequences of a batch do not influence each other's choices: the random numbers
-// depend on (seed, sequence, position) alone. `on_token`, if given, sees every token as it comes.
-std::vector<std::vector<int32_t>> Generate(LanguageModel& model, const std::vector<std::vector<int32_t>>& prompts,
-                                           const GenerationOptions& options,
-                                           const std::function<void(int64_t sequence, int32_t token)>& on_token = {},
-                                           Stream stream = kCpuStream);
+// Continues every prompt (at least one token each). Sequences of a batch do not influence each
+// other's choices: the random numbers depend on (seed, sequence, position) alone. `on_token`, if
+// given, sees every token as it comes.
+std::vector<std::vector<int32_t>> Generate(
+    LanguageModel& model, const std::vector<std::vector<int32_t>>& prompts,
+    const GenerationOptions& options,
+    const std::function<void(int64_t sequence, int32_t token)>& on_token = {},
+    Stream stream = kCpuStream);
 
 }  // namespace lacuna

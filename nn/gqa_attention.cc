@@ -21,23 +21,29 @@ struct KeyValueCache : AttentionCache {
 // Query i of n continues a cache that then holds `keys` rows: it sees all up to itself.
 AttentionRanges ContinuationRanges(int64_t n, int64_t keys) {
   std::vector<int32_t> ranges(static_cast<size_t>(2 * n), 0);
-  for (int64_t i = 0; i < n; ++i) ranges[static_cast<size_t>(2 * i) + 1] = static_cast<int32_t>(keys - n + i + 1);
-  return {Tensor::FromVector(ranges, {n, 2}), Tensor::FromVector(std::vector<int32_t>{0, static_cast<int32_t>(n)}, {2}),
+  for (int64_t i = 0; i < n; ++i)
+    ranges[static_cast<size_t>(2 * i) + 1] = static_cast<int32_t>(keys - n + i + 1);
+  return {Tensor::FromVector(ranges, {n, 2}),
+          Tensor::FromVector(std::vector<int32_t>{0, static_cast<int32_t>(n)}, {2}),
           Tensor::FromVector(std::vector<int32_t>{0, static_cast<int32_t>(keys)}, {2})};
 }
 
 }  // namespace
 
-Variable ProjectHeads(Tape& tape, const Variable& x, Parameter& weight, int64_t head_dim, Parameter* norm, double norm_eps) {
-  const Variable y = Reshape(tape, Linear(tape, x, weight), {x.dim(0), weight.shape[0] / head_dim, head_dim});
+Variable ProjectHeads(Tape& tape, const Variable& x, Parameter& weight, int64_t head_dim,
+                      Parameter* norm, double norm_eps) {
+  const Variable y =
+      Reshape(tape, Linear(tape, x, weight), {x.dim(0), weight.shape[0] / head_dim, head_dim});
   return norm == nullptr ? y : RmsNorm(tape, y, *norm, norm_eps);
 }
 
-Tensor ContinuedPositions(const PackedSequences& tokens, const std::vector<AttentionCache*>& caches, int64_t* longest) {
+Tensor ContinuedPositions(const PackedSequences& tokens, const std::vector<AttentionCache*>& caches,
+                          int64_t* longest) {
   std::vector<int32_t> positions;
   int64_t largest = 0;
   for (size_t i = 0; i < caches.size(); ++i) {
-    const int64_t begin = caches[i]->length(), n = tokens.host_cu_seqlens()[i + 1] - tokens.host_cu_seqlens()[i];
+    const int64_t begin = caches[i]->length(),
+                  n = tokens.host_cu_seqlens()[i + 1] - tokens.host_cu_seqlens()[i];
     for (int64_t t = 0; t < n; ++t) positions.push_back(static_cast<int32_t>(begin + t));
     largest = std::max(largest, begin + n);
   }
@@ -45,7 +51,8 @@ Tensor ContinuedPositions(const PackedSequences& tokens, const std::vector<Atten
   return Tensor::FromVector(positions, {static_cast<int64_t>(positions.size())});
 }
 
-GqaAttention::GqaAttention(const AttentionSpec& spec) : spec_(spec), scale_(1.0 / std::sqrt(static_cast<double>(spec.head_dim_qk))) {
+GqaAttention::GqaAttention(const AttentionSpec& spec)
+    : spec_(spec), scale_(1.0 / std::sqrt(static_cast<double>(spec.head_dim_qk))) {
   const auto weight = [&](const char* name, int64_t rows) {
     return &AddParameter(name, {rows, spec.width}, Init::Normal(spec.init_std));
   };
@@ -53,15 +60,21 @@ GqaAttention::GqaAttention(const AttentionSpec& spec) : spec_(spec), scale_(1.0 
   k_proj_ = weight("k_proj.weight", spec.num_groups * spec.head_dim_qk);
   v_proj_ = weight("v_proj.weight", spec.num_groups * spec.head_dim_v);
   if (spec.qk_norm) {
-    q_norm_ = &AddParameter("q_norm.weight", {spec.head_dim_qk}, Init::Ones(), /*weight_decay=*/false);
-    k_norm_ = &AddParameter("k_norm.weight", {spec.head_dim_qk}, Init::Ones(), /*weight_decay=*/false);
+    q_norm_ =
+        &AddParameter("q_norm.weight", {spec.head_dim_qk}, Init::Ones(), /*weight_decay=*/false);
+    k_norm_ =
+        &AddParameter("k_norm.weight", {spec.head_dim_qk}, Init::Ones(), /*weight_decay=*/false);
   }
-  o_proj_ = &AddParameter("o_proj.weight", {spec.width, spec.num_heads * spec.head_dim_v}, Init::Normal(spec.out_std));
+  o_proj_ = &AddParameter("o_proj.weight", {spec.width, spec.num_heads * spec.head_dim_v},
+                          Init::Normal(spec.out_std));
 }
 
-GqaAttention::Projected GqaAttention::Project(Tape& tape, const Variable& x, const Tensor& positions) {
-  return {Rope(tape, ProjectHeads(tape, x, *q_proj_, spec_.head_dim_qk, q_norm_, spec_.norm_eps), positions, *spec_.rope),
-          Rope(tape, ProjectHeads(tape, x, *k_proj_, spec_.head_dim_qk, k_norm_, spec_.norm_eps), positions, *spec_.rope),
+GqaAttention::Projected GqaAttention::Project(Tape& tape, const Variable& x,
+                                              const Tensor& positions) {
+  return {Rope(tape, ProjectHeads(tape, x, *q_proj_, spec_.head_dim_qk, q_norm_, spec_.norm_eps),
+               positions, *spec_.rope),
+          Rope(tape, ProjectHeads(tape, x, *k_proj_, spec_.head_dim_qk, k_norm_, spec_.norm_eps),
+               positions, *spec_.rope),
           ProjectHeads(tape, x, *v_proj_, spec_.head_dim_v, nullptr, 0)};
 }
 
@@ -73,9 +86,12 @@ Variable GqaAttention::Forward(ForwardContext& ctx, const Variable& x) {
   return Linear(tape, Reshape(tape, o, {x.dim(0), spec_.num_heads * spec_.head_dim_v}), *o_proj_);
 }
 
-std::unique_ptr<AttentionCache> GqaAttention::NewCache() const { return std::make_unique<KeyValueCache>(); }
+std::unique_ptr<AttentionCache> GqaAttention::NewCache() const {
+  return std::make_unique<KeyValueCache>();
+}
 
-Tensor GqaAttention::Extend(const Tensor& x, const PackedSequences& tokens, const std::vector<AttentionCache*>& caches, Stream stream) {
+Tensor GqaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
+                            const std::vector<AttentionCache*>& caches, Stream stream) {
   Tape tape(Tape::Mode::kInference, stream);
   int64_t longest = 0;
   const Tensor positions = ContinuedPositions(tokens, caches, &longest);
@@ -87,8 +103,9 @@ Tensor GqaAttention::Extend(const Tensor& x, const PackedSequences& tokens, cons
     auto& cache = static_cast<KeyValueCache&>(*caches[i]);
     cache.k.Append(p.k.value().Slice(begin, end));
     cache.v.Append(p.v.value().Slice(begin, end));
-    const Variable out = AttentionOverRanges(tape, Variable(p.q.value().Slice(begin, end)), Variable(cache.k.rows()), Variable(cache.v.rows()),
-                                             ContinuationRanges(end - begin, cache.length()), scale_);
+    const Variable out = AttentionOverRanges(
+        tape, Variable(p.q.value().Slice(begin, end)), Variable(cache.k.rows()),
+        Variable(cache.v.rows()), ContinuationRanges(end - begin, cache.length()), scale_);
     o.Slice(begin, end).CopyFrom(out.value());
   }
   return Linear(tape, Variable(o.Reshape({x.dim(0), -1})), *o_proj_).value();

@@ -1,5 +1,7 @@
-// Causal grouped-query attention (Ainslie et al., 2023) with Dk != Dv, half-split RoPE and optional QK-norm.
-//   q = norm(x Wq), k = norm(x Wk), v = x Wv;   o = Wo attention(RoPE(q), RoPE(k), v), scale Dk^-1/2
+// Causal grouped-query attention (Ainslie et al., 2023) with Dk != Dv, half-split RoPE and optional
+// QK-norm.
+//   q = norm(x Wq), k = norm(x Wk), v = x Wv;   o = Wo attention(RoPE(q), RoPE(k), v), scale
+//     Dk^-1/2
 // QK-norm is an RMS norm over each head, before RoPE.
 #pragma once
 
@@ -8,15 +10,16 @@
 
 namespace lacuna {
 
-// Parameters: q_proj.weight [H Dk, C], k_proj.weight [G Dk, C], v_proj.weight [G Dv, C], o_proj.weight [C, H Dv];
-// with QK-norm q_norm.weight [Dk], k_norm.weight [Dk].
+// Parameters: q_proj.weight [H Dk, C], k_proj.weight [G Dk, C], v_proj.weight [G Dv, C],
+// o_proj.weight [C, H Dv]; with QK-norm q_norm.weight [Dk], k_norm.weight [Dk].
 class GqaAttention : public Attention {
  public:
   explicit GqaAttention(const AttentionSpec& spec);
 
   Variable Forward(ForwardContext& ctx, const Variable& x) override;
   std::unique_ptr<AttentionCache> NewCache() const override;
-  Tensor Extend(const Tensor& x, const PackedSequences& tokens, const std::vector<AttentionCache*>& caches, Stream stream) override;
+  Tensor Extend(const Tensor& x, const PackedSequences& tokens,
+                const std::vector<AttentionCache*>& caches, Stream stream) override;
 
  private:
   struct Projected {
@@ -30,8 +33,11 @@ class GqaAttention : public Attention {
 };
 
 // x W^T in heads [N, heads, D], RMS-normalised by head where `norm` is not null.
-Variable ProjectHeads(Tape& tape, const Variable& x, Parameter& weight, int64_t head_dim, Parameter* norm, double norm_eps);
-// Positions of `tokens` that continue sequences of the given lengths: [N] i32. `longest`, if asked for, is the largest plus one.
-Tensor ContinuedPositions(const PackedSequences& tokens, const std::vector<AttentionCache*>& caches, int64_t* longest);
+Variable ProjectHeads(Tape& tape, const Variable& x, Parameter& weight, int64_t head_dim,
+                      Parameter* norm, double norm_eps);
+// Positions of `tokens` that continue sequences of the given lengths: [N] i32. `longest`, if asked
+// for, is the largest plus one.
+Tensor ContinuedPositions(const PackedSequences& tokens, const std::vector<AttentionCache*>& caches,
+                          int64_t* longest);
 
 }  // namespace lacuna

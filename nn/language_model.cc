@@ -23,24 +23,28 @@ Tensor LastRows(const Tensor& x, const PackedSequences& tokens) {
 
 }  // namespace
 
-LanguageModel::LanguageModel(int64_t vocabulary, int64_t width, double norm_eps, double init_std, bool tie_embeddings,
+LanguageModel::LanguageModel(int64_t vocabulary, int64_t width, double norm_eps, double init_std,
+                             bool tie_embeddings,
                              std::vector<std::unique_ptr<TransformerBlock>> blocks)
     : norm_eps_(norm_eps), blocks_(std::move(blocks)) {
   embedding_ = &AddParameter("embed_tokens.weight", {vocabulary, width}, Init::Normal(init_std));
-  for (size_t i = 0; i < blocks_.size(); ++i) AddModule("layers." + std::to_string(i), blocks_[i].get());
+  for (size_t i = 0; i < blocks_.size(); ++i)
+    AddModule("layers." + std::to_string(i), blocks_[i].get());
   norm_ = &AddParameter("norm.weight", {width}, Init::Ones(), /*weight_decay=*/false);
-  if (!tie_embeddings) head_ = &AddParameter("lm_head.weight", {vocabulary, width}, Init::Normal(init_std));
+  if (!tie_embeddings)
+    head_ = &AddParameter("lm_head.weight", {vocabulary, width}, Init::Normal(init_std));
 }
 
 Variable LanguageModel::Hidden(ForwardContext& ctx, const Tensor& ids) {
-  LACUNA_CHECK(ids.rank() == 1 && ids.dim(0) == ctx.sequences.num_rows(), "{} token ids for {} rows of documents", ids.dim(0),
-               ctx.sequences.num_rows());
+  LACUNA_CHECK(ids.rank() == 1 && ids.dim(0) == ctx.sequences.num_rows(),
+               "{} token ids for {} rows of documents", ids.dim(0), ctx.sequences.num_rows());
   Variable x = Embedding(ctx.tape, ids, *embedding_);
   for (auto& block : blocks_) x = block->Forward(ctx, x);
   return RmsNorm(ctx.tape, x, *norm_, norm_eps_);
 }
 
-LinearCrossEntropyResult LanguageModel::Loss(ForwardContext& ctx, const Tensor& ids, const Tensor& targets, double scale) {
+LinearCrossEntropyResult LanguageModel::Loss(ForwardContext& ctx, const Tensor& ids,
+                                             const Tensor& targets, double scale) {
   return LinearCrossEntropy(ctx.tape, Hidden(ctx, ids), head(), targets, scale);
 }
 
@@ -54,9 +58,10 @@ SequenceCache LanguageModel::NewCache() const {
   return cache;
 }
 
-Tensor LanguageModel::Extend(const Tensor& ids, const PackedSequences& tokens, const std::vector<SequenceCache*>& caches, Stream stream) {
-  LACUNA_CHECK(static_cast<int64_t>(caches.size()) == tokens.num_documents(), "{} caches for {} documents", caches.size(),
-               tokens.num_documents());
+Tensor LanguageModel::Extend(const Tensor& ids, const PackedSequences& tokens,
+                             const std::vector<SequenceCache*>& caches, Stream stream) {
+  LACUNA_CHECK(static_cast<int64_t>(caches.size()) == tokens.num_documents(),
+               "{} caches for {} documents", caches.size(), tokens.num_documents());
   Tape tape(Tape::Mode::kInference, stream);
   Tensor x = Embedding(tape, ids, *embedding_).value();
   std::vector<AttentionCache*> layer(caches.size());

@@ -1,4 +1,5 @@
-// Decoder-only language model: embedding, blocks, final norm, head (its own matrix, or the embedding's when tied).
+// Decoder-only language model: embedding, blocks, final norm, head (its own matrix, or the
+// embedding's when tied).
 #pragma once
 
 #include <memory>
@@ -15,19 +16,24 @@ struct SequenceCache {
   int64_t length() const { return layers.empty() ? 0 : layers[0]->length(); }
 };
 
-// Parameters: embed_tokens.weight [V, C], layers.<i>.*, norm.weight [C], lm_head.weight [V, C] (absent when tied).
+// Parameters: embed_tokens.weight [V, C], layers.<i>.*, norm.weight [C], lm_head.weight [V, C]
+// (absent when tied).
 class LanguageModel : public Module {
  public:
-  LanguageModel(int64_t vocabulary, int64_t width, double norm_eps, double init_std, bool tie_embeddings,
-                std::vector<std::unique_ptr<TransformerBlock>> blocks);
+  LanguageModel(int64_t vocabulary, int64_t width, double norm_eps, double init_std,
+                bool tie_embeddings, std::vector<std::unique_ptr<TransformerBlock>> blocks);
 
-  // Cross-entropy of `targets` [N] i32 (negative: no loss) given `ids` [N] i32; see LinearCrossEntropy for `scale`.
-  LinearCrossEntropyResult Loss(ForwardContext& ctx, const Tensor& ids, const Tensor& targets, double scale);
+  // Cross-entropy of `targets` [N] i32 (negative: no loss) given `ids` [N] i32; see
+  // LinearCrossEntropy for `scale`.
+  LinearCrossEntropyResult Loss(ForwardContext& ctx, const Tensor& ids, const Tensor& targets,
+                                double scale);
 
   SequenceCache NewCache() const;
-  // Appends document i of `tokens` (ids: [N] i32) to caches[i] and returns the logits [documents, V] that follow its last token.
+  // Appends document i of `tokens` (ids: [N] i32) to caches[i] and returns the logits [documents,
+  // V] that follow its last token.
   // Every document has at least one token.
-  Tensor Extend(const Tensor& ids, const PackedSequences& tokens, const std::vector<SequenceCache*>& caches, Stream stream);
+  Tensor Extend(const Tensor& ids, const PackedSequences& tokens,
+                const std::vector<SequenceCache*>& caches, Stream stream);
   // Logits [N, V] of every row: evaluation of small inputs.
   Tensor Logits(ForwardContext& ctx, const Tensor& ids);
 

@@ -13,7 +13,8 @@ void Metrics::Add(const std::string& name, double sum, double weight) {
 void Metrics::AddVector(const std::string& name, const std::vector<double>& values) {
   std::vector<double>& total = vectors_[name];
   if (total.empty()) total.resize(values.size(), 0.0);
-  LACUNA_CHECK(total.size() == values.size(), "metric {}: {} values, had {}", name, values.size(), total.size());
+  LACUNA_CHECK(total.size() == values.size(), "metric {}: {} values, had {}", name, values.size(),
+               total.size());
   for (size_t i = 0; i < values.size(); ++i) total[i] += values[i];
 }
 

@@ -1,4 +1,5 @@
-// Metrics of a step: named sums with weights, merged over layers, micro-batches and ranks. mean = sum / weight.
+// Metrics of a step: named sums with weights, merged over layers, micro-batches and ranks. mean =
+// sum / weight.
 #pragma once
 
 #include <map>
@@ -23,7 +24,8 @@ class Metrics {
   const std::map<std::string, Entry>& scalars() const { return scalars_; }
   const std::map<std::string, std::vector<double>>& vectors() const { return vectors_; }
 
-  // All numbers in the order of the names, to be summed over ranks (every rank has the same names) and put back.
+  // All numbers in the order of the names, to be summed over ranks (every rank has the same names)
+  // and put back.
   std::vector<double> Flatten() const;
   void Unflatten(const std::vector<double>& values);
   void Clear();

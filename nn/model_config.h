@@ -1,4 +1,5 @@
-// Section `model` of a recipe: the transformer without its sparse attention (nsa/nsa_config.h) and experts (moe/moe_config.h).
+// Section `model` of a recipe: the transformer without its sparse attention (nsa/nsa_config.h) and
+// experts (moe/moe_config.h).
 #pragma once
 
 #include <cstdint>

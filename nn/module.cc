@@ -11,7 +11,8 @@ void Module::ForEachParameter(const std::function<void(Parameter&)>& visit) {
 
 void Module::ForEachBuffer(const std::function<void(const std::string&, Tensor&)>& visit) {
   for (const Item& item : items_) {
-    if (item.buffer != nullptr) visit(name_.empty() ? item.local_name : name_ + "." + item.local_name, *item.buffer);
+    if (item.buffer != nullptr)
+      visit(name_.empty() ? item.local_name : name_ + "." + item.local_name, *item.buffer);
     if (item.child != nullptr) item.child->ForEachBuffer(visit);
   }
 }
@@ -25,7 +26,8 @@ void Module::SetName(const std::string& name) {
   }
 }
 
-Parameter& Module::AddParameter(const std::string& local_name, Shape shape, Init init, bool weight_decay) {
+Parameter& Module::AddParameter(const std::string& local_name, Shape shape, Init init,
+                                bool weight_decay) {
   Parameter& parameter = parameters_.emplace_back();
   parameter.name = local_name;
   parameter.shape = std::move(shape);
@@ -35,8 +37,12 @@ Parameter& Module::AddParameter(const std::string& local_name, Shape shape, Init
   return parameter;
 }
 
-void Module::AddBuffer(const std::string& local_name, Tensor* buffer) { items_.push_back({local_name, nullptr, buffer, nullptr}); }
+void Module::AddBuffer(const std::string& local_name, Tensor* buffer) {
+  items_.push_back({local_name, nullptr, buffer, nullptr});
+}
 
-void Module::AddModule(const std::string& local_name, Module* child) { items_.push_back({local_name, nullptr, nullptr, child}); }
+void Module::AddModule(const std::string& local_name, Module* child) {
+  items_.push_back({local_name, nullptr, nullptr, child});
+}
 
 }  // namespace lacuna

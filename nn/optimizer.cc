@@ -18,13 +18,15 @@ double SumOfSquares(const Tensor& x, Stream stream) {
 
 double GradientSumOfSquares(const FlatParameters& parameters, Stream stream) {
   double total = 0;
-  for (const FlatParameters::Entry& entry : parameters.entries()) total += SumOfSquares(entry.parameter->grad, stream);
+  for (const FlatParameters::Entry& entry : parameters.entries())
+    total += SumOfSquares(entry.parameter->grad, stream);
   return total;
 }
 
 std::optional<std::string> FirstNonFiniteGradient(const FlatParameters& parameters) {
   for (const FlatParameters::Entry& entry : parameters.entries()) {
-    if (!std::isfinite(SumOfSquares(entry.parameter->grad, kCpuStream))) return entry.parameter->name;
+    if (!std::isfinite(SumOfSquares(entry.parameter->grad, kCpuStream)))
+      return entry.parameter->name;
   }
   return std::nullopt;
 }
@@ -40,7 +42,8 @@ void AdamW::Step(double learning_rate, double gradient_scale, Stream stream) {
   for (const FlatParameters::Entry& entry : parameters_.entries()) {
     Parameter& parameter = *entry.parameter;
     const Shape flat = {parameter.numel()};
-    Tensor master = parameters_.master().View(entry.offset, flat), value = parameters_.value().View(entry.offset, flat);
+    Tensor master = parameters_.master().View(entry.offset, flat),
+           value = parameters_.value().View(entry.offset, flat);
     Tensor m = m_.View(entry.offset, flat), v = v_.View(entry.offset, flat);
     ops::AdamW({.master = master.MutableRef(),
                 .value = value.MutableRef(),

@@ -10,8 +10,8 @@ namespace lacuna {
 enum class Schedule { kCosine, kWsd, kConstant };
 
 struct OptimizerConfig {
-  double learning_rate = 3e-4;          // peak
-  double min_learning_rate_ratio = 0.1; // of the peak, at the end
+  double learning_rate = 3e-4;           // peak
+  double min_learning_rate_ratio = 0.1;  // of the peak, at the end
   Schedule schedule = Schedule::kCosine;
   int64_t warmup_steps = 0;
   int64_t decay_steps = 0;  // wsd: the last steps, in which the rate falls

@@ -9,7 +9,8 @@
 
 namespace lacuna {
 
-int32_t SampleToken(const Tensor& logits, const SamplingOptions& options, uint64_t sequence, uint64_t position, int64_t limit) {
+int32_t SampleToken(const Tensor& logits, const SamplingOptions& options, uint64_t sequence,
+                    uint64_t position, int64_t limit) {
   std::vector<double> x = logits.ToDoubles();
   x.resize(static_cast<size_t>(std::min<int64_t>(limit, logits.numel())));
   const auto best = std::max_element(x.begin(), x.end());
@@ -23,10 +24,13 @@ int32_t SampleToken(const Tensor& logits, const SamplingOptions& options, uint64
   }
   std::vector<int32_t> order(x.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return x[static_cast<size_t>(a)] > x[static_cast<size_t>(b)]; });
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+    return x[static_cast<size_t>(a)] > x[static_cast<size_t>(b)];
+  });
   double kept = 0;
   size_t count = 0;
-  while (count < order.size() && (count == 0 || kept < options.top_p * sum)) kept += x[static_cast<size_t>(order[count++])];
+  while (count < order.size() && (count == 0 || kept < options.top_p * sum))
+    kept += x[static_cast<size_t>(order[count++])];
 
   double left = PhiloxUniform(options.seed, sequence, position) * kept;
   for (size_t i = 0; i + 1 < count; ++i) {

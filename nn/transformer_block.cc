@@ -22,48 +22,67 @@ ForwardContext OnTape(const ForwardContext& ctx, Tape& tape) {
 
 }  // namespace
 
-TransformerBlock::TransformerBlock(int64_t width, double norm_eps, std::unique_ptr<Attention> attention,
-                                   std::unique_ptr<FeedForward> feed_forward, RecomputePolicy recompute)
-    : norm_eps_(norm_eps), recompute_(recompute), attention_(std::move(attention)), feed_forward_(std::move(feed_forward)) {
-  attention_norm_ = &AddParameter("input_layernorm.weight", {width}, Init::Ones(), /*weight_decay=*/false);
+TransformerBlock::TransformerBlock(int64_t width, double norm_eps,
+                                   std::unique_ptr<Attention> attention,
+                                   std::unique_ptr<FeedForward> feed_forward,
+                                   RecomputePolicy recompute)
+    : norm_eps_(norm_eps),
+      recompute_(recompute),
+      attention_(std::move(attention)),
+      feed_forward_(std::move(feed_forward)) {
+  attention_norm_ =
+      &AddParameter("input_layernorm.weight", {width}, Init::Ones(), /*weight_decay=*/false);
   AddModule("self_attn", attention_.get());
-  feed_forward_norm_ = &AddParameter("post_attention_layernorm.weight", {width}, Init::Ones(), /*weight_decay=*/false);
+  feed_forward_norm_ = &AddParameter("post_attention_layernorm.weight", {width}, Init::Ones(),
+                                     /*weight_decay=*/false);
   AddModule("mlp", feed_forward_.get());
 }
 
 Variable TransformerBlock::Forward(ForwardContext& ctx, const Variable& x) {
   if (!recompute_.block) return Run(ctx, x);
-  // The segment outlives this call; what it reads of the context (sequences, metrics) lives until the step's backward is done.
+  // The segment outlives this call; what it reads of the context (sequences, metrics) lives until
+  // the step's backward is done.
   const ForwardContext kept = ctx;
-  return Recompute(ctx.tape, "block", {x}, [this, kept](Tape& tape, const std::vector<Variable>& in) {
-    ForwardContext inner = OnTape(kept, tape);
-    return std::vector<Variable>{Run(inner, in[0])};
-  })[0];
+  return Recompute(ctx.tape, "block", {x},
+                   [this, kept](Tape& tape, const std::vector<Variable>& in) {
+                     ForwardContext inner = OnTape(kept, tape);
+                     return std::vector<Variable>{Run(inner, in[0])};
+                   })[0];
 }
 
 template <class M>
-Variable TransformerBlock::Branch(ForwardContext& ctx, const char* name, const Variable& x, Parameter& norm, M& module, bool recompute) {
+Variable TransformerBlock::Branch(ForwardContext& ctx, const char* name, const Variable& x,
+                                  Parameter& norm, M& module, bool recompute) {
   // Inside a whole-block segment that segment alone decides.
-  if (recompute_.block || !recompute) return module.Forward(ctx, RmsNorm(ctx.tape, x, norm, norm_eps_));
+  if (recompute_.block || !recompute)
+    return module.Forward(ctx, RmsNorm(ctx.tape, x, norm, norm_eps_));
   const ForwardContext kept = ctx;
-  return Recompute(ctx.tape, name, {x}, [this, kept, &norm, &module](Tape& tape, const std::vector<Variable>& in) {
-    ForwardContext inner = OnTape(kept, tape);
-    return std::vector<Variable>{module.Forward(inner, RmsNorm(tape, in[0], norm, norm_eps_))};
-  })[0];
+  return Recompute(
+      ctx.tape, name, {x},
+      [this, kept, &norm, &module](Tape& tape, const std::vector<Variable>& in) {
+        ForwardContext inner = OnTape(kept, tape);
+        return std::vector<Variable>{module.Forward(inner, RmsNorm(tape, in[0], norm, norm_eps_))};
+      })[0];
 }
 
 Variable TransformerBlock::Run(ForwardContext& ctx, const Variable& x) {
-  const Variable h = Add(ctx.tape, x, Branch(ctx, "attention", x, *attention_norm_, *attention_, recompute_.attention));
-  return Add(ctx.tape, h, Branch(ctx, "feed_forward", h, *feed_forward_norm_, *feed_forward_, recompute_.feed_forward));
+  const Variable h =
+      Add(ctx.tape, x,
+          Branch(ctx, "attention", x, *attention_norm_, *attention_, recompute_.attention));
+  return Add(
+      ctx.tape, h,
+      Branch(ctx, "feed_forward", h, *feed_forward_norm_, *feed_forward_, recompute_.feed_forward));
 }
 
-Tensor TransformerBlock::Extend(const Tensor& x, const PackedSequences& tokens, const std::vector<AttentionCache*>& caches,
-                                Stream stream) {
+Tensor TransformerBlock::Extend(const Tensor& x, const PackedSequences& tokens,
+                                const std::vector<AttentionCache*>& caches, Stream stream) {
   Tape tape(Tape::Mode::kInference, stream);
   ForwardContext ctx{.tape = tape, .sequences = tokens};
   const Variable normed = RmsNorm(tape, Variable(x), *attention_norm_, norm_eps_);
-  const Variable h = Add(tape, Variable(x), Variable(attention_->Extend(normed.value(), tokens, caches, stream)));
-  return Add(tape, h, feed_forward_->Forward(ctx, RmsNorm(tape, h, *feed_forward_norm_, norm_eps_))).value();
+  const Variable h =
+      Add(tape, Variable(x), Variable(attention_->Extend(normed.value(), tokens, caches, stream)));
+  return Add(tape, h, feed_forward_->Forward(ctx, RmsNorm(tape, h, *feed_forward_norm_, norm_eps_)))
+      .value();
 }
 
 }  // namespace lacuna

@@ -17,13 +17,14 @@ struct RecomputePolicy {
 // Parameters: input_layernorm.weight [C], self_attn.*, post_attention_layernorm.weight [C], mlp.*
 class TransformerBlock : public Module {
  public:
-  TransformerBlock(int64_t width, double norm_eps, std::unique_ptr<Attention> attention, std::unique_ptr<FeedForward> feed_forward,
-                   RecomputePolicy recompute);
+  TransformerBlock(int64_t width, double norm_eps, std::unique_ptr<Attention> attention,
+                   std::unique_ptr<FeedForward> feed_forward, RecomputePolicy recompute);
 
   // x: [N, C] -> [N, C].
   Variable Forward(ForwardContext& ctx, const Variable& x);
   // The same on cached sequences, without gradients; see Attention::Extend.
-  Tensor Extend(const Tensor& x, const PackedSequences& tokens, const std::vector<AttentionCache*>& caches, Stream stream);
+  Tensor Extend(const Tensor& x, const PackedSequences& tokens,
+                const std::vector<AttentionCache*>& caches, Stream stream);
 
   Attention& attention() { return *attention_; }
   FeedForward& feed_forward() { return *feed_forward_; }
@@ -32,7 +33,8 @@ class TransformerBlock : public Module {
   Variable Run(ForwardContext& ctx, const Variable& x);
   // module(norm(x)), recomputed as the policy says.
   template <class M>
-  Variable Branch(ForwardContext& ctx, const char* name, const Variable& x, Parameter& norm, M& module, bool recompute);
+  Variable Branch(ForwardContext& ctx, const char* name, const Variable& x, Parameter& norm,
+                  M& module, bool recompute);
 
   double norm_eps_;
   RecomputePolicy recompute_;

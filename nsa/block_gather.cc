@@ -7,20 +7,29 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<GatherBlocksFwdArgs> kGatherBlocksFwd{"gather_blocks_fwd", cpu::GatherBlocksFwd, nullptr};
-constinit const Kernel<GatherBlocksBwdArgs> kGatherBlocksBwd{"gather_blocks_bwd", cpu::GatherBlocksBwd, nullptr};
-constinit const Kernel<BlockMeanFwdArgs> kBlockMeanFwd{"block_mean_fwd", cpu::BlockMeanFwd, nullptr};
-constinit const Kernel<BlockMeanBwdArgs> kBlockMeanBwd{"block_mean_bwd", cpu::BlockMeanBwd, nullptr};
+constinit const Kernel<GatherBlocksFwdArgs> kGatherBlocksFwd{"gather_blocks_fwd",
+                                                             cpu::GatherBlocksFwd, nullptr};
+constinit const Kernel<GatherBlocksBwdArgs> kGatherBlocksBwd{"gather_blocks_bwd",
+                                                             cpu::GatherBlocksBwd, nullptr};
+constinit const Kernel<BlockMeanFwdArgs> kBlockMeanFwd{"block_mean_fwd", cpu::BlockMeanFwd,
+                                                       nullptr};
+constinit const Kernel<BlockMeanBwdArgs> kBlockMeanBwd{"block_mean_bwd", cpu::BlockMeanBwd,
+                                                       nullptr};
 
-void CheckGather(const char* op, const TensorRef& x, const TensorRef& pos, const TensorRef& blocks, int64_t block, int64_t stride) {
-  LACUNA_CHECK(x.rank == 3 && stride >= 1 && block >= stride, "{}: x {}, block {}, stride {}", op, Describe(x), block, stride);
-  CheckShape(op, "blocks", blocks, {NumCompressed(x.dim(0), block, stride) * x.dim(1), block * x.dim(2)});
+void CheckGather(const char* op, const TensorRef& x, const TensorRef& pos, const TensorRef& blocks,
+                 int64_t block, int64_t stride) {
+  LACUNA_CHECK(x.rank == 3 && stride >= 1 && block >= stride, "{}: x {}, block {}, stride {}", op,
+               Describe(x), block, stride);
+  CheckShape(op, "blocks", blocks,
+             {NumCompressed(x.dim(0), block, stride) * x.dim(1), block * x.dim(2)});
   CheckDType(op, "blocks", blocks, x.dtype);
   if (pos.data != nullptr) CheckShape(op, "pos", pos, {block, x.dim(2)});
 }
 
-void CheckMean(const char* op, const TensorRef& x, const TensorRef& y, int64_t block, int64_t stride) {
-  LACUNA_CHECK(x.rank == 3 && stride >= 1 && block >= stride, "{}: x {}, block {}, stride {}", op, Describe(x), block, stride);
+void CheckMean(const char* op, const TensorRef& x, const TensorRef& y, int64_t block,
+               int64_t stride) {
+  LACUNA_CHECK(x.rank == 3 && stride >= 1 && block >= stride, "{}: x {}, block {}, stride {}", op,
+               Describe(x), block, stride);
   CheckShape(op, "y", y, {NumCompressed(x.dim(0), block, stride), x.dim(1), x.dim(2)});
   CheckDType(op, "y", y, x.dtype);
 }
@@ -36,7 +45,8 @@ void GatherBlocksFwd(const GatherBlocksFwdArgs& args, Stream stream) {
 
 void GatherBlocksBwd(const GatherBlocksBwdArgs& args, Stream stream) {
   CheckGather("gather_blocks_bwd", args.dx, args.dpos, args.dblocks, args.block, args.stride);
-  if (args.dpos.data != nullptr) CheckDType("gather_blocks_bwd", "dpos", args.dpos, AccumulationType(args.dx.dtype));
+  if (args.dpos.data != nullptr)
+    CheckDType("gather_blocks_bwd", "dpos", args.dpos, AccumulationType(args.dx.dtype));
   CheckDevice("gather_blocks_bwd", stream, {args.dblocks, args.dx, args.dpos});
   kGatherBlocksBwd(args, stream);
 }

@@ -1,9 +1,15 @@
-// The overlapping compression blocks of a document, one a row, as phi's first matrix product wants them.
-//   blocks[i G + g, u D + c] = x[first + i d + u, g, c] + pos[u, c],   u < l          (GatherBlocksFwd)
-//   dx[t, g, c] = sum over the blocks i that contain t, ascending, of dblocks[i G + g, (t - i d) D + c]
-//   dpos[u, c] += sum over i, g of dblocks[i G + g, u D + c]                           (GatherBlocksBwd)
-// x, dx: rows of one document [T, G, D]   pos: [l, D] or undefined   blocks: [Tc G, l D], Tc = NumCompressed(T)
-// Sums in the accumulation type, rounded once. dx is set, tokens in no complete block get 0; dpos accumulates.
+// The overlapping compression blocks of a document, one a row, as phi's first matrix product wants
+// them.
+//   blocks[i G + g, u D + c] = x[first + i d + u, g, c] + pos[u, c],   u <
+//     l          (GatherBlocksFwd)
+//   dx[t, g, c] = sum over the blocks i that contain t, ascending, of dblocks[i G + g, (t - i d) D
+//     + c]
+//   dpos[u, c] += sum over i, g of dblocks[i G + g, u D +
+//     c]                           (GatherBlocksBwd)
+// x, dx: rows of one document [T, G, D]   pos: [l, D] or undefined   blocks: [Tc G, l D], Tc =
+//   NumCompressed(T)
+// Sums in the accumulation type, rounded once. dx is set, tokens in no complete block get 0; dpos
+// accumulates.
 // NSA (arXiv 2502.11089), section 3.3.1.
 #pragma once
 

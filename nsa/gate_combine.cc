@@ -6,11 +6,14 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<GateCombineFwdArgs> kGateCombineFwd{"gate_combine_fwd", cpu::GateCombineFwd, nullptr};
-constinit const Kernel<GateCombineBwdArgs> kGateCombineBwd{"gate_combine_bwd", cpu::GateCombineBwd, nullptr};
+constinit const Kernel<GateCombineFwdArgs> kGateCombineFwd{"gate_combine_fwd", cpu::GateCombineFwd,
+                                                           nullptr};
+constinit const Kernel<GateCombineBwdArgs> kGateCombineBwd{"gate_combine_bwd", cpu::GateCombineBwd,
+                                                           nullptr};
 
 // All of `branches` look like `o`, and the gate goes with it.
-void CheckBranches(const char* op, const TensorRef& gate, const TensorRef& o, std::initializer_list<TensorRef> branches) {
+void CheckBranches(const char* op, const TensorRef& gate, const TensorRef& o,
+                   std::initializer_list<TensorRef> branches) {
   LACUNA_CHECK(o.rank == 3, "{}: o {}", op, Describe(o));
   CheckShape(op, "gate", gate, {o.dim(0), o.dim(1), 3});
   CheckDType(op, "gate", gate, AccumulationType(o.dtype));
@@ -29,9 +32,11 @@ void GateCombineFwd(const GateCombineFwdArgs& args, Stream stream) {
 }
 
 void GateCombineBwd(const GateCombineBwdArgs& args, Stream stream) {
-  CheckBranches("gate_combine_bwd", args.gate, args.d_o, {args.o_cmp, args.o_slc, args.o_win, args.do_cmp, args.do_slc, args.do_win});
+  CheckBranches("gate_combine_bwd", args.gate, args.d_o,
+                {args.o_cmp, args.o_slc, args.o_win, args.do_cmp, args.do_slc, args.do_win});
   CheckBranches("gate_combine_bwd", args.dgate, args.d_o, {});
-  CheckDevice("gate_combine_bwd", stream, {args.gate, args.o_cmp, args.o_slc, args.o_win, args.d_o, args.dgate, args.do_cmp});
+  CheckDevice("gate_combine_bwd", stream,
+              {args.gate, args.o_cmp, args.o_slc, args.o_win, args.d_o, args.dgate, args.do_cmp});
   kGateCombineBwd(args, stream);
 }
 

@@ -23,12 +23,17 @@ NsaInputs RowsOf(const NsaInputs& in, int64_t begin, int64_t end) {
 }  // namespace
 
 NsaAttention::NsaAttention(const AttentionSpec& spec, const NsaConfig& config)
-    : spec_(spec), config_(config), phi_k_(spec.head_dim_qk, config), phi_v_(spec.head_dim_v, config) {
+    : spec_(spec),
+      config_(config),
+      phi_k_(spec.head_dim_qk, config),
+      phi_v_(spec.head_dim_v, config) {
   const auto weight = [&](const std::string& name, int64_t rows) {
     return &AddParameter(name, {rows, spec.width}, Init::Normal(spec.init_std));
   };
   const auto norm = [&](const std::string& name) {
-    return spec.qk_norm ? &AddParameter(name, {spec.head_dim_qk}, Init::Ones(), /*weight_decay=*/false) : nullptr;
+    return spec.qk_norm
+               ? &AddParameter(name, {spec.head_dim_qk}, Init::Ones(), /*weight_decay=*/false)
+               : nullptr;
   };
   q_proj_ = weight("q_proj.weight", spec.num_heads * spec.head_dim_qk);
   q_norm_ = norm("q_norm.weight");
@@ -41,12 +46,17 @@ NsaAttention::NsaAttention(const AttentionSpec& spec, const NsaConfig& config)
   gate_proj_ = weight("gate_proj.weight", 3 * spec.num_heads);
   AddModule("phi_k", &phi_k_);
   AddModule("phi_v", &phi_v_);
-  o_proj_ = &AddParameter("o_proj.weight", {spec.width, spec.num_heads * spec.head_dim_v}, Init::Normal(spec.out_std));
+  o_proj_ = &AddParameter("o_proj.weight", {spec.width, spec.num_heads * spec.head_dim_v},
+                          Init::Normal(spec.out_std));
 }
 
 NsaInputs NsaAttention::Project(Tape& tape, const Variable& x) {
-  const auto key = [&](const Branch& b) { return ProjectHeads(tape, x, *b.k_proj, spec_.head_dim_qk, b.k_norm, spec_.norm_eps); };
-  const auto value = [&](const Branch& b) { return ProjectHeads(tape, x, *b.v_proj, spec_.head_dim_v, nullptr, 0); };
+  const auto key = [&](const Branch& b) {
+    return ProjectHeads(tape, x, *b.k_proj, spec_.head_dim_qk, b.k_norm, spec_.norm_eps);
+  };
+  const auto value = [&](const Branch& b) {
+    return ProjectHeads(tape, x, *b.v_proj, spec_.head_dim_v, nullptr, 0);
+  };
   NsaInputs in;
   in.q = ProjectHeads(tape, x, *q_proj_, spec_.head_dim_qk, q_norm_, spec_.norm_eps);
   in.k_cmp = key(branches_[0]);
@@ -64,20 +74,26 @@ Variable NsaAttention::Forward(ForwardContext& ctx, const Variable& x) {
   spec_.rope->Prepare(ctx.sequences.max_length());
   const auto grid = std::make_shared<const NsaGrid>(ctx.sequences, config_);
   const NsaInputs in = Project(tape, x);
-  const NsaResult result = NsaOperator(tape, in, phi_k_, phi_v_, grid, *spec_.rope, config_, {.blocks = {}, .entropy = ctx.reporting() != nullptr});
+  const NsaResult result = NsaOperator(tape, in, phi_k_, phi_v_, grid, *spec_.rope, config_,
+                                       {.blocks = {}, .entropy = ctx.reporting() != nullptr});
   if (ctx.reporting() != nullptr) Report(ctx, in, result, *grid);
-  return Linear(tape, Reshape(tape, result.o, {x.dim(0), spec_.num_heads * spec_.head_dim_v}), *o_proj_);
+  return Linear(tape, Reshape(tape, result.o, {x.dim(0), spec_.num_heads * spec_.head_dim_v}),
+                *o_proj_);
 }
 
-void NsaAttention::Report(ForwardContext& ctx, const NsaInputs& inputs, const NsaResult& result, const NsaGrid& grid) const {
+void NsaAttention::Report(ForwardContext& ctx, const NsaInputs& inputs, const NsaResult& result,
+                          const NsaGrid& grid) const {
   const std::vector<double> gate = inputs.gate.value().ToDoubles();
   double sums[3] = {0, 0, 0};
   for (size_t i = 0; i < gate.size(); ++i) sums[i % 3] += gate[i];
-  for (int c = 0; c < 3; ++c) ctx.metrics->Add(name() + ".gate_" + kBranchNames[c], sums[c], static_cast<double>(gate.size() / 3));
+  for (int c = 0; c < 3; ++c)
+    ctx.metrics->Add(name() + ".gate_" + kBranchNames[c], sums[c],
+                     static_cast<double>(gate.size() / 3));
 
   // Only queries with something to choose from say anything about the selection.
   const std::vector<double> entropy = result.entropy.ToDoubles();
-  const int32_t *blocks = result.blocks.data<int32_t>(), *positions = grid.positions.data<int32_t>();
+  const int32_t *blocks = result.blocks.data<int32_t>(),
+                *positions = grid.positions.data<int32_t>();
   double entropy_sum = 0, choosing = 0, touching = 0, chosen = 0;
   for (int64_t i = 0; i < result.blocks.dim(0) * result.blocks.dim(1); ++i) {
     const int64_t t = positions[i / result.blocks.dim(1)];
@@ -95,9 +111,12 @@ void NsaAttention::Report(ForwardContext& ctx, const NsaInputs& inputs, const Ns
   ctx.metrics->Add(name() + ".window_overlap", touching, chosen);
 }
 
-std::unique_ptr<AttentionCache> NsaAttention::NewCache() const { return std::make_unique<NsaCache>(config_); }
+std::unique_ptr<AttentionCache> NsaAttention::NewCache() const {
+  return std::make_unique<NsaCache>(config_);
+}
 
-Tensor NsaAttention::Extend(const Tensor& x, const PackedSequences& tokens, const std::vector<AttentionCache*>& caches, Stream stream) {
+Tensor NsaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
+                            const std::vector<AttentionCache*>& caches, Stream stream) {
   Tape tape(Tape::Mode::kInference, stream);
   int64_t longest = 0;
   ContinuedPositions(tokens, caches, &longest);
@@ -108,14 +127,18 @@ Tensor NsaAttention::Extend(const Tensor& x, const PackedSequences& tokens, cons
     const int64_t begin = tokens.host_cu_seqlens()[i], end = tokens.host_cu_seqlens()[i + 1];
     auto& cache = static_cast<NsaCache&>(*caches[i]);
     if (cache.length() == 0 && end - begin > 1) {
-      const auto grid = std::make_shared<const NsaGrid>(PackedSequences::Single(end - begin), config_);
+      const auto grid =
+          std::make_shared<const NsaGrid>(PackedSequences::Single(end - begin), config_);
       const NsaInputs prompt = RowsOf(in, begin, end);
-      const NsaResult result = NsaOperator(tape, prompt, phi_k_, phi_v_, grid, *spec_.rope, config_);
+      const NsaResult result =
+          NsaOperator(tape, prompt, phi_k_, phi_v_, grid, *spec_.rope, config_);
       cache.FillFromPrompt(prompt, result);
       o.Slice(begin, end).CopyFrom(result.o.value());
       continue;
     }
-    for (int64_t n = begin; n < end; ++n) o.Slice(n, n + 1).CopyFrom(cache.Step(RowsOf(in, n, n + 1), phi_k_, phi_v_, *spec_.rope, stream));
+    for (int64_t n = begin; n < end; ++n)
+      o.Slice(n, n + 1).CopyFrom(
+          cache.Step(RowsOf(in, n, n + 1), phi_k_, phi_v_, *spec_.rope, stream));
   }
   return Linear(tape, Variable(o.Reshape({x.dim(0), -1})), *o_proj_).value();
 }

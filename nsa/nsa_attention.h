@@ -1,8 +1,10 @@
-// Native Sparse Attention as a module (arXiv 2502.11089): one query, a key and a value projection for each branch, phi, a gate for
-// each head and branch.
-//   q = norm(x Wq);  k_c = norm_c(x Wk_c), v_c = x Wv_c for c in {cmp, slc, win};  gate = sigmoid(x Wg^T), row 3h + c
+// Native Sparse Attention as a module (arXiv 2502.11089): one query, a key and a value projection
+// for each branch, phi, a gate for each head and branch.
+//   q = norm(x Wq);  k_c = norm_c(x Wk_c), v_c = x Wv_c for c in {cmp, slc, win};  gate = sigmoid(x
+//     Wg^T), row 3h + c
 //   y = Wo NsaOperator(...)
-// QK-norm, if on, is an RMS norm over each head before RoPE; phi reads the normalised, unrotated key.
+// QK-norm, if on, is an RMS norm over each head before RoPE; phi reads the normalised, unrotated
+// key.
 #pragma once
 
 #include "nn/attention.h"
@@ -11,22 +13,24 @@
 
 namespace lacuna {
 
-// Parameters: q_proj.weight [H Dk, C], {cmp,slc,win}_k_proj.weight [G Dk, C], {cmp,slc,win}_v_proj.weight [G Dv, C],
-// phi_k.*, phi_v.* (nsa/phi.h), gate_proj.weight [3H, C], o_proj.weight [C, H Dv]; with QK-norm q_norm.weight,
-// {cmp,slc,win}_k_norm.weight [Dk].
-// Metrics: <name>.gate_{cmp,slc,win} (mean gate), .selection_entropy (of the block scores, 1 = uniform), .window_overlap (share of
-// the selected blocks that touch the window).
+// Parameters: q_proj.weight [H Dk, C], {cmp,slc,win}_k_proj.weight [G Dk, C],
+// {cmp,slc,win}_v_proj.weight [G Dv, C], phi_k.*, phi_v.* (nsa/phi.h), gate_proj.weight [3H, C],
+// o_proj.weight [C, H Dv]; with QK-norm q_norm.weight, {cmp,slc,win}_k_norm.weight [Dk].
+// Metrics: <name>.gate_{cmp,slc,win} (mean gate), .selection_entropy (of the block scores, 1 =
+// uniform), .window_overlap (share of the selected blocks that touch the window).
 class NsaAttention : public Attention {
  public:
   NsaAttention(const AttentionSpec& spec, const NsaConfig& config);
 
   Variable Forward(ForwardContext& ctx, const Variable& x) override;
   std::unique_ptr<AttentionCache> NewCache() const override;
-  Tensor Extend(const Tensor& x, const PackedSequences& tokens, const std::vector<AttentionCache*>& caches, Stream stream) override;
+  Tensor Extend(const Tensor& x, const PackedSequences& tokens,
+                const std::vector<AttentionCache*>& caches, Stream stream) override;
 
  private:
   NsaInputs Project(Tape& tape, const Variable& x);
-  void Report(ForwardContext& ctx, const NsaInputs& inputs, const NsaResult& result, const NsaGrid& grid) const;
+  void Report(ForwardContext& ctx, const NsaInputs& inputs, const NsaResult& result,
+              const NsaGrid& grid) const;
 
   AttentionSpec spec_;
   NsaConfig config_;

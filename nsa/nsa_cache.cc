@@ -10,17 +10,21 @@
 namespace lacuna {
 namespace {
 
-Tensor Ints(std::vector<int32_t> values, Shape shape) { return Tensor::FromVector(values, std::move(shape)); }
+Tensor Ints(std::vector<int32_t> values, Shape shape) {
+  return Tensor::FromVector(values, std::move(shape));
+}
 
 // Rows [length - count, length) of x into a ring: row t goes to t mod size.
 void FillRing(const Tensor& x, int64_t size, Tensor* ring) {
   const int64_t length = x.dim(0);
   if (!ring->defined()) *ring = Tensor::Zeros({size, x.dim(1), x.dim(2)}, x.dtype(), x.device());
-  for (int64_t t = std::max<int64_t>(0, length - size); t < length; ++t) ring->Slice(t % size, t % size + 1).CopyFrom(x.Slice(t, t + 1));
+  for (int64_t t = std::max<int64_t>(0, length - size); t < length; ++t)
+    ring->Slice(t % size, t % size + 1).CopyFrom(x.Slice(t, t + 1));
 }
 
 void PutInRing(const Tensor& row, int64_t t, int64_t size, Tensor* ring) {
-  if (!ring->defined()) *ring = Tensor::Zeros({size, row.dim(1), row.dim(2)}, row.dtype(), row.device());
+  if (!ring->defined())
+    *ring = Tensor::Zeros({size, row.dim(1), row.dim(2)}, row.dtype(), row.device());
   ring->Slice(t % size, t % size + 1).CopyFrom(row);
 }
 
@@ -33,7 +37,8 @@ AttentionRanges FirstRows(int64_t keys) {
 }  // namespace
 
 NsaCache::NsaCache(const NsaConfig& config)
-    : config_(config), block_grid_(std::make_shared<NsaGrid>(PackedSequences::Single(config.block), config)) {}
+    : config_(config),
+      block_grid_(std::make_shared<NsaGrid>(PackedSequences::Single(config.block), config)) {}
 
 void NsaCache::FillFromPrompt(const NsaInputs& inputs, const NsaResult& result) {
   LACUNA_CHECK(length_ == 0, "a prompt needs an empty cache, this one holds {} tokens", length_);
@@ -57,11 +62,14 @@ void NsaCache::CompleteBlock(Tape& tape, Phi& phi_k, Phi& phi_v, const RopeTable
     k.Slice(u, u + 1).CopyFrom(k_raw_.Slice(row, row + 1));
     v.Slice(u, u + 1).CopyFrom(v_raw_.Slice(row, row + 1));
   }
-  k_cmp_.Append(Rope(tape, phi_k.Compress(tape, Variable(k), block_grid_), Ints({static_cast<int32_t>(t)}, {1}), rope).value());
+  k_cmp_.Append(Rope(tape, phi_k.Compress(tape, Variable(k), block_grid_),
+                     Ints({static_cast<int32_t>(t)}, {1}), rope)
+                    .value());
   v_cmp_.Append(phi_v.Compress(tape, Variable(v), block_grid_).value());
 }
 
-Tensor NsaCache::Step(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const RopeTable& rope, Stream stream, Tensor* blocks_out) {
+Tensor NsaCache::Step(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const RopeTable& rope,
+                      Stream stream, Tensor* blocks_out) {
   Tape tape(Tape::Mode::kInference, stream);
   const double scale = 1.0 / std::sqrt(static_cast<double>(token.q.dim(2)));
   const int64_t t = length_++, heads = token.q.dim(1), groups = token.k_slc.dim(1);
@@ -76,11 +84,14 @@ Tensor NsaCache::Step(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const Rope
   CompleteBlock(tape, phi_k, phi_v, rope);
 
   const int64_t compressed = k_cmp_.size(), in_window = std::min(config_.window, length_);
-  const Tensor k_cmp = compressed > 0 ? k_cmp_.rows() : Tensor::Empty({0, groups, token.q.dim(2)}, q.dtype());
-  const Tensor v_cmp = compressed > 0 ? v_cmp_.rows() : Tensor::Empty({0, groups, token.v_slc.dim(2)}, q.dtype());
+  const Tensor k_cmp =
+      compressed > 0 ? k_cmp_.rows() : Tensor::Empty({0, groups, token.q.dim(2)}, q.dtype());
+  const Tensor v_cmp =
+      compressed > 0 ? v_cmp_.rows() : Tensor::Empty({0, groups, token.v_slc.dim(2)}, q.dtype());
   const AttentionRanges visible = FirstRows(compressed);
   Tensor lse;
-  const Variable o_cmp = AttentionOverRanges(tape, q, Variable(k_cmp), Variable(v_cmp), visible, scale, &lse);
+  const Variable o_cmp =
+      AttentionOverRanges(tape, q, Variable(k_cmp), Variable(v_cmp), visible, scale, &lse);
   Tensor blocks = Tensor::Empty({1, groups, config_.num_selected}, DType::kI32);
   ops::SelectBlocks({.q = q.value().Ref(),
                      .k_cmp = k_cmp.Ref(),
@@ -99,17 +110,22 @@ Tensor NsaCache::Step(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const Rope
                      .num_init = config_.num_init,
                      .num_local = config_.num_local},
                     stream);
-  const Variable o_slc = SelectedAttention(tape, q, Variable(k_slc_.rows()), Variable(v_slc_.rows()), blocks, position, visible.cu_queries,
-                                           Ints({0, static_cast<int32_t>(length_)}, {2}), config_.select_block, scale);
-  const Variable o_win = AttentionOverRanges(tape, q, Variable(k_win_.Slice(0, in_window)), Variable(v_win_.Slice(0, in_window)),
-                                             FirstRows(in_window), scale);
+  const Variable o_slc =
+      SelectedAttention(tape, q, Variable(k_slc_.rows()), Variable(v_slc_.rows()), blocks, position,
+                        visible.cu_queries, Ints({0, static_cast<int32_t>(length_)}, {2}),
+                        config_.select_block, scale);
+  const Variable o_win =
+      AttentionOverRanges(tape, q, Variable(k_win_.Slice(0, in_window)),
+                          Variable(v_win_.Slice(0, in_window)), FirstRows(in_window), scale);
   const int32_t* list = blocks.data<int32_t>();
   tokens_read_ = compressed + in_window;
   for (int64_t b = 0; b < config_.num_selected && list[b] >= 0; ++b) {
     tokens_read_ += std::min(config_.select_block, length_ - list[b] * config_.select_block);
   }
   if (blocks_out != nullptr) *blocks_out = blocks;
-  return GateCombine(tape, token.gate, o_cmp, o_slc, o_win).value().Reshape({1, heads, token.v_slc.dim(2)});
+  return GateCombine(tape, token.gate, o_cmp, o_slc, o_win)
+      .value()
+      .Reshape({1, heads, token.v_slc.dim(2)});
 }
 
 }  // namespace lacuna

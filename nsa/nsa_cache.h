@@ -1,5 +1,6 @@
-// Decode state of an NSA layer for one sequence: full rotated keys and values for the selected branch only, a ring of w tokens for
-// the window, the raw unrotated stream of the last l tokens for compression, and the compressed rows so far.
+// Decode state of an NSA layer for one sequence: full rotated keys and values for the selected
+// branch only, a ring of w tokens for the window, the raw unrotated stream of the last l tokens for
+// compression, and the compressed rows so far.
 #pragma once
 
 #include "nn/attention.h"
@@ -15,13 +16,16 @@ class NsaCache : public AttentionCache {
 
   int64_t length() const override { return length_; }
 
-  // Takes over a prompt on an empty cache from the operator that processed it. `inputs` are its unrotated inputs.
+  // Takes over a prompt on an empty cache from the operator that processed it. `inputs` are its
+  // unrotated inputs.
   void FillFromPrompt(const NsaInputs& inputs, const NsaResult& result);
-  // One token: inputs of one row before RoPE -> o [1, H, Dv]. `rope` must be prepared for the new length. The lists of the selected
-  // blocks [1, G, n] go to `blocks` if it is not null.
-  Tensor Step(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const RopeTable& rope, Stream stream, Tensor* blocks = nullptr);
+  // One token: inputs of one row before RoPE -> o [1, H, Dv]. `rope` must be prepared for the new
+  // length. The lists of the selected blocks [1, G, n] go to `blocks` if it is not null.
+  Tensor Step(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const RopeTable& rope, Stream stream,
+              Tensor* blocks = nullptr);
 
-  // Tokens that the last Step read for a KV head: compressed rows + tokens of the selected blocks + window.
+  // Tokens that the last Step read for a KV head: compressed rows + tokens of the selected blocks +
+  // window.
   int64_t tokens_read() const { return tokens_read_; }
 
  private:

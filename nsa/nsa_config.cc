@@ -13,8 +13,10 @@ constexpr int64_t kMaxPhiHidden = 64;
 }  // namespace
 
 void NsaConfig::Validate(const std::string& section, std::vector<std::string>* violations) const {
-  const auto require = [&](bool holds, const char* key, const auto& value, const std::string& rule) {
-    if (!holds) violations->push_back(fmt::format("{}.{} = {}: must be {}", section, key, value, rule));
+  const auto require = [&](bool holds, const char* key, const auto& value,
+                           const std::string& rule) {
+    if (!holds)
+      violations->push_back(fmt::format("{}.{} = {}: must be {}", section, key, value, rule));
   };
   const auto require_in = [&](const char* key, int64_t value, int64_t least, int64_t most) {
     require(value >= least && value <= most, key, value, fmt::format("in {}..{}", least, most));
@@ -27,13 +29,15 @@ void NsaConfig::Validate(const std::string& section, std::vector<std::string>* v
     require(block % stride == 0, "block", block, multiple);
     require(select_block % stride == 0, "select_block", select_block, multiple);
   }
-  require(select_block >= block, "select_block", select_block, fmt::format("at least {}.block = {}", section, block));
+  require(select_block >= block, "select_block", select_block,
+          fmt::format("at least {}.block = {}", section, block));
   require_in("num_init", num_init, 0, kMaxSelected);
   require_in("num_local", num_local, 1, kMaxSelected);  // a query always reads its own block
   require_in("num_selected", num_selected, 1, kMaxSelected);
   if (num_init <= kMaxSelected && num_local <= kMaxSelected) {  // else the sum may overflow
-    require(num_selected >= num_init + num_local, "num_selected", num_selected,
-            fmt::format("at least {0}.num_init + {0}.num_local = {1}", section, num_init + num_local));
+    require(
+        num_selected >= num_init + num_local, "num_selected", num_selected,
+        fmt::format("at least {0}.num_init + {0}.num_local = {1}", section, num_init + num_local));
   }
   require_in("window", window, 1, kMaxWindow);
   require_in("phi_hidden", phi_hidden, 1, kMaxPhiHidden);

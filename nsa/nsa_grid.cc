@@ -19,10 +19,12 @@ NsaGrid::NsaGrid(const PackedSequences& sequences, const NsaConfig& config)
     const int64_t length = host_cu_seqlens[d + 1] - begin;
     for (int64_t t = 0; t < length; ++t) {
       ranges[static_cast<size_t>(2 * (begin + t))] = first;
-      ranges[static_cast<size_t>(2 * (begin + t)) + 1] = first + static_cast<int32_t>(NumCompressed(t + 1, config.block, config.stride));
+      ranges[static_cast<size_t>(2 * (begin + t)) + 1] =
+          first + static_cast<int32_t>(NumCompressed(t + 1, config.block, config.stride));
     }
     const int64_t blocks = NumCompressed(length, config.block, config.stride);
-    for (int64_t i = 0; i < blocks; ++i) last_tokens.push_back(static_cast<int32_t>(i * config.stride + config.block - 1));
+    for (int64_t i = 0; i < blocks; ++i)
+      last_tokens.push_back(static_cast<int32_t>(i * config.stride + config.block - 1));
     host_cu_cmp.push_back(first + static_cast<int32_t>(blocks));
   }
   cu_cmp = Tensor::FromVector(host_cu_cmp, {static_cast<int64_t>(host_cu_cmp.size())});

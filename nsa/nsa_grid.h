@@ -1,6 +1,7 @@
-// What NSA's grids look like for a micro-batch: everything that follows from the documents' lengths alone. All grids restart at
-// every document. A document of T tokens has
-//   Tc = T < l ? 0 : (T - l) / d + 1   compressed blocks, block i of tokens [i d, i d + l), visible to queries t >= i d + l - 1
+// What NSA's grids look like for a micro-batch: everything that follows from the documents' lengths
+// alone. All grids restart at every document. A document of T tokens has
+//   Tc = T < l ? 0 : (T - l) / d + 1   compressed blocks, block i of tokens [i d, i d + l), visible
+//     to queries t >= i d + l - 1
 //   Ts = ceil(T / l')                  selection blocks
 #pragma once
 
@@ -27,10 +28,11 @@ struct NsaGrid {
   Tensor cu_seqlens;                     // [D + 1] i32
   Tensor cu_cmp;                         // [D + 1] i32
   Tensor positions;                      // [N] i32
-  Tensor cmp_positions;                  // [Tc] i32, position of a block's last token: where its key is rotated to
-  Tensor cmp_ranges;                     // [N, 2] i32, compressed rows that a query sees
-  Tensor win_ranges;                     // [N, 2] i32, token rows of a query's window
-  int64_t max_select_blocks = 0;         // Ts of the longest document
+  // [Tc] i32, position of a block's last token: where its key is rotated to
+  Tensor cmp_positions;
+  Tensor cmp_ranges;              // [N, 2] i32, compressed rows that a query sees
+  Tensor win_ranges;              // [N, 2] i32, token rows of a query's window
+  int64_t max_select_blocks = 0;  // Ts of the longest document
 };
 
 }  // namespace lacuna

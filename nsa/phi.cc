@@ -11,8 +11,11 @@
 namespace lacuna {
 namespace {
 
-// Standard deviation that keeps a matrix product's variance (He et al., 2015, without the factor for ReLU).
-double FanIn(int64_t inputs) { return 1.0 / std::sqrt(static_cast<double>(inputs)); }
+// Standard deviation that keeps a matrix product's variance (He et al., 2015, without the factor
+// for ReLU).
+double FanIn(int64_t inputs) {
+  return 1.0 / std::sqrt(static_cast<double>(inputs));
+}
 
 struct Document {
   int64_t begin, end;          // token rows
@@ -22,23 +25,32 @@ struct Document {
 std::vector<Document> DocumentsWithBlocks(const NsaGrid& grid) {
   std::vector<Document> documents;
   for (size_t d = 0; d + 1 < grid.host_cu_seqlens.size(); ++d) {
-    const Document document{grid.host_cu_seqlens[d], grid.host_cu_seqlens[d + 1], grid.host_cu_cmp[d], grid.host_cu_cmp[d + 1]};
+    const Document document{grid.host_cu_seqlens[d], grid.host_cu_seqlens[d + 1],
+                            grid.host_cu_cmp[d], grid.host_cu_cmp[d + 1]};
     if (document.cmp_end > document.cmp_begin) documents.push_back(document);
   }
   return documents;
 }
 
-// Tokens in no complete block have no gradient; those of documents without any block are written here.
+// Tokens in no complete block have no gradient; those of documents without any block are written
+// here.
 Tensor EmptyGradient(const Tensor& x, const NsaGrid& grid) {
   Tensor dx = Tensor::EmptyLike(x);
   for (size_t d = 0; d + 1 < grid.host_cu_seqlens.size(); ++d) {
-    if (grid.host_cu_cmp[d + 1] == grid.host_cu_cmp[d]) dx.Slice(grid.host_cu_seqlens[d], grid.host_cu_seqlens[d + 1]).Zero();
+    if (grid.host_cu_cmp[d + 1] == grid.host_cu_cmp[d])
+      dx.Slice(grid.host_cu_seqlens[d], grid.host_cu_seqlens[d + 1]).Zero();
   }
   return dx;
 }
 
-void Product(const Tensor& a, const Tensor& b, Tensor c, bool transpose_a, bool transpose_b, double beta, Stream stream) {
-  ops::MatMul({.a = a.Ref(), .b = b.Ref(), .c = c.MutableRef(), .transpose_a = transpose_a, .transpose_b = transpose_b, .beta = beta},
+void Product(const Tensor& a, const Tensor& b, Tensor c, bool transpose_a, bool transpose_b,
+             double beta, Stream stream) {
+  ops::MatMul({.a = a.Ref(),
+               .b = b.Ref(),
+               .c = c.MutableRef(),
+               .transpose_a = transpose_a,
+               .transpose_b = transpose_b,
+               .beta = beta},
               stream);
 }
 
@@ -66,19 +78,24 @@ Variable Phi::Compress(Tape& tape, const Variable& x, const std::shared_ptr<cons
   if (config.phi == PhiKind::kMean) {
     for (const Document& d : documents) {
       Tensor out = y.Slice(d.cmp_begin, d.cmp_end);
-      ops::BlockMeanFwd({x.value().Slice(d.begin, d.end).Ref(), out.MutableRef(), config.block, config.stride}, stream);
+      ops::BlockMeanFwd(
+          {x.value().Slice(d.begin, d.end).Ref(), out.MutableRef(), config.block, config.stride},
+          stream);
     }
     return tape.Record("phi_mean", {x}, {}, y, [=, shape_of = x.value()](GradContext& g) {
       Tensor dx = EmptyGradient(shape_of, *grid);
       for (const Document& d : documents) {
         Tensor out = dx.Slice(d.begin, d.end);
-        ops::BlockMeanBwd({g.dy().Slice(d.cmp_begin, d.cmp_end).Ref(), out.MutableRef(), config.block, config.stride}, stream);
+        ops::BlockMeanBwd({g.dy().Slice(d.cmp_begin, d.cmp_end).Ref(), out.MutableRef(),
+                           config.block, config.stride},
+                          stream);
       }
       g.Set(0, std::move(dx));
     });
   }
 
-  Tensor blocks = Tensor::Empty({rows * groups, config.block * width}, x.dtype(), x.value().device());
+  Tensor blocks =
+      Tensor::Empty({rows * groups, config.block * width}, x.dtype(), x.value().device());
   const bool mlp = config.phi == PhiKind::kMlp;
   Tensor hidden_in, hidden;
   if (mlp) {
@@ -89,14 +106,17 @@ Variable Phi::Compress(Tape& tape, const Variable& x, const std::shared_ptr<cons
   for (const Document& d : documents) {
     const int64_t begin = d.cmp_begin * groups, end = d.cmp_end * groups;
     Tensor part = blocks.Slice(begin, end);
-    ops::GatherBlocksFwd({x.value().Slice(d.begin, d.end).Ref(), pos_->value.Ref(), part.MutableRef(), config.block, config.stride}, stream);
+    ops::GatherBlocksFwd({x.value().Slice(d.begin, d.end).Ref(), pos_->value.Ref(),
+                          part.MutableRef(), config.block, config.stride},
+                         stream);
     if (!mlp) {
       Product(part, w1_->value, flat.Slice(begin, end), false, true, 0, stream);
       continue;
     }
     Product(part, w1_->value, hidden_in.Slice(begin, end), false, true, 0, stream);
     Tensor act = hidden.Slice(begin, end);
-    ops::PhiActivationFwd({hidden_in.Slice(begin, end).Ref(), act.MutableRef(), config.activation}, stream);
+    ops::PhiActivationFwd({hidden_in.Slice(begin, end).Ref(), act.MutableRef(), config.activation},
+                          stream);
     Product(act, w2_->value, flat.Slice(begin, end), false, true, 0, stream);
   }
 
@@ -104,8 +124,9 @@ Variable Phi::Compress(Tape& tape, const Variable& x, const std::shared_ptr<cons
   if (mlp) parameters.push_back(w2_);
   return tape.Record(
       "phi", {x}, parameters, y,
-      [=, this, x = SavedTensor(x.value()), w1 = SavedTensor(w1_->value), w2 = mlp ? SavedTensor(w2_->value) : SavedTensor(),
-       blocks = SavedTensor(blocks), hidden_in = SavedTensor(hidden_in), hidden = SavedTensor(hidden)](GradContext& g) {
+      [=, this, x = SavedTensor(x.value()), w1 = SavedTensor(w1_->value),
+       w2 = mlp ? SavedTensor(w2_->value) : SavedTensor(), blocks = SavedTensor(blocks),
+       hidden_in = SavedTensor(hidden_in), hidden = SavedTensor(hidden)](GradContext& g) {
         Tensor dx = EmptyGradient(x.get(), *grid);
         for (const Document& d : documents) {
           const int64_t begin = d.cmp_begin * groups, end = d.cmp_end * groups;
@@ -115,13 +136,18 @@ Variable Phi::Compress(Tape& tape, const Variable& x, const std::shared_ptr<cons
             da = Tensor::Empty({end - begin, w1_->shape[0]}, dy.dtype(), dy.device());
             Product(dy, w2.get(), da, false, false, 0, stream);
             Product(dy, hidden.get().Slice(begin, end), w2_->grad, true, false, 1, stream);
-            ops::PhiActivationBwd({hidden_in.get().Slice(begin, end).Ref(), da.Ref(), da.MutableRef(), config.activation}, stream);
+            ops::PhiActivationBwd({hidden_in.get().Slice(begin, end).Ref(), da.Ref(),
+                                   da.MutableRef(), config.activation},
+                                  stream);
           }
           Product(da, blocks.get().Slice(begin, end), w1_->grad, true, false, 1, stream);
-          Tensor dblocks = Tensor::Empty({end - begin, config.block * width}, dy.dtype(), dy.device());
+          Tensor dblocks =
+              Tensor::Empty({end - begin, config.block * width}, dy.dtype(), dy.device());
           Product(da, w1.get(), dblocks, false, false, 0, stream);
           Tensor out = dx.Slice(d.begin, d.end);
-          ops::GatherBlocksBwd({dblocks.Ref(), out.MutableRef(), pos_->grad.MutableRef(), config.block, config.stride}, stream);
+          ops::GatherBlocksBwd({dblocks.Ref(), out.MutableRef(), pos_->grad.MutableRef(),
+                                config.block, config.stride},
+                               stream);
         }
         g.Set(0, std::move(dx));
       });

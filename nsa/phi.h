@@ -1,5 +1,5 @@
-// phi: compresses a block of l keys (or values) to one; one per layer for keys (D = Dk) and one for values (D = Dv), shared by
-// the groups. NSA (arXiv 2502.11089), section 3.3.1.
+// phi: compresses a block of l keys (or values) to one; one per layer for keys (D = Dk) and one for
+// values (D = Dv), shared by the groups. NSA (arXiv 2502.11089), section 3.3.1.
 //   mlp     y = w2 act(w1 vec(block + pos))      pos [l, D]   w1 [h D, l D]   w2 [D, h D]
 //   linear  y = w vec(block + pos)               pos [l, D]   w [D, l D]
 //   mean    y = mean of the block's tokens       no parameters
@@ -19,8 +19,9 @@ class Phi : public Module {
  public:
   Phi(int64_t width, const NsaConfig& config);
 
-  // x [N, G, D], not rotated -> [Tc, G, D], the compressed rows of all documents. Each document goes through the matrices alone, so
-  // that it has the bits it would have unpacked. Parameter gradients are delivered (as zeros) even where Tc = 0.
+  // x [N, G, D], not rotated -> [Tc, G, D], the compressed rows of all documents. Each document
+  // goes through the matrices alone, so that it has the bits it would have unpacked. Parameter
+  // gradients are delivered (as zeros) even where Tc = 0.
   Variable Compress(Tape& tape, const Variable& x, const std::shared_ptr<const NsaGrid>& grid);
 
  private:

@@ -6,11 +6,14 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<PhiActivationFwdArgs> kPhiActivationFwd{"phi_activation_fwd", cpu::PhiActivationFwd, nullptr};
-constinit const Kernel<PhiActivationBwdArgs> kPhiActivationBwd{"phi_activation_bwd", cpu::PhiActivationBwd, nullptr};
+constinit const Kernel<PhiActivationFwdArgs> kPhiActivationFwd{"phi_activation_fwd",
+                                                               cpu::PhiActivationFwd, nullptr};
+constinit const Kernel<PhiActivationBwdArgs> kPhiActivationBwd{"phi_activation_bwd",
+                                                               cpu::PhiActivationBwd, nullptr};
 
 void CheckSame(const char* op, const TensorRef& a, const TensorRef& b) {
-  LACUNA_CHECK(a.numel() == b.numel() && a.dtype == b.dtype, "{}: arguments differ: {} and {}", op, Describe(a), Describe(b));
+  LACUNA_CHECK(a.numel() == b.numel() && a.dtype == b.dtype, "{}: arguments differ: {} and {}", op,
+               Describe(a), Describe(b));
 }
 
 }  // namespace

@@ -1,17 +1,22 @@
 // Scores and choice of the selection blocks: which l'-token blocks the heads of a group attend to.
-//   p[t, h, i] = exp(scale * q[t, h] . k_cmp[i, g] - lse[t, h]),  i visible            the compression branch's probabilities
-//   s[t, g, j] = sum over h in g, m < l'/d, k < l/d of p[t, h, (l'/d) j + m - k]       (NSA, arXiv 2502.11089, eq. 9 and 10)
-// i.e. each compressed block counts once for each d-token piece of it that lies in block j. Probabilities and sums stay in the
-// accumulation type.
-// Forced, and counted in n: blocks 0 .. num_init - 1 and the own block with the num_local - 1 before it. The free places go by
-// descending score, ties to the lower index, NaN last; where fewer than n blocks are visible, all are taken. Blocks are numbered
-// within the document.
+//   p[t, h, i] = exp(scale * q[t, h] . k_cmp[i, g] - lse[t, h]),  i visible            the
+//     compression branch's probabilities
+//   s[t, g, j] = sum over h in g, m < l'/d, k < l/d of p[t, h, (l'/d) j + m - k]       (NSA, arXiv
+//     2502.11089, eq. 9 and 10)
+// i.e. each compressed block counts once for each d-token piece of it that lies in block j.
+// Probabilities and sums stay in the accumulation type.
+// Forced, and counted in n: blocks 0 .. num_init - 1 and the own block with the num_local - 1
+// before it. The free places go by descending score, ties to the lower index, NaN last; where fewer
+// than n blocks are visible, all are taken. Blocks are numbered within the document.
 //
-// q: [N, H, Dk] rotated   k_cmp: [Tc, G, Dk] rotated   lse: [N, H] of the compression branch   ranges: [N, 2] i32 visible k_cmp rows
-// positions: [N] i32 within the document   cu_queries, cu_keys: [D + 1] i32, the documents' rows in q and in k_cmp
+// q: [N, H, Dk] rotated   k_cmp: [Tc, G, Dk] rotated   lse: [N, H] of the compression
+//   branch   ranges: [N, 2] i32 visible k_cmp rows
+// positions: [N] i32 within the document   cu_queries, cu_keys: [D + 1] i32, the documents' rows in
+//   q and in k_cmp
 // blocks: [N, G, n] i32, valid entries first and strictly ascending, then -1
-// Optional: scores [N, G, Ts] (0 where there is no block), entropy [N, G]: -sum p ln p of s normalised over its blocks, divided by
-// the ln of their number (0 where there are fewer than two). Both in the accumulation type.
+// Optional: scores [N, G, Ts] (0 where there is no block), entropy [N, G]: -sum p ln p of s
+// normalised over its blocks, divided by the ln of their number (0 where there are fewer than two).
+// Both in the accumulation type.
 #pragma once
 
 #include "core/tensor_ref.h"

@@ -1,11 +1,15 @@
-// Attention to the selected blocks: query t of a document attends the tokens u <= t of blocks[t, g], a block j being the document's
-// tokens [l' j, l' j + l'). Formula and gradients as in core/ops/attention.h, over these keys. The list carries no gradient.
+// Attention to the selected blocks: query t of a document attends the tokens u <= t of blocks[t,
+// g], a block j being the document's tokens [l' j, l' j + l'). Formula and gradients as in
+// core/ops/attention.h, over these keys. The list carries no gradient.
 // NSA (arXiv 2502.11089), section 3.3.2.
 //
-// q: [N, H, Dk] rotated   k: [M, G, Dk] rotated   v: [M, G, Dv]   o, d_o: [N, H, Dv]   lse: [N, H] accumulation type
-// blocks: [N, G, n] i32, ascending, -1 behind the last   positions: [N] i32 of the queries within their documents
-// cu_queries, cu_keys: [D + 1] i32, the documents' rows in q and in k (the same in training; a cache has more keys)
-// dq, dk, dv are set. Equal inputs give a packed document the bits it gives alone, for any number of threads.
+// q: [N, H, Dk] rotated   k: [M, G, Dk] rotated   v: [M, G, Dv]   o, d_o: [N, H, Dv]   lse: [N, H]
+//   accumulation type
+// blocks: [N, G, n] i32, ascending, -1 behind the last   positions: [N] i32 of the queries within
+//   their documents
+// cu_queries, cu_keys: [D + 1] i32, the documents' rows in q and in k (the same in training; a
+// cache has more keys) dq, dk, dv are set. Equal inputs give a packed document the bits it gives
+// alone, for any number of threads.
 #pragma once
 
 #include "core/tensor_ref.h"

@@ -9,16 +9,17 @@
 
 namespace lacuna {
 
-BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe, RecomputePolicy recompute, DType dtype,
-                      uint64_t seed) {
+BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe,
+                      RecomputePolicy recompute, DType dtype, uint64_t seed) {
   BuiltModel built;
-  built.rope = std::make_shared<RopeTable>(RopeSpec{.rotary_dims = model.rotary_dims,
-                                                    .theta = model.rope_theta,
-                                                    .yarn_factor = model.yarn.factor,
-                                                    .yarn_original_length = model.yarn.original_length,
-                                                    .yarn_beta_fast = model.yarn.beta_fast,
-                                                    .yarn_beta_slow = model.yarn.beta_slow},
-                                           dtype);
+  built.rope =
+      std::make_shared<RopeTable>(RopeSpec{.rotary_dims = model.rotary_dims,
+                                           .theta = model.rope_theta,
+                                           .yarn_factor = model.yarn.factor,
+                                           .yarn_original_length = model.yarn.original_length,
+                                           .yarn_beta_fast = model.yarn.beta_fast,
+                                           .yarn_beta_slow = model.yarn.beta_slow},
+                                  dtype);
   const double out_std = model.init_std / std::sqrt(2.0 * static_cast<double>(model.num_layers));
   const AttentionSpec spec{.width = model.width,
                            .num_heads = model.num_heads,
@@ -40,15 +41,19 @@ BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeC
     }
     std::unique_ptr<FeedForward> feed_forward;
     if (i < model.num_dense_layers) {
-      feed_forward = std::make_unique<SwiGluFfn>(model.width, model.dense_width, model.init_std, out_std);
+      feed_forward =
+          std::make_unique<SwiGluFfn>(model.width, model.dense_width, model.init_std, out_std);
     } else {
       auto layer = std::make_unique<MoeLayer>(model.width, moe, model.init_std, out_std, dtype);
       built.moe_layers.push_back(layer.get());
       feed_forward = std::move(layer);
     }
-    blocks.push_back(std::make_unique<TransformerBlock>(model.width, model.norm_eps, std::move(attention), std::move(feed_forward), recompute));
+    blocks.push_back(std::make_unique<TransformerBlock>(
+        model.width, model.norm_eps, std::move(attention), std::move(feed_forward), recompute));
   }
-  built.model = std::make_unique<LanguageModel>(model.vocab_size, model.width, model.norm_eps, model.init_std, model.tie_embeddings, std::move(blocks));
+  built.model =
+      std::make_unique<LanguageModel>(model.vocab_size, model.width, model.norm_eps, model.init_std,
+                                      model.tie_embeddings, std::move(blocks));
   built.model->SetName("");
   built.parameters = std::make_unique<FlatParameters>(*built.model, dtype, seed);
   return built;

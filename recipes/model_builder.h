@@ -22,9 +22,10 @@ struct BuiltModel {
   std::shared_ptr<RopeTable> rope;
 };
 
-// Valid sections -> a model with its parameters initialised from `seed`. Layers from num_dense_layers on have experts. Output
-// projections start with init_std / sqrt(2 num_layers) (Radford et al., 2019).
-BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe, RecomputePolicy recompute, DType dtype,
-                      uint64_t seed);
+// Valid sections -> a model with its parameters initialised from `seed`. Layers from
+// num_dense_layers on have experts. Output projections start with init_std / sqrt(2 num_layers)
+// (Radford et al., 2019).
+BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe,
+                      RecomputePolicy recompute, DType dtype, uint64_t seed);
 
 }  // namespace lacuna

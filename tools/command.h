@@ -1,4 +1,5 @@
-// A sub-command of the program: one file in tools/commands/, one Add function listed in tools/lacuna.cc.
+// A sub-command of the program: one file in tools/commands/, one Add function listed in
+// tools/lacuna.cc.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -11,8 +12,9 @@ namespace lacuna::tools {
 // What the chosen sub-command runs once the command line was parsed.
 using Runner = std::function<absl::Status()>;
 
-// Each adds its sub-command (options, help with an example) to `app`; when chosen, it sets `run` from the
-// sub-command's callback. A bad command line is CLI11's error (exit code 2), everything else the status' exit code.
+// Each adds its sub-command (options, help with an example) to `app`; when chosen, it sets `run`
+// from the sub-command's callback. A bad command line is CLI11's error (exit code 2), everything
+// else the status' exit code.
 void AddTokenizerCommand(CLI::App& app, Runner& run);
 void AddPrepareCommand(CLI::App& app, Runner& run);
 void AddInspectCommand(CLI::App& app, Runner& run);

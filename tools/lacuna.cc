@@ -1,4 +1,5 @@
-// The program's entry point: picks the sub-command, turns its status or exception into one line and an exit code.
+// The program's entry point: picks the sub-command, turns its status or exception into one line and
+// an exit code.
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -30,7 +31,8 @@ int main(int argc, char** argv) {
   try {
     const absl::Status status = run();
     // Of several ranks only one carries the message.
-    if (!status.ok() && !status.message().empty()) std::fprintf(stderr, "lacuna: %s\n", Message(status).c_str());
+    if (!status.ok() && !status.message().empty())
+      std::fprintf(stderr, "lacuna: %s\n", Message(status).c_str());
     return static_cast<int>(ExitCodeOf(status));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "lacuna: %s\n", error.what());

@@ -31,19 +31,24 @@ Variable SigmoidInto(Tape& tape, const Variable& x, DType dtype) {
 
 }  // namespace
 
-Variable Sigmoid(Tape& tape, const Variable& x) { return SigmoidInto(tape, x, x.dtype()); }
+Variable Sigmoid(Tape& tape, const Variable& x) {
+  return SigmoidInto(tape, x, x.dtype());
+}
 
-Variable Gate(Tape& tape, const Variable& x) { return SigmoidInto(tape, x, AccumulationType(x.dtype())); }
+Variable Gate(Tape& tape, const Variable& x) {
+  return SigmoidInto(tape, x, AccumulationType(x.dtype()));
+}
 
 Variable SwiGlu(Tape& tape, const Variable& x) {
   const Stream stream = tape.stream();
   Tensor h = Tensor::Empty({x.dim(0), x.dim(1) / 2}, x.dtype(), x.value().device());
   ops::SwiGluFwd({.x = x.value().Ref(), .h = h.MutableRef()}, stream);
-  return tape.Record("swiglu", {x}, {}, std::move(h), [stream, x = SavedTensor(x.value())](GradContext& g) {
-    Tensor dx = Tensor::EmptyLike(x.get());
-    ops::SwiGluBwd({.x = x.get().Ref(), .dh = g.dy().Ref(), .dx = dx.MutableRef()}, stream);
-    g.Set(0, std::move(dx));
-  });
+  return tape.Record(
+      "swiglu", {x}, {}, std::move(h), [stream, x = SavedTensor(x.value())](GradContext& g) {
+        Tensor dx = Tensor::EmptyLike(x.get());
+        ops::SwiGluBwd({.x = x.get().Ref(), .dh = g.dy().Ref(), .dx = dx.MutableRef()}, stream);
+        g.Set(0, std::move(dx));
+      });
 }
 
 Variable Reshape(Tape& tape, const Variable& x, Shape shape) {

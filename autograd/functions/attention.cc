@@ -11,15 +11,17 @@ AttentionRanges CausalRanges(const PackedSequences& sequences, int64_t window) {
   std::vector<int32_t> ranges(static_cast<size_t>(2 * sequences.num_rows()));
   for (size_t d = 0; d + 1 < cu.size(); ++d) {
     for (int32_t n = cu[d]; n < cu[d + 1]; ++n) {
-      ranges[static_cast<size_t>(2 * n)] = window == 0 ? cu[d] : static_cast<int32_t>(std::max<int64_t>(cu[d], n - window + 1));
+      ranges[static_cast<size_t>(2 * n)] =
+          window == 0 ? cu[d] : static_cast<int32_t>(std::max<int64_t>(cu[d], n - window + 1));
       ranges[static_cast<size_t>(2 * n + 1)] = n + 1;
     }
   }
-  return {Tensor::FromVector(ranges, {sequences.num_rows(), 2}), sequences.cu_seqlens(), sequences.cu_seqlens()};
+  return {Tensor::FromVector(ranges, {sequences.num_rows(), 2}), sequences.cu_seqlens(),
+          sequences.cu_seqlens()};
 }
 
-Variable AttentionOverRanges(Tape& tape, const Variable& q, const Variable& k, const Variable& v, const AttentionRanges& ranges,
-                             double scale, Tensor* lse_out) {
+Variable AttentionOverRanges(Tape& tape, const Variable& q, const Variable& k, const Variable& v,
+                             const AttentionRanges& ranges, double scale, Tensor* lse_out) {
   const Stream stream = tape.stream();
   Tensor o = Tensor::Empty({q.dim(0), q.dim(1), v.dim(2)}, q.dtype(), q.value().device());
   Tensor lse = Tensor::Empty({q.dim(0), q.dim(1)}, AccumulationType(q.dtype()), q.value().device());
@@ -34,28 +36,30 @@ Variable AttentionOverRanges(Tape& tape, const Variable& q, const Variable& k, c
                      .scale = scale},
                     stream);
   if (lse_out != nullptr) *lse_out = lse;
-  return tape.Record("attention", {q, k, v}, {}, o,
-                     [stream, scale, ranges, q = SavedTensor(q.value()), k = SavedTensor(k.value()), v = SavedTensor(v.value()),
-                      o = SavedTensor(o), lse = SavedTensor(lse)](GradContext& g) {
-                       Tensor dq = Tensor::EmptyLike(q.get()), dk = Tensor::EmptyLike(k.get()), dv = Tensor::EmptyLike(v.get());
-                       ops::AttentionBwd({.q = q.get().Ref(),
-                                          .k = k.get().Ref(),
-                                          .v = v.get().Ref(),
-                                          .ranges = ranges.ranges.Ref(),
-                                          .cu_queries = ranges.cu_queries.Ref(),
-                                          .cu_keys = ranges.cu_keys.Ref(),
-                                          .o = o.get().Ref(),
-                                          .lse = lse.get().Ref(),
-                                          .d_o = g.dy().Ref(),
-                                          .dq = dq.MutableRef(),
-                                          .dk = dk.MutableRef(),
-                                          .dv = dv.MutableRef(),
-                                          .scale = scale},
-                                         stream);
-                       g.Set(0, std::move(dq));
-                       g.Set(1, std::move(dk));
-                       g.Set(2, std::move(dv));
-                     });
+  return tape.Record(
+      "attention", {q, k, v}, {}, o,
+      [stream, scale, ranges, q = SavedTensor(q.value()), k = SavedTensor(k.value()),
+       v = SavedTensor(v.value()), o = SavedTensor(o), lse = SavedTensor(lse)](GradContext& g) {
+        Tensor dq = Tensor::EmptyLike(q.get()), dk = Tensor::EmptyLike(k.get()),
+               dv = Tensor::EmptyLike(v.get());
+        ops::AttentionBwd({.q = q.get().Ref(),
+                           .k = k.get().Ref(),
+                           .v = v.get().Ref(),
+                           .ranges = ranges.ranges.Ref(),
+                           .cu_queries = ranges.cu_queries.Ref(),
+                           .cu_keys = ranges.cu_keys.Ref(),
+                           .o = o.get().Ref(),
+                           .lse = lse.get().Ref(),
+                           .d_o = g.dy().Ref(),
+                           .dq = dq.MutableRef(),
+                           .dk = dk.MutableRef(),
+                           .dv = dv.MutableRef(),
+                           .scale = scale},
+                          stream);
+        g.Set(0, std::move(dq));
+        g.Set(1, std::move(dk));
+        g.Set(2, std::move(dv));
+      });
 }
 
 }  // namespace lacuna

@@ -13,11 +13,13 @@ struct AttentionRanges {
   Tensor cu_keys;     // [D + 1] i32
 };
 
-// Causal attention within documents; with window w >= 1 a query sees keys max(0, t - w + 1) .. t, with 0 all up to its own.
+// Causal attention within documents; with window w >= 1 a query sees keys max(0, t - w + 1) .. t,
+// with 0 all up to its own.
 AttentionRanges CausalRanges(const PackedSequences& sequences, int64_t window = 0);
 
-// q [N, H, Dk], k [M, G, Dk], v [M, G, Dv] -> o [N, H, Dv]. `lse` [N, H], if asked for, has no gradient.
-Variable AttentionOverRanges(Tape& tape, const Variable& q, const Variable& k, const Variable& v, const AttentionRanges& ranges,
-                             double scale, Tensor* lse = nullptr);
+// q [N, H, Dk], k [M, G, Dk], v [M, G, Dv] -> o [N, H, Dv]. `lse` [N, H], if asked for, has no
+// gradient.
+Variable AttentionOverRanges(Tape& tape, const Variable& q, const Variable& k, const Variable& v,
+                             const AttentionRanges& ranges, double scale, Tensor* lse = nullptr);
 
 }  // namespace lacuna

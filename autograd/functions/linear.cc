@@ -9,19 +9,26 @@ Variable Linear(Tape& tape, const Variable& x, Parameter& weight) {
   Shape shape = x.shape();
   shape.back() = weight.shape[0];
   Tensor y = Tensor::Empty(shape, x.dtype(), x.value().device());
-  ops::MatMul({.a = x.value().Ref(), .b = weight.value.Ref(), .c = y.MutableRef(), .transpose_b = true}, stream);
-  return tape.Record("linear", {x}, {&weight}, std::move(y),
-                     [stream, &weight, x = SavedTensor(x.value()), w = SavedTensor(weight.value)](GradContext& g) {
-                       if (g.needs(0)) {
-                         Tensor dx = Tensor::EmptyLike(x.get());
-                         ops::MatMul({.a = g.dy().Ref(), .b = w.get().Ref(), .c = dx.MutableRef()}, stream);
-                         g.Set(0, std::move(dx));
-                       }
-                       g.Defer([stream, &weight, x, dy = g.dy()] {
-                         ops::MatMul({.a = dy.Ref(), .b = x.get().Ref(), .c = weight.grad.MutableRef(), .transpose_a = true, .beta = 1},
-                                     stream);
-                       });
-                     });
+  ops::MatMul(
+      {.a = x.value().Ref(), .b = weight.value.Ref(), .c = y.MutableRef(), .transpose_b = true},
+      stream);
+  return tape.Record(
+      "linear", {x}, {&weight}, std::move(y),
+      [stream, &weight, x = SavedTensor(x.value()), w = SavedTensor(weight.value)](GradContext& g) {
+        if (g.needs(0)) {
+          Tensor dx = Tensor::EmptyLike(x.get());
+          ops::MatMul({.a = g.dy().Ref(), .b = w.get().Ref(), .c = dx.MutableRef()}, stream);
+          g.Set(0, std::move(dx));
+        }
+        g.Defer([stream, &weight, x, dy = g.dy()] {
+          ops::MatMul({.a = dy.Ref(),
+                       .b = x.get().Ref(),
+                       .c = weight.grad.MutableRef(),
+                       .transpose_a = true,
+                       .beta = 1},
+                      stream);
+        });
+      });
 }
 
 }  // namespace lacuna

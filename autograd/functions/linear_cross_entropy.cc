@@ -16,14 +16,15 @@ void Scale(Tensor& y, double factor) {
   DispatchFloat(y.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     T* data = y.mutable_data<T>();
-    for (int64_t i = 0; i < y.numel(); ++i) data[i] = Narrow<T>(static_cast<double>(Widen(data[i])) * factor);
+    for (int64_t i = 0; i < y.numel(); ++i)
+      data[i] = Narrow<T>(static_cast<double>(Widen(data[i])) * factor);
   });
 }
 
 }  // namespace
 
-LinearCrossEntropyResult LinearCrossEntropy(Tape& tape, const Variable& x, Parameter& weight, const Tensor& targets, double scale,
-                                            int64_t chunk) {
+LinearCrossEntropyResult LinearCrossEntropy(Tape& tape, const Variable& x, Parameter& weight,
+                                            const Tensor& targets, double scale, int64_t chunk) {
   const Stream stream = tape.stream();
   const Tensor& rows = x.value();
   const int64_t num_rows = rows.dim(0), vocabulary = weight.shape[0];
@@ -40,7 +41,11 @@ LinearCrossEntropyResult LinearCrossEntropy(Tape& tape, const Variable& x, Param
     const int64_t end = std::min(begin + chunk, num_rows);
     const Tensor x_chunk = rows.Slice(begin, end);
     Tensor logits_chunk = logits.Slice(0, end - begin);
-    ops::MatMul({.a = x_chunk.Ref(), .b = weight.value.Ref(), .c = logits_chunk.MutableRef(), .transpose_b = true}, stream);
+    ops::MatMul({.a = x_chunk.Ref(),
+                 .b = weight.value.Ref(),
+                 .c = logits_chunk.MutableRef(),
+                 .transpose_b = true},
+                stream);
     Tensor loss_chunk = row_loss.Slice(begin, end);
     ops::CrossEntropy({.logits = logits_chunk.MutableRef(),
                        .targets = targets.Slice(begin, end).Ref(),
@@ -50,19 +55,26 @@ LinearCrossEntropyResult LinearCrossEntropy(Tape& tape, const Variable& x, Param
                       stream);
     if (!with_gradient) continue;
     Tensor dx_chunk = dx.Slice(begin, end);
-    ops::MatMul({.a = logits_chunk.Ref(), .b = weight.value.Ref(), .c = dx_chunk.MutableRef()}, stream);
-    ops::MatMul({.a = logits_chunk.Ref(), .b = x_chunk.Ref(), .c = dw.MutableRef(), .transpose_a = true, .beta = 1}, stream);
+    ops::MatMul({.a = logits_chunk.Ref(), .b = weight.value.Ref(), .c = dx_chunk.MutableRef()},
+                stream);
+    ops::MatMul({.a = logits_chunk.Ref(),
+                 .b = x_chunk.Ref(),
+                 .c = dw.MutableRef(),
+                 .transpose_a = true,
+                 .beta = 1},
+                stream);
   }
   double sum = 0;
   for (const double value : row_loss.ToDoubles()) sum += value;
-  Variable loss = tape.Record("linear_cross_entropy", {x}, {&weight}, Tensor::FromDoubles({sum * scale}, {1}, accumulation),
-                              [stream, &weight, dx, dw](GradContext& g) mutable {
-                                const double seed = g.dy().ToDoubles()[0];
-                                Scale(dx, seed);
-                                Scale(dw, seed);
-                                ops::Add({.a = weight.grad.Ref(), .b = dw.Ref(), .y = weight.grad.MutableRef()}, stream);
-                                g.Set(0, dx);
-                              });
+  Variable loss = tape.Record(
+      "linear_cross_entropy", {x}, {&weight}, Tensor::FromDoubles({sum * scale}, {1}, accumulation),
+      [stream, &weight, dx, dw](GradContext& g) mutable {
+        const double seed = g.dy().ToDoubles()[0];
+        Scale(dx, seed);
+        Scale(dw, seed);
+        ops::Add({.a = weight.grad.Ref(), .b = dw.Ref(), .y = weight.grad.MutableRef()}, stream);
+        g.Set(0, dx);
+      });
   return {std::move(loss), std::move(row_loss)};
 }
 

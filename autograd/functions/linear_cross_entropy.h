@@ -1,4 +1,5 @@
-// The language-model head and its loss in one rule: the logits of a chunk of tokens exist, those of all tokens never do.
+// The language-model head and its loss in one rule: the logits of a chunk of tokens exist, those of
+// all tokens never do.
 #pragma once
 
 #include "autograd/tape.h"
@@ -6,15 +7,18 @@
 namespace lacuna {
 
 struct LinearCrossEntropyResult {
-  Variable loss;     // [1] accumulation type: scale * sum of row_loss
-  Tensor row_loss;   // [N] accumulation type, 0 where the target is negative
+  Variable loss;    // [1] accumulation type: scale * sum of row_loss
+  Tensor row_loss;  // [N] accumulation type, 0 where the target is negative
 };
 
 // logits = x weight^T, x: [N, C], weight: [V, C]; targets: [N] i32, negative = no loss.
-// scale: 1 / (unmasked tokens of the global batch), so that losses and gradients of micro-batches and ranks add up to the mean.
-// On a recording tape the gradients are formed along with the loss (three matrix products in all, not four); dweight then
-// takes one [V, C] buffer until backward. `chunk` tokens are in flight at a time.
-LinearCrossEntropyResult LinearCrossEntropy(Tape& tape, const Variable& x, Parameter& weight, const Tensor& targets, double scale,
+// scale: 1 / (unmasked tokens of the global batch), so that losses and gradients of micro-batches
+// and ranks add up to the mean.
+// On a recording tape the gradients are formed along with the loss (three matrix products in all,
+// not four); dweight then takes one [V, C] buffer until backward. `chunk` tokens are in flight at a
+// time.
+LinearCrossEntropyResult LinearCrossEntropy(Tape& tape, const Variable& x, Parameter& weight,
+                                            const Tensor& targets, double scale,
                                             int64_t chunk = 1024);
 
 }  // namespace lacuna

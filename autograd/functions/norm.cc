@@ -9,9 +9,15 @@ Variable RmsNorm(Tape& tape, const Variable& x, Parameter& weight, double eps) {
   const Tensor rows = x.value().Reshape({-1, x.dim(-1)});
   Tensor y = Tensor::EmptyLike(rows);
   Tensor rstd = Tensor::Empty({rows.dim(0)}, AccumulationType(x.dtype()), rows.device());
-  ops::RmsNormFwd({.x = rows.Ref(), .w = weight.value.Ref(), .y = y.MutableRef(), .rstd = rstd.MutableRef(), .eps = eps}, stream);
+  ops::RmsNormFwd({.x = rows.Ref(),
+                   .w = weight.value.Ref(),
+                   .y = y.MutableRef(),
+                   .rstd = rstd.MutableRef(),
+                   .eps = eps},
+                  stream);
   return tape.Record("rms_norm", {x}, {&weight}, y.Reshape(x.shape()),
-                     [stream, &weight, x = SavedTensor(rows), w = SavedTensor(weight.value), rstd = SavedTensor(rstd)](GradContext& g) {
+                     [stream, &weight, x = SavedTensor(rows), w = SavedTensor(weight.value),
+                      rstd = SavedTensor(rstd)](GradContext& g) {
                        Tensor dx = Tensor::EmptyLike(x.get());
                        ops::RmsNormBwd({.x = x.get().Ref(),
                                         .w = w.get().Ref(),

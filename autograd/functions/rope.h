@@ -6,7 +6,8 @@
 
 namespace lacuna {
 
-// x [N, heads, D] rotated to `positions` [N] i32; the table must be prepared for them (RopeTable::Prepare).
+// x [N, heads, D] rotated to `positions` [N] i32; the table must be prepared for them
+// (RopeTable::Prepare).
 Variable Rope(Tape& tape, const Variable& x, const Tensor& positions, const RopeTable& table);
 
 }  // namespace lacuna

@@ -1,4 +1,5 @@
-// What the CPU attention kernels share: transposed key tiles, gathering the rows of a query tile, and softmax rows.
+// What the CPU attention kernels share: transposed key tiles, gathering the rows of a query tile,
+// and softmax rows.
 #pragma once
 
 #include <algorithm>
@@ -12,33 +13,41 @@
 
 namespace lacuna::cpu {
 
-// A copy of x [M, G, D] in tiles of `tile` rows that restart at every document, each tile transposed: tile i of group g is [D, tile],
-// rows past the document's end are zero. Products over D then run along contiguous keys.
+// A copy of x [M, G, D] in tiles of `tile` rows that restart at every document, each tile
+// transposed: tile i of group g is [D, tile], rows past the document's end are zero. Products over
+// D then run along contiguous keys.
 template <class A>
 class TransposedTiles {
  public:
-  TransposedTiles(const A* x, const int32_t* cu, int64_t documents, int64_t groups, int64_t width, int64_t tile)
+  TransposedTiles(const A* x, const int32_t* cu, int64_t documents, int64_t groups, int64_t width,
+                  int64_t tile)
       : groups_(groups), width_(width), tile_(tile), first_(static_cast<size_t>(documents) + 1, 0) {
     for (int64_t d = 0; d < documents; ++d) {
-      first_[static_cast<size_t>(d) + 1] = first_[static_cast<size_t>(d)] + (cu[d + 1] - cu[d] + tile - 1) / tile;
+      first_[static_cast<size_t>(d) + 1] =
+          first_[static_cast<size_t>(d)] + (cu[d + 1] - cu[d] + tile - 1) / tile;
     }
     data_.resize(static_cast<size_t>(first_.back() * groups * width * tile));
     for (int64_t d = 0; d < documents; ++d) {
-      ParallelFor(first_[static_cast<size_t>(d) + 1] - first_[static_cast<size_t>(d)], groups * width * tile, [&](int64_t t) {
-        const int64_t begin = cu[d] + t * tile, rows = std::min<int64_t>(tile, cu[d + 1] - begin);
-        for (int64_t g = 0; g < groups; ++g) {
-          A* out = Tile(d, t, g);
-          for (int64_t c = 0; c < width; ++c) {
-            for (int64_t r = 0; r < tile; ++r) out[c * tile + r] = r < rows ? x[((begin + r) * groups + g) * width + c] : A(0);
-          }
-        }
-      });
+      ParallelFor(first_[static_cast<size_t>(d) + 1] - first_[static_cast<size_t>(d)],
+                  groups * width * tile, [&](int64_t t) {
+                    const int64_t begin = cu[d] + t * tile,
+                                  rows = std::min<int64_t>(tile, cu[d + 1] - begin);
+                    for (int64_t g = 0; g < groups; ++g) {
+                      A* out = Tile(d, t, g);
+                      for (int64_t c = 0; c < width; ++c) {
+                        for (int64_t r = 0; r < tile; ++r)
+                          out[c * tile + r] =
+                              r < rows ? x[((begin + r) * groups + g) * width + c] : A(0);
+                      }
+                    }
+                  });
     }
   }
 
   // [D, tile] of rows cu[document] + index * tile ...
   A* Tile(int64_t document, int64_t index, int64_t group) {
-    return data_.data() + (((first_[static_cast<size_t>(document)] + index) * groups_ + group) * width_) * tile_;
+    return data_.data() +
+           (((first_[static_cast<size_t>(document)] + index) * groups_ + group) * width_) * tile_;
   }
 
  private:
@@ -47,19 +56,23 @@ class TransposedTiles {
   std::vector<A> data_;
 };
 
-// Rows (token, head of group g) of x [N, H, D] for `tokens` tokens from `first`, times `factor` -> out [tokens * rep, D].
+// Rows (token, head of group g) of x [N, H, D] for `tokens` tokens from `first`, times `factor` ->
+// out [tokens * rep, D].
 template <class A>
-void GatherRows(const A* x, int64_t first, int64_t tokens, int64_t heads, int64_t group, int64_t rep, int64_t width, A factor, A* out) {
+void GatherRows(const A* x, int64_t first, int64_t tokens, int64_t heads, int64_t group,
+                int64_t rep, int64_t width, A factor, A* out) {
   for (int64_t t = 0; t < tokens; ++t) {
     const A* row = x + ((first + t) * heads + group * rep) * width;
     for (int64_t i = 0; i < rep * width; ++i) out[t * rep * width + i] = factor * row[i];
   }
 }
 
-// One row of an online softmax over a tile of scores: exp in place on [begin, end), zero elsewhere; updates the running maximum and
-// sum, and scales the output row when the maximum grows. (Milakov and Gimelshein, 2018)
+// One row of an online softmax over a tile of scores: exp in place on [begin, end), zero elsewhere;
+// updates the running maximum and sum, and scales the output row when the maximum grows. (Milakov
+// and Gimelshein, 2018)
 template <class A>
-void OnlineSoftmaxRow(A* scores, int64_t tile, int64_t begin, int64_t end, A* top, A* sum, A* o, int64_t width) {
+void OnlineSoftmaxRow(A* scores, int64_t tile, int64_t begin, int64_t end, A* top, A* sum, A* o,
+                      int64_t width) {
   if (begin >= end) {
     std::fill(scores, scores + tile, A(0));
     return;

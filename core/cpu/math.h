@@ -8,10 +8,13 @@
 
 namespace lacuna::cpu {
 
-inline double Exp(double x) { return std::exp(x); }
+inline double Exp(double x) {
+  return std::exp(x);
+}
 
 // exp in f32 with at most 2 ulp of error in [-87.3, 88.7]; 0 below, +inf above; NaN stays NaN.
-// x = n ln 2 + r with |r| <= ln 2 / 2 (two-part ln 2), exp(r) by a degree-6 polynomial, 2^n through the exponent bits.
+// x = n ln 2 + r with |r| <= ln 2 / 2 (two-part ln 2), exp(r) by a degree-6 polynomial, 2^n through
+// the exponent bits.
 inline float Exp(float x) {
   constexpr float kLog2e = 1.44269504088896341f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   const float clamped = std::min(std::max(x, -87.33654f), 88.72283f);
@@ -29,7 +32,8 @@ inline float Exp(float x) {
   const int32_t exponent = static_cast<int32_t>(n);
   // Two factors, so that n = 128 does not overflow before the product.
   const int32_t half = exponent / 2;
-  const float scale = std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((exponent - half + 127) << 23);
+  const float scale = std::bit_cast<float>((half + 127) << 23) *
+                      std::bit_cast<float>((exponent - half + 127) << 23);
   float y = p * scale;
   y = x < -87.33654f ? 0.0f : y;
   y = x > 88.72283f ? INFINITY : y;

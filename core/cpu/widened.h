@@ -1,4 +1,5 @@
-// bf16 operands of CPU kernels: widened to f32 before, rounded after, so that a kernel is written for f32 and f64 only.
+// bf16 operands of CPU kernels: widened to f32 before, rounded after, so that a kernel is written
+// for f32 and f64 only.
 #pragma once
 
 #include <type_traits>
@@ -35,7 +36,8 @@ class WidenedInput {
   const A* data_ = nullptr;
 };
 
-// Where a kernel writes elements of `y` in the compute type; Store() rounds them into y where that is bf16.
+// Where a kernel writes elements of `y` in the compute type; Store() rounds them into y where that
+// is bf16.
 template <class T>
 class WidenedOutput {
  public:

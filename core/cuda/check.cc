@@ -5,7 +5,9 @@
 namespace lacuna::cuda {
 
 void Fail(const char* file, int line, const char* call, cudaError_t error) {
-  lacuna::internal::Fail(file, line, call, fmt::format("CUDA: {} ({})", cudaGetErrorString(error), cudaGetErrorName(error)));
+  lacuna::internal::Fail(
+      file, line, call,
+      fmt::format("CUDA: {} ({})", cudaGetErrorString(error), cudaGetErrorName(error)));
 }
 
 }  // namespace lacuna::cuda

@@ -14,8 +14,12 @@ namespace lacuna::cuda {
 
 inline constexpr int kThreads = 256;
 
-__device__ inline int64_t GlobalIndex() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
-__device__ inline int64_t GridSize() { return int64_t{gridDim.x} * blockDim.x; }
+__device__ inline int64_t GlobalIndex() {
+  return int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+}
+__device__ inline int64_t GridSize() {
+  return int64_t{gridDim.x} * blockDim.x;
+}
 
 template <class T>
 __device__ auto Load(T value) {
@@ -39,7 +43,8 @@ template <class... Parameters, class... Args>
 void Launch(void (*kernel)(Parameters...), int64_t n, Stream stream, Args... args) {
   if (n == 0) return;
   const int64_t blocks = std::min<int64_t>((n + kThreads - 1) / kThreads, 1 << 16);
-  kernel<<<static_cast<unsigned>(blocks), kThreads, 0, static_cast<cudaStream_t>(stream.handle)>>>(args...);
+  kernel<<<static_cast<unsigned>(blocks), kThreads, 0, static_cast<cudaStream_t>(stream.handle)>>>(
+      args...);
   LACUNA_CUDA_CHECK(cudaGetLastError());
 }
 

@@ -7,7 +7,8 @@
 
 namespace lacuna {
 
-static_assert(std::endian::native == std::endian::little, "hashes are defined over little-endian numbers");
+static_assert(std::endian::native == std::endian::little,
+              "hashes are defined over little-endian numbers");
 
 uint64_t BlockHashes::Root() const {
   std::vector<uint64_t> list = blocks;
@@ -62,7 +63,9 @@ BlockHashes HashBytes(const void* data, int64_t bytes) {
   return hasher.Finish();
 }
 
-std::string ToHex(uint64_t hash) { return fmt::format("{:016x}", hash); }
+std::string ToHex(uint64_t hash) {
+  return fmt::format("{:016x}", hash);
+}
 
 bool FromHex(std::string_view text, uint64_t* hash) {
   if (text.size() != 16) return false;

@@ -1,8 +1,9 @@
-// Checksums of files: XXH3-64 (seed 0) of every block of 4 MiB; the last block may be shorter. Blocks are counted from the first
-// byte, so a block moved to another place does not match there.
+// Checksums of files: XXH3-64 (seed 0) of every block of 4 MiB; the last block may be shorter.
+// Blocks are counted from the first byte, so a block moved to another place does not match there.
 //
-// The hash of the whole is XXH3-64 of the blocks' hashes (little-endian, in order) followed by the number of bytes (8,
-// little-endian): one number vouches for the list, the list tells which block is damaged.
+// The hash of the whole is XXH3-64 of the blocks' hashes (little-endian, in order) followed by the
+// number of bytes (8, little-endian): one number vouches for the list, the list tells which block
+// is damaged.
 #pragma once
 
 #include <xxhash.h>

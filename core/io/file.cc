@@ -42,8 +42,10 @@ absl::Status WriteTemporary(const std::string& path, std::string_view bytes, Exi
 
 }  // namespace
 
-absl::Status FileError(ExitCode code, const std::string& path, const std::string& action, int error) {
-  absl::Status status = MakeError(code, fmt::format("{}: cannot {}: {}", path, action, std::strerror(error)));
+absl::Status FileError(ExitCode code, const std::string& path, const std::string& action,
+                       int error) {
+  absl::Status status =
+      MakeError(code, fmt::format("{}: cannot {}: {}", path, action, std::strerror(error)));
   status.SetPayload(kErrnoKey, absl::Cord(std::to_string(error)));
   return status;
 }
@@ -90,7 +92,9 @@ absl::Status FileDescriptor::ReadAt(int64_t offset, void* data, int64_t bytes) c
     const ssize_t got = ::pread(fd_, out + done, static_cast<size_t>(bytes - done), offset + done);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return FileError(code_, path_, "read", errno);
-    if (got == 0) return MakeError(code_, fmt::format("{}: ends at byte {}, expected at least {}", path_, offset + done, offset + bytes));
+    if (got == 0)
+      return MakeError(code_, fmt::format("{}: ends at byte {}, expected at least {}", path_,
+                                          offset + done, offset + bytes));
     done += got;
   }
   return absl::OkStatus();
@@ -114,14 +118,16 @@ absl::Status FileDescriptor::Truncate(int64_t bytes) {
 }
 
 absl::Status FileDescriptor::Sync() {
-  // Not repeated on EINTR-like failures: after a failed fsync the kernel may have dropped the dirty pages and report success.
+  // Not repeated on EINTR-like failures: after a failed fsync the kernel may have dropped the dirty
+  // pages and report success.
   if (::fsync(fd_) != 0) return FileError(code_, path_, "flush to disk", errno);
   return absl::OkStatus();
 }
 
 absl::Status FileDescriptor::Close() {
   // Linux frees the descriptor whatever close says.
-  if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) return FileError(code_, path_, "close", errno);
+  if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR)
+    return FileError(code_, path_, "close", errno);
   return absl::OkStatus();
 }
 
@@ -137,7 +143,8 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes,
   if (S_ISDIR(info.st_mode)) return FileError(code, path, "read", EISDIR);
   if (!S_ISREG(info.st_mode)) return MakeError(code, fmt::format("{}: not a regular file", path));
   if (info.st_size > max_bytes) {
-    return MakeError(code, fmt::format("{}: has {} bytes, allowed are at most {}", path, info.st_size, max_bytes));
+    return MakeError(code, fmt::format("{}: has {} bytes, allowed are at most {}", path,
+                                       info.st_size, max_bytes));
   }
   std::string bytes(static_cast<size_t>(info.st_size), '\0');
   LACUNA_RETURN_IF_ERROR(file.ReadAt(0, bytes.data(), info.st_size));
@@ -186,15 +193,19 @@ absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path, 
 }
 
 absl::Status RenamePath(const std::string& from, const std::string& to, ExitCode code) {
-  if (::rename(from.c_str(), to.c_str()) != 0) return FileError(code, from, "rename to " + to, errno);
+  if (::rename(from.c_str(), to.c_str()) != 0)
+    return FileError(code, from, "rename to " + to, errno);
   return absl::OkStatus();
 }
 
 absl::Status ReplaceDirectory(const std::string& from, const std::string& to, ExitCode code) {
   if (!PathExists(to)) return RenamePath(from, to, code);
-  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) return absl::OkStatus();
-  if (errno != EINVAL && errno != ENOSYS) return FileError(code, from, "exchange with " + to, errno);
-  // Network file systems know no exchange; a kill between the two renames leaves `from` complete but under its old name.
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0)
+    return absl::OkStatus();
+  if (errno != EINVAL && errno != ENOSYS)
+    return FileError(code, from, "exchange with " + to, errno);
+  // Network file systems know no exchange; a kill between the two renames leaves `from` complete
+  // but under its old name.
   const std::string aside = from + ".replaced";
   LACUNA_RETURN_IF_ERROR(RenamePath(to, aside, code));
   LACUNA_RETURN_IF_ERROR(RenamePath(from, to, code));
@@ -210,7 +221,8 @@ absl::Status RemoveTree(const std::string& path, ExitCode code) {
 
 absl::StatusOr<int64_t> FreeBytes(const std::string& path, ExitCode code) {
   struct statvfs info;
-  if (::statvfs(path.c_str(), &info) != 0) return FileError(code, path, "ask for free space", errno);
+  if (::statvfs(path.c_str(), &info) != 0)
+    return FileError(code, path, "ask for free space", errno);
   return static_cast<int64_t>(info.f_bavail) * static_cast<int64_t>(info.f_frsize);
 }
 

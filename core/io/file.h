@@ -1,7 +1,9 @@
-// Files and directories with every failure reported: one line with the path, what was tried and the system's reason.
+// Files and directories with every failure reported: one line with the path, what was tried and the
+// system's reason.
 //
-// Every function takes the exit code that a failure carries (core/status.h), because the same file operation is a data error
-// for a token shard and a checkpoint error for a checkpoint. Short reads, short writes and EINTR are continued, never reported.
+// Every function takes the exit code that a failure carries (core/status.h), because the same file
+// operation is a data error for a token shard and a checkpoint error for a checkpoint. Short reads,
+// short writes and EINTR are continued, never reported.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +19,8 @@
 namespace lacuna {
 
 // "<path>: cannot <action>: <strerror(error)>"; ErrnoOf gives the number back.
-absl::Status FileError(ExitCode code, const std::string& path, const std::string& action, int error);
+absl::Status FileError(ExitCode code, const std::string& path, const std::string& action,
+                       int error);
 // The errno behind a status made here; 0 where there is none.
 int ErrnoOf(const absl::Status& status);
 
@@ -28,8 +31,10 @@ class FileDescriptor {
   // Creates or truncates; readable, too.
   static absl::StatusOr<FileDescriptor> Create(const std::string& path, ExitCode code);
   // Takes over an open descriptor; `path` is only for messages.
-  FileDescriptor(int fd, std::string path, ExitCode code) : fd_(fd), path_(std::move(path)), code_(code) {}
-  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)), code_(other.code_) {}
+  FileDescriptor(int fd, std::string path, ExitCode code)
+      : fd_(fd), path_(std::move(path)), code_(code) {}
+  FileDescriptor(FileDescriptor&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)), code_(other.code_) {}
   FileDescriptor& operator=(FileDescriptor&& other) noexcept;
   ~FileDescriptor();
 
@@ -54,8 +59,9 @@ class FileDescriptor {
 bool PathExists(const std::string& path);
 // A regular file's bytes; an error where it has more than max_bytes.
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes, ExitCode code);
-// Replaces `path` at once and for good: <path>.tmp.<pid>, fsync, rename, fsync of the directory. After a kill at any instant
-// `path` holds the old bytes or the new ones. On failure the temporary file is removed.
+// Replaces `path` at once and for good: <path>.tmp.<pid>, fsync, rename, fsync of the directory.
+// After a kill at any instant `path` holds the old bytes or the new ones. On failure the temporary
+// file is removed.
 absl::Status WriteFileDurably(const std::string& path, std::string_view bytes, ExitCode code);
 
 absl::Status FsyncDirectory(const std::string& path, ExitCode code);
@@ -64,8 +70,8 @@ absl::Status MakeDirectories(const std::string& path, ExitCode code);
 // Names (without "." and ".."), sorted.
 absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path, ExitCode code);
 absl::Status RenamePath(const std::string& from, const std::string& to, ExitCode code);
-// Makes `from` take the place of `to` in one step where the file system can (then `from` holds what `to` was), else by moving
-// `to` aside first. `to` need not exist.
+// Makes `from` take the place of `to` in one step where the file system can (then `from` holds what
+// `to` was), else by moving `to` aside first. `to` need not exist.
 absl::Status ReplaceDirectory(const std::string& from, const std::string& to, ExitCode code);
 // Removes a file or a whole directory without following symbolic links. A missing path is fine.
 absl::Status RemoveTree(const std::string& path, ExitCode code);

@@ -1,19 +1,23 @@
-// HDF5 files as Lacuna uses them: groups, contiguous little-endian datasets of plain numbers, and scalar attributes.
+// HDF5 files as Lacuna uses them: groups, contiguous little-endian datasets of plain numbers, and
+// scalar attributes.
 //
-// Writing separates structure from bytes: datasets and attributes are declared first and laid out by the HDF5 library in memory
-// (their space is allocated early, nothing is filled); Seal puts that structure on disk, and from then on bytes go to fixed
-// offsets by pwrite. So the library never meets a full disk, its lock is not held while bytes are written, and a file that was not
-// closed properly is only ever a temporary one.
+// Writing separates structure from bytes: datasets and attributes are declared first and laid out
+// by the HDF5 library in memory (their space is allocated early, nothing is filled); Seal puts that
+// structure on disk, and from then on bytes go to fixed offsets by pwrite. So the library never
+// meets a full disk, its lock is not held while bytes are written, and a file that was not closed
+// properly is only ever a temporary one.
 //
-// Reading accepts what an untrusted file may hold and no more: hard links only; contiguous or compact data, or chunks with no filter
-// or deflate and Fletcher32; no external storage, no virtual datasets, no filter plugins; 1 to 6 dimensions (a scalar counts as
-// [1]) whose product neither overflows nor exceeds the file. The library's error stack becomes one line.
+// Reading accepts what an untrusted file may hold and no more: hard links only; contiguous or
+// compact data, or chunks with no filter or deflate and Fletcher32; no external storage, no virtual
+// datasets, no filter plugins; 1 to 6 dimensions (a scalar counts as [1]) whose product neither
+// overflows nor exceeds the file. The library's error stack becomes one line.
 //
 //   LACUNA_ASSIGN_OR_RETURN(Hdf5Writer writer, Hdf5Writer::Create("tok_000.h5", ExitCode::kData));
 //   writer.AddDataset("tokens", Hdf5Type::kU16, {num_tokens});
 //   writer.SetAttribute("/", "format_version", int64_t{1});
 //   LACUNA_RETURN_IF_ERROR(writer.Seal());
-//   LACUNA_RETURN_IF_ERROR(writer.Write("tokens", 0, tokens.data(), 2 * num_tokens));   // any part, any order
+//   LACUNA_RETURN_IF_ERROR(writer.Write("tokens", 0, tokens.data(), 2 * num_tokens));   // any
+//     part, any order
 //   LACUNA_RETURN_IF_ERROR(writer.Close());                                             // fsync
 #pragma once
 
@@ -47,7 +51,8 @@ struct Hdf5Dataset {
   Hdf5Type type = Hdf5Type::kU8;
   std::vector<int64_t> shape;
   int64_t bytes = 0;
-  int64_t offset = -1;  // of its bytes in the file; -1 where they are chunked or compact (then only Read gets at them)
+  // of its bytes in the file; -1 where they are chunked or compact (then only Read gets at them)
+  int64_t offset = -1;
 
   int64_t numel() const { return bytes / SizeOf(type); }
 };
@@ -103,12 +108,15 @@ class Hdf5Reader {
   const std::map<std::string, Hdf5Dataset>& datasets() const { return datasets_; }
   // An error naming the file and what it does hold where there is no such dataset.
   absl::StatusOr<Hdf5Dataset> Find(const std::string& dataset) const;
-  // Elements [begin, begin + count) in row-major order into `data`, in the dataset's own type. Datasets without an offset only whole.
+  // Elements [begin, begin + count) in row-major order into `data`, in the dataset's own type.
+  // Datasets without an offset only whole.
   absl::Status Read(const Hdf5Dataset& dataset, int64_t begin, int64_t count, void* data) const;
-  // An error where the attribute is missing or of another type. Strings of fixed and variable length.
+  // An error where the attribute is missing or of another type. Strings of fixed and variable
+  // length.
   absl::StatusOr<int64_t> IntAttribute(const std::string& object, const std::string& name) const;
   absl::StatusOr<double> DoubleAttribute(const std::string& object, const std::string& name) const;
-  absl::StatusOr<std::string> StringAttribute(const std::string& object, const std::string& name) const;
+  absl::StatusOr<std::string> StringAttribute(const std::string& object,
+                                              const std::string& name) const;
   const FileDescriptor& file() const { return file_; }
 
  private:

@@ -25,7 +25,8 @@ int64_t SizeOf(Hdf5Type type) {
 }
 
 const char* NameOf(Hdf5Type type) {
-  static constexpr const char* kNames[] = {"u8", "i8", "u16", "u32", "u64", "i32", "i64", "bf16", "f32", "f64"};
+  static constexpr const char* kNames[] = {"u8",  "i8",  "u16",  "u32", "u64",
+                                           "i32", "i64", "bf16", "f32", "f64"};
   return kNames[static_cast<size_t>(type)];
 }
 
@@ -50,8 +51,9 @@ Hdf5Type ToHdf5Type(DType dtype) {
 namespace hdf5 {
 namespace {
 
-constexpr Hdf5Type kAllTypes[] = {Hdf5Type::kU8,  Hdf5Type::kI8,  Hdf5Type::kU16,  Hdf5Type::kU32, Hdf5Type::kU64,
-                                  Hdf5Type::kI32, Hdf5Type::kI64, Hdf5Type::kBF16, Hdf5Type::kF32, Hdf5Type::kF64};
+constexpr Hdf5Type kAllTypes[] = {Hdf5Type::kU8,  Hdf5Type::kI8,  Hdf5Type::kU16, Hdf5Type::kU32,
+                                  Hdf5Type::kU64, Hdf5Type::kI32, Hdf5Type::kI64, Hdf5Type::kBF16,
+                                  Hdf5Type::kF32, Hdf5Type::kF64};
 
 }  // namespace
 
@@ -59,7 +61,8 @@ std::unique_lock<std::recursive_mutex> Lock() {
   static std::recursive_mutex mutex;
   std::unique_lock<std::recursive_mutex> lock(mutex);
   [[maybe_unused]] static const bool configured = [] {
-    // Plugins are code that a file can ask for. A library built without them fails here, which is as good.
+    // Plugins are code that a file can ask for. A library built without them fails here, which is
+    // as good.
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
     H5PLset_loading_state(0);
     return true;
@@ -107,7 +110,8 @@ Id MakeType(Hdf5Type type) {
       return Id(H5Tcopy(H5T_IEEE_F64LE));
     case Hdf5Type::kBF16: {
       Id bf16(H5Tcopy(H5T_IEEE_F32LE));
-      const bool ok = H5Tset_fields(bf16.get(), 15, 7, 8, 0, 7) >= 0 && H5Tset_size(bf16.get(), 2) >= 0;
+      const bool ok =
+          H5Tset_fields(bf16.get(), 15, 7, 8, 0, 7) >= 0 && H5Tset_size(bf16.get(), 2) >= 0;
       LACUNA_CHECK(ok, "HDF5: {}", LastError());
       return bf16;
     }
@@ -122,12 +126,14 @@ bool RecogniseType(hid_t type, Hdf5Type* result, std::string* found) {
       return true;
     }
   }
-  static constexpr const char* kClasses[] = {"integer",  "float",     "time", "string",          "bit field", "opaque",
-                                             "compound", "reference", "enum", "variable-length", "array"};
+  static constexpr const char* kClasses[] = {
+      "integer",  "float",     "time", "string",          "bit field", "opaque",
+      "compound", "reference", "enum", "variable-length", "array"};
   const H5T_class_t type_class = H5Tget_class(type);
   *found = type_class >= 0 && type_class < 11 ? kClasses[type_class] : "unknown";
   if (type_class == H5T_INTEGER || type_class == H5T_FLOAT) {
-    *found = fmt::format("{}-bit {}{}", 8 * H5Tget_size(type), H5Tget_order(type) == H5T_ORDER_BE ? "big-endian " : "", *found);
+    *found = fmt::format("{}-bit {}{}", 8 * H5Tget_size(type),
+                         H5Tget_order(type) == H5T_ORDER_BE ? "big-endian " : "", *found);
   }
   return false;
 }

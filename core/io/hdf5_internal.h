@@ -11,8 +11,8 @@
 
 namespace lacuna::hdf5 {
 
-// Debian's library is not thread-safe: one lock around every use, taken by the public functions. Taking it turns the library's own
-// printing of errors off and forbids plugins.
+// Debian's library is not thread-safe: one lock around every use, taken by the public functions.
+// Taking it turns the library's own printing of errors off and forbids plugins.
 std::unique_lock<std::recursive_mutex> Lock();
 
 // Closes an id by its kind when it leaves scope.
@@ -35,10 +35,12 @@ class Id {
   hid_t id_ = -1;
 };
 
-// The innermost entry of the library's error stack ("truncated file: eof = 512, ..."), which it clears.
+// The innermost entry of the library's error stack ("truncated file: eof = 512, ..."), which it
+// clears.
 std::string LastError();
 
-// The library's type for ours; bf16 is a float type of 1 sign, 8 exponent and 7 mantissa bits, which h5py and h5dump understand.
+// The library's type for ours; bf16 is a float type of 1 sign, 8 exponent and 7 mantissa bits,
+// which h5py and h5dump understand.
 Id MakeType(Hdf5Type type);
 // Ours for a type found in a file; false where it is none of them (then `found` says what it is).
 bool RecogniseType(hid_t type, Hdf5Type* result, std::string* found);

@@ -16,8 +16,12 @@ struct MemoryFile {
   haddr_t end;
 };
 
-MemoryFile& Of(H5FD_t* file) { return *reinterpret_cast<MemoryFile*>(file); }
-const MemoryFile& Of(const H5FD_t* file) { return *reinterpret_cast<const MemoryFile*>(file); }
+MemoryFile& Of(H5FD_t* file) {
+  return *reinterpret_cast<MemoryFile*>(file);
+}
+const MemoryFile& Of(const H5FD_t* file) {
+  return *reinterpret_cast<const MemoryFile*>(file);
+}
 
 H5FD_t* Open(const char*, unsigned, hid_t access, haddr_t) {
   auto* memory = *static_cast<SparseMemory* const*>(H5Pget_driver_info(access));
@@ -39,7 +43,9 @@ herr_t Query(const H5FD_t*, unsigned long* flags) {
   return 0;
 }
 
-haddr_t GetEnd(const H5FD_t* file, H5FD_mem_t) { return Of(file).end; }
+haddr_t GetEnd(const H5FD_t* file, H5FD_mem_t) {
+  return Of(file).end;
+}
 
 herr_t SetEnd(H5FD_t* file, H5FD_mem_t, haddr_t end) {
   Of(file).end = end;
@@ -114,7 +120,8 @@ void SparseMemory::Write(int64_t offset, const void* data, int64_t bytes) {
 
 void UseMemoryDriver(hid_t access, SparseMemory* memory) {
   static const hid_t driver = Register();
-  LACUNA_CHECK(driver >= 0 && H5Pset_driver(access, driver, &memory) >= 0, "the HDF5 library refuses the memory driver");
+  LACUNA_CHECK(driver >= 0 && H5Pset_driver(access, driver, &memory) >= 0,
+               "the HDF5 library refuses the memory driver");
 }
 
 }  // namespace lacuna::hdf5

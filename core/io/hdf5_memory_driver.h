@@ -1,7 +1,9 @@
-// A file driver for the HDF5 library that keeps a file in memory, sparsely: space that is allocated and never written costs nothing.
+// A file driver for the HDF5 library that keeps a file in memory, sparsely: space that is allocated
+// and never written costs nothing.
 //
-// Structures are laid out on it because the library does not stand a failing disk: after a write error on its own drivers (1.10.8) it
-// keeps the file open, tries again at exit and can crash there. Memory does not fail.
+// Structures are laid out on it because the library does not stand a failing disk: after a write
+// error on its own drivers (1.10.8) it keeps the file open, tries again at exit and can crash
+// there. Memory does not fail.
 #pragma once
 
 #include <hdf5.h>

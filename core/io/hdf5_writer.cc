@@ -20,13 +20,17 @@ absl::StatusOr<Hdf5Writer> Hdf5Writer::Create(const std::string& path, ExitCode 
   H5Pset_alignment(access.get(), 1, 64);
   hdf5::UseMemoryDriver(access.get(), writer.structure_.get());
   writer.file_id_ = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get());
-  if (writer.file_id_ < 0) return MakeError(code, fmt::format("{}: cannot create the HDF5 structure: {}", path, hdf5::LastError()));
+  if (writer.file_id_ < 0)
+    return MakeError(
+        code, fmt::format("{}: cannot create the HDF5 structure: {}", path, hdf5::LastError()));
   return writer;
 }
 
 Hdf5Writer::Hdf5Writer() = default;
 
-Hdf5Writer::Hdf5Writer(Hdf5Writer&& other) noexcept { *this = std::move(other); }
+Hdf5Writer::Hdf5Writer(Hdf5Writer&& other) noexcept {
+  *this = std::move(other);
+}
 
 Hdf5Writer& Hdf5Writer::operator=(Hdf5Writer&& other) noexcept {
   std::swap(path_, other.path_);
@@ -46,14 +50,17 @@ Hdf5Writer::~Hdf5Writer() {
   H5Fclose(file_id_);
 }
 
-void Hdf5Writer::AddDataset(const std::string& path, Hdf5Type type, const std::vector<int64_t>& shape) {
+void Hdf5Writer::AddDataset(const std::string& path, Hdf5Type type,
+                            const std::vector<int64_t>& shape) {
   const auto lock = hdf5::Lock();
   LACUNA_CHECK(file_id_ >= 0, "{}: dataset {} added after Seal", path_, path);
-  LACUNA_CHECK(!shape.empty() && shape.size() <= 6, "{}: dataset {} has {} dimensions", path_, path, shape.size());
+  LACUNA_CHECK(!shape.empty() && shape.size() <= 6, "{}: dataset {} has {} dimensions", path_, path,
+               shape.size());
   std::vector<hsize_t> dims;
   int64_t bytes = SizeOf(type);
   for (const int64_t d : shape) {
-    LACUNA_CHECK(d >= 0 && !__builtin_mul_overflow(bytes, d, &bytes), "{}: dataset {} has an impossible size", path_, path);
+    LACUNA_CHECK(d >= 0 && !__builtin_mul_overflow(bytes, d, &bytes),
+                 "{}: dataset {} has an impossible size", path_, path);
     dims.push_back(static_cast<hsize_t>(d));
   }
   const Id space(H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr));
@@ -64,12 +71,14 @@ void Hdf5Writer::AddDataset(const std::string& path, Hdf5Type type, const std::v
   // Equal contents give equal files.
   H5Pset_obj_track_times(creation.get(), 0);
   H5Pset_create_intermediate_group(links.get(), 1);
-  const Id dataset(H5Dcreate2(file_id_, path.c_str(), hdf5::MakeType(type).get(), space.get(), links.get(), creation.get(), H5P_DEFAULT));
+  const Id dataset(H5Dcreate2(file_id_, path.c_str(), hdf5::MakeType(type).get(), space.get(),
+                              links.get(), creation.get(), H5P_DEFAULT));
   LACUNA_CHECK(dataset.ok(), "{}: cannot add dataset {}: {}", path_, path, hdf5::LastError());
   datasets_.push_back({path, type, shape, bytes, -1});
 }
 
-void Hdf5Writer::SetAttribute(const std::string& object, const std::string& name, const Hdf5Attribute& value) {
+void Hdf5Writer::SetAttribute(const std::string& object, const std::string& name,
+                              const Hdf5Attribute& value) {
   const auto lock = hdf5::Lock();
   LACUNA_CHECK(file_id_ >= 0, "{}: attribute {} set after Seal", path_, name);
   Id type, space(H5Screate(H5S_SCALAR));
@@ -90,11 +99,12 @@ void Hdf5Writer::SetAttribute(const std::string& object, const std::string& name
     H5Tset_strpad(type.get(), H5T_STR_NULLPAD);
     data = text.c_str();
   }
-  // The older format keeps an attribute in the object's header, which ends at 64 KiB; callers keep long texts in a dataset.
-  const Id attribute(
-      H5Acreate_by_name(file_id_, object.c_str(), name.c_str(), type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
-  LACUNA_CHECK(attribute.ok() && H5Awrite(attribute.get(), type.get(), data) >= 0, "{}: cannot set attribute {} of {}: {}", path_, name,
-               object, hdf5::LastError());
+  // The older format keeps an attribute in the object's header, which ends at 64 KiB; callers keep
+  // long texts in a dataset.
+  const Id attribute(H5Acreate_by_name(file_id_, object.c_str(), name.c_str(), type.get(),
+                                       space.get(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+  LACUNA_CHECK(attribute.ok() && H5Awrite(attribute.get(), type.get(), data) >= 0,
+               "{}: cannot set attribute {} of {}: {}", path_, name, object, hdf5::LastError());
 }
 
 absl::Status Hdf5Writer::Seal() {
@@ -105,14 +115,17 @@ absl::Status Hdf5Writer::Seal() {
       const Id id(H5Dopen2(file_id_, dataset.path.c_str(), H5P_DEFAULT));
       // A dataset without elements has no address.
       const haddr_t offset = H5Dget_offset(id.get());
-      LACUNA_CHECK(offset != HADDR_UNDEF || dataset.bytes == 0, "{}: dataset {} has no space", path_, dataset.path);
+      LACUNA_CHECK(offset != HADDR_UNDEF || dataset.bytes == 0, "{}: dataset {} has no space",
+                   path_, dataset.path);
       dataset.offset = dataset.bytes == 0 ? 0 : static_cast<int64_t>(offset);
     }
     if (H5Fclose(std::exchange(file_id_, -1)) < 0) {
-      return MakeError(code_, fmt::format("{}: cannot finish the HDF5 structure: {}", path_, hdf5::LastError()));
+      return MakeError(
+          code_, fmt::format("{}: cannot finish the HDF5 structure: {}", path_, hdf5::LastError()));
     }
   }
-  std::sort(datasets_.begin(), datasets_.end(), [](const Hdf5Dataset& a, const Hdf5Dataset& b) { return a.offset < b.offset; });
+  std::sort(datasets_.begin(), datasets_.end(),
+            [](const Hdf5Dataset& a, const Hdf5Dataset& b) { return a.offset < b.offset; });
   for (size_t i = 0; i < datasets_.size(); ++i) index_[datasets_[i].path] = i;
   file_bytes_ = structure_->size();
   LACUNA_ASSIGN_OR_RETURN(file_, FileDescriptor::Create(path_, code_));
@@ -137,14 +150,18 @@ absl::Status Hdf5Writer::WriteStructure() {
   return copy_until(file_bytes_);
 }
 
-void Hdf5Writer::ReadStructure(int64_t offset, void* data, int64_t bytes) const { structure_->Read(offset, data, bytes); }
+void Hdf5Writer::ReadStructure(int64_t offset, void* data, int64_t bytes) const {
+  structure_->Read(offset, data, bytes);
+}
 
-absl::Status Hdf5Writer::Write(const std::string& path, int64_t begin, const void* data, int64_t bytes) {
+absl::Status Hdf5Writer::Write(const std::string& path, int64_t begin, const void* data,
+                               int64_t bytes) {
   const auto found = index_.find(path);
   LACUNA_CHECK(found != index_.end(), "{}: no dataset {}, or not sealed", path_, path);
   const Hdf5Dataset& dataset = datasets_[found->second];
-  LACUNA_CHECK(begin >= 0 && bytes >= 0 && begin + bytes <= dataset.bytes, "{}: bytes [{}, {}) of dataset {}, which has {}", path_, begin,
-               begin + bytes, path, dataset.bytes);
+  LACUNA_CHECK(begin >= 0 && bytes >= 0 && begin + bytes <= dataset.bytes,
+               "{}: bytes [{}, {}) of dataset {}, which has {}", path_, begin, begin + bytes, path,
+               dataset.bytes);
   return file_.WriteAt(dataset.offset + begin, data, bytes);
 }
 

@@ -11,11 +11,12 @@ constinit const Kernel<AdamWArgs> kAdamW{"adamw", cpu::AdamW, nullptr};
 void AdamW(const AdamWArgs& args, Stream stream) {
   const int64_t n = args.master.numel();
   for (const auto& [name, tensor] : {std::pair{"grad", args.grad}, {"m", args.m}, {"v", args.v}}) {
-    LACUNA_CHECK(tensor.numel() == n, "adamw: {} is {}, master {}", name, Describe(tensor), Describe(args.master));
+    LACUNA_CHECK(tensor.numel() == n, "adamw: {} is {}, master {}", name, Describe(tensor),
+                 Describe(args.master));
     CheckDType("adamw", name, tensor, args.master.dtype);
   }
-  LACUNA_CHECK(args.value.numel() == n && AccumulationType(args.value.dtype) == args.master.dtype, "adamw: value is {}, master {}",
-               Describe(args.value), Describe(args.master));
+  LACUNA_CHECK(args.value.numel() == n && AccumulationType(args.value.dtype) == args.master.dtype,
+               "adamw: value is {}, master {}", Describe(args.value), Describe(args.master));
   LACUNA_CHECK(args.step >= 1, "adamw: step {} counts from 1", args.step);
   CheckDevice("adamw", stream, {args.master, args.value, args.grad, args.m, args.v});
   kAdamW(args, stream);

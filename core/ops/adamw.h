@@ -1,6 +1,7 @@
 // AdamW (Loshchilov and Hutter, 2019) on flat buffers, with the clipping factor folded in.
 //   g' = gradient_scale * g;   m = beta1 m + (1 - beta1) g';   v = beta2 v + (1 - beta2) g'^2
-//   p -= lr * (m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay * p);   value = p rounded
+//   p -= lr * (m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay * p);   value = p
+//     rounded
 // master (p), grad, m, v: [n] f32 (or all f64)   value: [n] the compute type; may be master itself.
 #pragma once
 

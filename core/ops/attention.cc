@@ -11,9 +11,10 @@ constinit const Kernel<AttentionBwdArgs> kAttentionBwd{"attention_bwd", cpu::Att
 
 template <class Args>
 void CheckCommon(const char* op, const Args& args) {
-  LACUNA_CHECK(args.q.rank == 3 && args.k.rank == 3 && args.v.rank == 3, "{}: q {}, k {}, v {}", op, Describe(args.q), Describe(args.k),
-               Describe(args.v));
-  const int64_t n = args.q.dim(0), heads = args.q.dim(1), keys = args.k.dim(0), groups = args.k.dim(1);
+  LACUNA_CHECK(args.q.rank == 3 && args.k.rank == 3 && args.v.rank == 3, "{}: q {}, k {}, v {}", op,
+               Describe(args.q), Describe(args.k), Describe(args.v));
+  const int64_t n = args.q.dim(0), heads = args.q.dim(1), keys = args.k.dim(0),
+                groups = args.k.dim(1);
   LACUNA_CHECK(groups > 0 && heads % groups == 0, "{}: {} heads in {} groups", op, heads, groups);
   CheckShape(op, "k", args.k, {keys, groups, args.q.dim(2)});
   CheckShape(op, "v", args.v, {keys, groups, args.v.dim(2)});
@@ -21,10 +22,13 @@ void CheckCommon(const char* op, const Args& args) {
   CheckShape(op, "o", args.o, {n, heads, args.v.dim(2)});
   CheckShape(op, "lse", args.lse, {n, heads});
   CheckShape(op, "cu_keys", args.cu_keys, {args.cu_queries.dim(0)});
-  for (const auto& [name, tensor] : {std::pair{"ranges", args.ranges}, {"cu_queries", args.cu_queries}, {"cu_keys", args.cu_keys}}) {
+  for (const auto& [name, tensor] : {std::pair{"ranges", args.ranges},
+                                     {"cu_queries", args.cu_queries},
+                                     {"cu_keys", args.cu_keys}}) {
     CheckDType(op, name, tensor, DType::kI32);
   }
-  for (const auto& [name, tensor] : {std::pair{"k", args.k}, {"v", args.v}, {"o", args.o}}) CheckDType(op, name, tensor, args.q.dtype);
+  for (const auto& [name, tensor] : {std::pair{"k", args.k}, {"v", args.v}, {"o", args.o}})
+    CheckDType(op, name, tensor, args.q.dtype);
   CheckDType(op, "lse", args.lse, AccumulationType(args.q.dtype));
 }
 
@@ -32,7 +36,9 @@ void CheckCommon(const char* op, const Args& args) {
 
 void AttentionFwd(const AttentionFwdArgs& args, Stream stream) {
   CheckCommon("attention_fwd", args);
-  CheckDevice("attention_fwd", stream, {args.q, args.k, args.v, args.ranges, args.cu_queries, args.cu_keys, args.o, args.lse});
+  CheckDevice(
+      "attention_fwd", stream,
+      {args.q, args.k, args.v, args.ranges, args.cu_queries, args.cu_keys, args.o, args.lse});
   kAttentionFwd(args, stream);
 }
 
@@ -43,7 +49,8 @@ void AttentionBwd(const AttentionBwdArgs& args, Stream stream) {
   CheckShape(kOp, "dq", args.dq, {args.q.dim(0), args.q.dim(1), args.q.dim(2)});
   CheckShape(kOp, "dk", args.dk, {args.k.dim(0), args.k.dim(1), args.k.dim(2)});
   CheckShape(kOp, "dv", args.dv, {args.v.dim(0), args.v.dim(1), args.v.dim(2)});
-  for (const auto& [name, tensor] : {std::pair{"d_o", args.d_o}, {"dq", args.dq}, {"dk", args.dk}, {"dv", args.dv}}) {
+  for (const auto& [name, tensor] :
+       {std::pair{"d_o", args.d_o}, {"dq", args.dq}, {"dk", args.dk}, {"dv", args.dv}}) {
     CheckDType(kOp, name, tensor, args.q.dtype);
   }
   CheckDevice(kOp, stream, {args.q, args.k, args.v, args.d_o, args.dq, args.dk, args.dv});

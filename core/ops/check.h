@@ -1,4 +1,5 @@
-// Argument checks of operators; each names the operator, the argument, what was found and what is expected.
+// Argument checks of operators; each names the operator, the argument, what was found and what is
+// expected.
 #pragma once
 
 #include <initializer_list>
@@ -9,9 +10,11 @@
 namespace lacuna::ops {
 
 // `argument` has exactly this shape.
-void CheckShape(const char* op, const char* argument, const TensorRef& tensor, std::initializer_list<int64_t> shape);
+void CheckShape(const char* op, const char* argument, const TensorRef& tensor,
+                std::initializer_list<int64_t> shape);
 void CheckDType(const char* op, const char* argument, const TensorRef& tensor, DType dtype);
-// All of them are on the stream's device; undefined ones (optional arguments left out) are passed over.
+// All of them are on the stream's device; undefined ones (optional arguments left out) are passed
+// over.
 void CheckDevice(const char* op, Stream stream, std::initializer_list<TensorRef> tensors);
 // "[2, 3] f32"
 std::string Describe(const TensorRef& tensor);

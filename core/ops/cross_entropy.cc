@@ -9,7 +9,8 @@ constinit const Kernel<CrossEntropyArgs> kCrossEntropy{"cross_entropy", cpu::Cro
 }  // namespace
 
 void CrossEntropy(const CrossEntropyArgs& args, Stream stream) {
-  LACUNA_CHECK(args.logits.rank == 2, "cross_entropy: logits must be [N, V], got {}", Describe(args.logits));
+  LACUNA_CHECK(args.logits.rank == 2, "cross_entropy: logits must be [N, V], got {}",
+               Describe(args.logits));
   CheckShape("cross_entropy", "targets", args.targets, {args.logits.dim(0)});
   CheckShape("cross_entropy", "loss", args.loss, {args.logits.dim(0)});
   CheckDType("cross_entropy", "targets", args.targets, DType::kI32);

@@ -13,13 +13,15 @@ constinit const Kernel<SigmoidFwdArgs> kSigmoidFwd{"sigmoid_fwd", cpu::SigmoidFw
 constinit const Kernel<SigmoidBwdArgs> kSigmoidBwd{"sigmoid_bwd", cpu::SigmoidBwd, nullptr};
 
 void CheckSame(const char* op, const TensorRef& a, const TensorRef& b) {
-  LACUNA_CHECK(a.numel() == b.numel() && a.dtype == b.dtype, "{}: arguments differ: {} and {}", op, Describe(a), Describe(b));
+  LACUNA_CHECK(a.numel() == b.numel() && a.dtype == b.dtype, "{}: arguments differ: {} and {}", op,
+               Describe(a), Describe(b));
 }
 
 // `y` goes with `x`: as many elements, in x's dtype or its accumulation type.
 void CheckGate(const char* op, const TensorRef& x, const TensorRef& y) {
-  LACUNA_CHECK(x.numel() == y.numel() && (y.dtype == x.dtype || y.dtype == AccumulationType(x.dtype)), "{}: x {}, y {}", op, Describe(x),
-               Describe(y));
+  LACUNA_CHECK(
+      x.numel() == y.numel() && (y.dtype == x.dtype || y.dtype == AccumulationType(x.dtype)),
+      "{}: x {}, y {}", op, Describe(x), Describe(y));
 }
 
 }  // namespace
@@ -37,7 +39,8 @@ void Fill(const FillArgs& args, Stream stream) {
 }
 
 void Cast(const CastArgs& args, Stream stream) {
-  LACUNA_CHECK(args.x.numel() == args.y.numel(), "cast: {} into {}", Describe(args.x), Describe(args.y));
+  LACUNA_CHECK(args.x.numel() == args.y.numel(), "cast: {} into {}", Describe(args.x),
+               Describe(args.y));
   CheckDevice("cast", stream, {args.x, args.y});
   kCast(args, stream);
 }

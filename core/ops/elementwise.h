@@ -1,4 +1,5 @@
-// Elementwise operators on tensors of one shape. Arithmetic in the compute type (f32 for bf16), rounded once when stored.
+// Elementwise operators on tensors of one shape. Arithmetic in the compute type (f32 for bf16),
+// rounded once when stored.
 #pragma once
 
 #include "core/tensor_ref.h"
@@ -15,7 +16,8 @@ struct FillArgs {
 struct CastArgs {
   TensorRef x, y;  // y = x in y's dtype
 };
-// y and dy have x's dtype, or its accumulation type where gates must not be rounded between the sigmoid and their product.
+// y and dy have x's dtype, or its accumulation type where gates must not be rounded between the
+// sigmoid and their product.
 struct SigmoidFwdArgs {
   TensorRef x, y;  // y = 1 / (1 + exp(-x))
 };

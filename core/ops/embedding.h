@@ -1,6 +1,7 @@
 // Embedding: rows of a table by token id.
 //   y[n] = w[ids[n]];   dw[ids[n]] += dy[n], n ascending
-// w: [V, C]   ids: [N] i32 in [0, V), checked   y, dy: [N, C] in w's dtype   dw: [V, C] accumulation type, accumulated.
+// w: [V, C]   ids: [N] i32 in [0, V), checked   y, dy: [N, C] in w's dtype   dw: [V, C]
+//   accumulation type, accumulated.
 #pragma once
 
 #include "core/tensor_ref.h"

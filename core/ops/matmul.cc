@@ -26,12 +26,17 @@ void MatMul(const MatMulArgs& args, Stream stream) {
   m.a = AsMatrix(args.a);
   m.b = AsMatrix(args.b);
   m.c = AsMatrix(args.c);
-  const int64_t rows = m.transpose_a ? m.a.dim(1) : m.a.dim(0), inner_a = m.transpose_a ? m.a.dim(0) : m.a.dim(1);
-  const int64_t inner_b = m.transpose_b ? m.b.dim(1) : m.b.dim(0), columns = m.transpose_b ? m.b.dim(0) : m.b.dim(1);
-  LACUNA_CHECK(inner_a == inner_b && rows == m.c.dim(0) && columns == m.c.dim(1), "matmul: {}{} x {}{} does not give {}", Describe(m.a),
-               m.transpose_a ? "^T" : "", Describe(m.b), m.transpose_b ? "^T" : "", Describe(m.c));
-  LACUNA_CHECK(m.a.dtype == m.b.dtype && IsFloating(m.a.dtype) && (m.c.dtype == m.a.dtype || m.c.dtype == AccumulationType(m.a.dtype)),
-               "matmul: dtypes {} x {} -> {}", NameOf(m.a.dtype), NameOf(m.b.dtype), NameOf(m.c.dtype));
+  const int64_t rows = m.transpose_a ? m.a.dim(1) : m.a.dim(0),
+                inner_a = m.transpose_a ? m.a.dim(0) : m.a.dim(1);
+  const int64_t inner_b = m.transpose_b ? m.b.dim(1) : m.b.dim(0),
+                columns = m.transpose_b ? m.b.dim(0) : m.b.dim(1);
+  LACUNA_CHECK(inner_a == inner_b && rows == m.c.dim(0) && columns == m.c.dim(1),
+               "matmul: {}{} x {}{} does not give {}", Describe(m.a), m.transpose_a ? "^T" : "",
+               Describe(m.b), m.transpose_b ? "^T" : "", Describe(m.c));
+  LACUNA_CHECK(m.a.dtype == m.b.dtype && IsFloating(m.a.dtype) &&
+                   (m.c.dtype == m.a.dtype || m.c.dtype == AccumulationType(m.a.dtype)),
+               "matmul: dtypes {} x {} -> {}", NameOf(m.a.dtype), NameOf(m.b.dtype),
+               NameOf(m.c.dtype));
   CheckDevice("matmul", stream, {m.a, m.b, m.c});
   kMatMul(m, stream);
 }

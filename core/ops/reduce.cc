@@ -5,7 +5,8 @@
 
 namespace lacuna::ops {
 namespace {
-constinit const Kernel<SumOfSquaresArgs> kSumOfSquares{"sum_of_squares", cpu::SumOfSquares, nullptr};
+constinit const Kernel<SumOfSquaresArgs> kSumOfSquares{"sum_of_squares", cpu::SumOfSquares,
+                                                       nullptr};
 }  // namespace
 
 void SumOfSquares(const SumOfSquaresArgs& args, Stream stream) {

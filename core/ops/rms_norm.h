@@ -1,7 +1,8 @@
 // RMS normalisation of rows (Zhang and Sennrich, 2019).
 //   y = x * rstd * w,   rstd = 1 / sqrt(mean(x^2) + eps)
 //   dx = rstd * (w dy - xhat * mean(xhat w dy)),   dw += sum_rows dy * xhat,   xhat = x * rstd
-// x, y, dy, dx: [N, C]   w: [C]   rstd: [N] and dw: [C] in the accumulation type (f32; f64 for f64). dx is set, dw is accumulated.
+// x, y, dy, dx: [N, C]   w: [C]   rstd: [N] and dw: [C] in the accumulation type (f32; f64 for
+//   f64). dx is set, dw is accumulated.
 #pragma once
 
 #include "core/tensor_ref.h"

@@ -17,7 +17,8 @@ void Rope(const RopeArgs& args, Stream stream) {
   CheckShape("rope", "sin", args.sin, {args.cos.dim(0), args.cos.dim(1)});
   CheckDType("rope", "cos", args.cos, AccumulationType(args.x.dtype));
   CheckDType("rope", "sin", args.sin, AccumulationType(args.x.dtype));
-  LACUNA_CHECK(2 * args.cos.dim(1) <= args.x.dim(2), "rope: {} rotary dims in heads of {}", 2 * args.cos.dim(1), args.x.dim(2));
+  LACUNA_CHECK(2 * args.cos.dim(1) <= args.x.dim(2), "rope: {} rotary dims in heads of {}",
+               2 * args.cos.dim(1), args.x.dim(2));
   CheckDevice("rope", stream, {args.x, args.positions, args.cos, args.sin, args.y});
   kRope(args, stream);
 }

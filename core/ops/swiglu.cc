@@ -12,7 +12,8 @@ constinit const Kernel<SwiGluBwdArgs> kSwiGluBwd{"swiglu_bwd", cpu::SwiGluBwd, n
 }  // namespace
 
 void SwiGluFwd(const SwiGluFwdArgs& args, Stream stream) {
-  LACUNA_CHECK(args.x.rank == 2 && args.x.dim(1) % 2 == 0, "swiglu_fwd: x must be [N, 2F], got {}", Describe(args.x));
+  LACUNA_CHECK(args.x.rank == 2 && args.x.dim(1) % 2 == 0, "swiglu_fwd: x must be [N, 2F], got {}",
+               Describe(args.x));
   CheckShape("swiglu_fwd", "h", args.h, {args.x.dim(0), args.x.dim(1) / 2});
   CheckDType("swiglu_fwd", "h", args.h, args.x.dtype);
   CheckDevice("swiglu_fwd", stream, {args.x, args.h});
@@ -20,7 +21,8 @@ void SwiGluFwd(const SwiGluFwdArgs& args, Stream stream) {
 }
 
 void SwiGluBwd(const SwiGluBwdArgs& args, Stream stream) {
-  LACUNA_CHECK(args.x.rank == 2 && args.x.dim(1) % 2 == 0, "swiglu_bwd: x must be [N, 2F], got {}", Describe(args.x));
+  LACUNA_CHECK(args.x.rank == 2 && args.x.dim(1) % 2 == 0, "swiglu_bwd: x must be [N, 2F], got {}",
+               Describe(args.x));
   CheckShape("swiglu_bwd", "dh", args.dh, {args.x.dim(0), args.x.dim(1) / 2});
   CheckShape("swiglu_bwd", "dx", args.dx, {args.x.dim(0), args.x.dim(1)});
   CheckDType("swiglu_bwd", "dh", args.dh, args.x.dtype);

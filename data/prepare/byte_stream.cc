@@ -49,7 +49,8 @@ class GzipStream : public ByteStream {
     while (state_.avail_out == room) {
       // What the decoder still holds comes out before more is read.
       if (state_.avail_in == 0 && !pending_) {
-        LACUNA_ASSIGN_OR_RETURN(const int64_t size, input_.Read(reinterpret_cast<char*>(buffer_.data()), kInputBytes));
+        LACUNA_ASSIGN_OR_RETURN(const int64_t size,
+                                input_.Read(reinterpret_cast<char*>(buffer_.data()), kInputBytes));
         if (size == 0 && between_members_) return 0;
         if (size == 0) return DataError("{}: the gzip data end early", input_.path());
         state_.next_in = buffer_.data();
@@ -61,7 +62,8 @@ class GzipStream : public ByteStream {
         between_members_ = true;
         inflateReset(&state_);
       } else if (result != Z_OK && result != Z_BUF_ERROR) {  // the latter: more input is needed
-        return DataError("{}: damaged gzip data: {}", input_.path(), state_.msg == nullptr ? "unknown error" : state_.msg);
+        return DataError("{}: damaged gzip data: {}", input_.path(),
+                         state_.msg == nullptr ? "unknown error" : state_.msg);
       }
       pending_ = state_.avail_out == 0 && !between_members_;
     }
@@ -78,7 +80,8 @@ class GzipStream : public ByteStream {
 
 class ZstdStream : public ByteStream {
  public:
-  explicit ZstdStream(PlainStream input) : input_(std::move(input)), buffer_(kInputBytes), state_(ZSTD_createDStream()) {
+  explicit ZstdStream(PlainStream input)
+      : input_(std::move(input)), buffer_(kInputBytes), state_(ZSTD_createDStream()) {
     LACUNA_CHECK(state_ != nullptr, "out of memory");
     // Files made with --long keep up to 2 GiB of history.
     ZSTD_DCtx_setParameter(state_.get(), ZSTD_d_windowLogMax, 31);
@@ -94,7 +97,8 @@ class ZstdStream : public ByteStream {
         in_ = {buffer_.data(), static_cast<size_t>(size), 0};
       }
       const size_t result = ZSTD_decompressStream(state_.get(), &out, &in_);
-      if (ZSTD_isError(result)) return DataError("{}: damaged zstd data: {}", input_.path(), ZSTD_getErrorName(result));
+      if (ZSTD_isError(result))
+        return DataError("{}: damaged zstd data: {}", input_.path(), ZSTD_getErrorName(result));
       frame_ended_ = result == 0;
       pending_ = !frame_ended_ && out.pos == out.size;
     }

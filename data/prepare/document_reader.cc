@@ -13,14 +13,18 @@ constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 bool HasExtension(const std::string& name, const std::vector<std::string>& extensions) {
   const std::string plain = UncompressedName(name);
-  return std::any_of(extensions.begin(), extensions.end(), [&](const std::string& extension) { return plain.ends_with("." + extension); });
+  return std::any_of(extensions.begin(), extensions.end(), [&](const std::string& extension) {
+    return plain.ends_with("." + extension);
+  });
 }
 
-absl::Status AddFolder(const std::string& folder, const std::vector<std::string>& extensions, InputFiles* inputs) {
+absl::Status AddFolder(const std::string& folder, const std::vector<std::string>& extensions,
+                       InputFiles* inputs) {
   std::vector<InputFile> found;
   std::error_code error;
   std::filesystem::recursive_directory_iterator it(folder, error);
-  for (const std::filesystem::recursive_directory_iterator end; !error && it != end; it.increment(error)) {
+  for (const std::filesystem::recursive_directory_iterator end; !error && it != end;
+       it.increment(error)) {
     std::error_code ignored;  // a dangling link is no regular file
     if (!it->is_regular_file(ignored)) continue;
     const std::string path = it->path().string();
@@ -31,8 +35,10 @@ absl::Status AddFolder(const std::string& folder, const std::vector<std::string>
     }
   }
   if (error) return FileError(ExitCode::kData, folder, "list", error.value());
-  if (found.empty()) return DataError("{}: holds no files *.{{{}}}", folder, fmt::join(extensions, ","));
-  std::sort(found.begin(), found.end(), [](const InputFile& a, const InputFile& b) { return a.name < b.name; });
+  if (found.empty())
+    return DataError("{}: holds no files *.{{{}}}", folder, fmt::join(extensions, ","));
+  std::sort(found.begin(), found.end(),
+            [](const InputFile& a, const InputFile& b) { return a.name < b.name; });
   inputs->files.insert(inputs->files.end(), found.begin(), found.end());
   return absl::OkStatus();
 }
@@ -44,7 +50,8 @@ bool InputFile::is_json_lines() const {
   return plain.ends_with(".jsonl") || plain.ends_with(".ndjson");
 }
 
-absl::StatusOr<InputFiles> FindInputs(const std::vector<std::string>& paths, const std::vector<std::string>& extensions) {
+absl::StatusOr<InputFiles> FindInputs(const std::vector<std::string>& paths,
+                                      const std::vector<std::string>& extensions) {
   InputFiles inputs;
   for (const std::string& path : paths) {
     std::error_code error;
@@ -62,10 +69,13 @@ absl::StatusOr<InputFiles> FindInputs(const std::vector<std::string>& paths, con
   return inputs;
 }
 
-std::string RawDocument::Where() const { return line == 0 ? file->path : fmt::format("{}:{}", file->path, line); }
+std::string RawDocument::Where() const {
+  return line == 0 ? file->path : fmt::format("{}:{}", file->path, line);
+}
 
 absl::Status DocumentReader::TooLarge(const std::string& where) const {
-  return DataError("{}: a document of more than {}; split it", where, FormatBytes(kMaxDocumentBytes));
+  return DataError("{}: a document of more than {}; split it", where,
+                   FormatBytes(kMaxDocumentBytes));
 }
 
 absl::Status DocumentReader::ReadMore() {
@@ -131,7 +141,8 @@ absl::StatusOr<bool> DocumentReader::Next(RawDocument* document) {
       document->had_byte_order_mark = true;
       document->bytes.erase(0, kByteOrderMark.size());
     }
-    if (document->line > 0 && document->bytes.find_first_not_of(" \t\r") == std::string::npos) continue;
+    if (document->line > 0 && document->bytes.find_first_not_of(" \t\r") == std::string::npos)
+      continue;
     return true;
   }
 }

@@ -13,9 +13,11 @@ namespace lacuna {
 
 struct InputFile {
   std::string path;
-  std::string name;  // relative to the folder it was found in; the file's own name where it was given itself
+  // relative to the folder it was found in; the file's own name where it was given itself
+  std::string name;
 
-  // One JSON object a line (*.jsonl, *.ndjson, also compressed); all other files are one document each.
+  // One JSON object a line (*.jsonl, *.ndjson, also compressed); all other files are one document
+  // each.
   bool is_json_lines() const;
 };
 
@@ -24,12 +26,15 @@ struct InputFiles {
   int64_t other_files = 0;  // in folders, with other extensions
 };
 
-// Files as given; folders with everything below them, sorted by relative name, where the name ends in "." + one of `extensions`,
-// maybe compressed. A data error where a path does not exist or nothing is found.
-absl::StatusOr<InputFiles> FindInputs(const std::vector<std::string>& paths, const std::vector<std::string>& extensions);
+// Files as given; folders with everything below them, sorted by relative name, where the name ends
+// in "." + one of `extensions`, maybe compressed. A data error where a path does not exist or
+// nothing is found.
+absl::StatusOr<InputFiles> FindInputs(const std::vector<std::string>& paths,
+                                      const std::vector<std::string>& extensions);
 
 struct RawDocument {
-  std::string bytes;  // the file, or a line without its end; without a byte order mark at the file's beginning
+  // the file, or a line without its end; without a byte order mark at the file's beginning
+  std::string bytes;
   const InputFile* file = nullptr;
   int64_t line = 0;  // from 1; 0 for a whole file
   bool had_byte_order_mark = false;

@@ -8,10 +8,12 @@
 namespace lacuna {
 namespace {
 
-// The reason behind nlohmann's "[json.exception.parse_error.101] parse error at line 1, column 8: ...", with its column.
+// The reason behind nlohmann's "[json.exception.parse_error.101] parse error at line 1, column 8:
+// ...", with its column.
 std::string Reason(const nlohmann::json::exception& error) {
   const std::string text = error.what();
-  const size_t place = text.find("column "), colon = text.find(": ", place == std::string::npos ? 0 : place);
+  const size_t place = text.find("column "),
+               colon = text.find(": ", place == std::string::npos ? 0 : place);
   return colon == std::string::npos || place == std::string::npos ? text : text.substr(place);
 }
 
@@ -22,14 +24,19 @@ absl::StatusOr<std::string> TextOfJson(const RawDocument& document, const std::s
   } catch (const nlohmann::json::exception& error) {
     return DataError("{}: is no JSON: {}", document.Where(), Reason(error));
   }
-  if (!object.is_object()) return DataError("{}: is a JSON {}, must be an object with \"{}\"", document.Where(), object.type_name(), key);
+  if (!object.is_object())
+    return DataError("{}: is a JSON {}, must be an object with \"{}\"", document.Where(),
+                     object.type_name(), key);
   const auto found = object.find(key);
   if (found == object.end()) {
     std::string keys;
     for (const auto& [name, value] : object.items()) keys += (keys.empty() ? "" : ", ") + name;
-    return DataError("{}: has no key \"{}\", only {}", document.Where(), key, keys.empty() ? "{}" : keys);
+    return DataError("{}: has no key \"{}\", only {}", document.Where(), key,
+                     keys.empty() ? "{}" : keys);
   }
-  if (!found->is_string()) return DataError("{}: \"{}\" is a JSON {}, must be a string", document.Where(), key, found->type_name());
+  if (!found->is_string())
+    return DataError("{}: \"{}\" is a JSON {}, must be a string", document.Where(), key,
+                     found->type_name());
   return std::move(found->get_ref<std::string&>());
 }
 
@@ -53,9 +60,12 @@ absl::StatusOr<DocumentText> ExtractText(RawDocument document, const TextOptions
   const int64_t invalid = FirstInvalidUtf8(document.bytes);
   if (invalid >= 0 && !options.replace_invalid_utf8) {
     const auto byte = static_cast<uint8_t>(document.bytes[static_cast<size_t>(invalid)]);
-    const bool utf16 = document.bytes.starts_with("\xFF\xFE") || document.bytes.starts_with("\xFE\xFF");
-    return DataError("{}: byte {} (0x{:02X}) is not UTF-8{}; --replace-invalid-utf8 puts U+FFFD there", document.Where(),
-                     invalid + (document.had_byte_order_mark ? 3 : 0), byte, utf16 ? " (the file looks like UTF-16)" : "");
+    const bool utf16 =
+        document.bytes.starts_with("\xFF\xFE") || document.bytes.starts_with("\xFE\xFF");
+    return DataError(
+        "{}: byte {} (0x{:02X}) is not UTF-8{}; --replace-invalid-utf8 puts U+FFFD there",
+        document.Where(), invalid + (document.had_byte_order_mark ? 3 : 0), byte,
+        utf16 ? " (the file looks like UTF-16)" : "");
   }
   if (invalid >= 0) {
     document.bytes = ReplaceInvalidUtf8(document.bytes);

@@ -33,7 +33,8 @@ bool IsBelow(const std::string& name, const std::string& prefix) {
 }
 
 // 0: training; else 1 + the hold-out.
-size_t SplitOf(const InputFile& file, const std::string& text, const std::vector<Holdout>& holdouts) {
+size_t SplitOf(const InputFile& file, const std::string& text,
+               const std::vector<Holdout>& holdouts) {
   for (size_t h = 0; h < holdouts.size(); ++h) {
     if (!holdouts[h].prefix.empty() && IsBelow(file.name, holdouts[h].prefix)) return h + 1;
   }
@@ -46,7 +47,8 @@ size_t SplitOf(const InputFile& file, const std::string& text, const std::vector
   return 0;
 }
 
-Tokenized Tokenize(RawDocument document, const Tokenizer& tokenizer, const PrepareOptions& options) {
+Tokenized Tokenize(RawDocument document, const Tokenizer& tokenizer,
+                   const PrepareOptions& options) {
   Tokenized result;
   const InputFile& file = *document.file;
   const std::string where = document.Where();
@@ -76,22 +78,27 @@ std::vector<uint16_t> TokenBytes(const Tokenizer& tokenizer) {
 
 absl::Status CheckOptions(const PrepareOptions& options, const InputFiles& inputs) {
   if (options.inputs.empty()) return ConfigError("prepare: give at least one file or folder");
-  if (options.shard_tokens < 1) return ConfigError("prepare: shard_tokens = {}, must be at least 1", options.shard_tokens);
+  if (options.shard_tokens < 1)
+    return ConfigError("prepare: shard_tokens = {}, must be at least 1", options.shard_tokens);
   std::vector<std::string> names = {options.name};
   double sum = 0;
   for (const Holdout& holdout : options.holdouts) {
     names.push_back(holdout.name);
     sum += holdout.fraction;
     const auto is_below = [&](const InputFile& file) { return IsBelow(file.name, holdout.prefix); };
-    if (!holdout.prefix.empty() && std::none_of(inputs.files.begin(), inputs.files.end(), is_below)) {
-      return ConfigError("prepare: hold-out {}: no input file lies below {}, e.g. there is {}", holdout.name, holdout.prefix,
-                         inputs.files.front().name);
+    if (!holdout.prefix.empty() &&
+        std::none_of(inputs.files.begin(), inputs.files.end(), is_below)) {
+      return ConfigError("prepare: hold-out {}: no input file lies below {}, e.g. there is {}",
+                         holdout.name, holdout.prefix, inputs.files.front().name);
     }
   }
-  if (sum >= 1) return ConfigError("prepare: hold-outs take {} of all documents, must be below 1", sum);
+  if (sum >= 1)
+    return ConfigError("prepare: hold-outs take {} of all documents, must be below 1", sum);
   for (auto name = names.begin(); name != names.end(); ++name) {
-    if (name->empty() || name->find('/') != std::string::npos) return ConfigError("prepare: \"{}\" is no name for a split", *name);
-    if (std::find(names.begin(), name, *name) != name) return ConfigError("prepare: two splits are named {}", *name);
+    if (name->empty() || name->find('/') != std::string::npos)
+      return ConfigError("prepare: \"{}\" is no name for a split", *name);
+    if (std::find(names.begin(), name, *name) != name)
+      return ConfigError("prepare: two splits are named {}", *name);
   }
   return absl::OkStatus();
 }
@@ -108,7 +115,8 @@ absl::Status Write(Tokenized document, std::deque<ShardSet>& splits, PrepareRepo
   return splits[document.split].Add(document.tokens, document.text_bytes);
 }
 
-absl::Status WriteAll(const InputFiles& inputs, const Tokenizer& tokenizer, const PrepareOptions& options, std::deque<ShardSet>& splits,
+absl::Status WriteAll(const InputFiles& inputs, const Tokenizer& tokenizer,
+                      const PrepareOptions& options, std::deque<ShardSet>& splits,
                       PrepareReport& report) {
   DocumentReader reader(inputs.files);
   for (bool more = true; more;) {
@@ -126,11 +134,13 @@ absl::Status WriteAll(const InputFiles& inputs, const Tokenizer& tokenizer, cons
       const auto at = static_cast<size_t>(i);
       tokenized[at] = Tokenize(std::move(batch[at]), tokenizer, options);
     });
-    for (Tokenized& document : tokenized) LACUNA_RETURN_IF_ERROR(Write(std::move(document), splits, report));
+    for (Tokenized& document : tokenized)
+      LACUNA_RETURN_IF_ERROR(Write(std::move(document), splits, report));
   }
   for (ShardSet& split : splits) LACUNA_RETURN_IF_ERROR(split.Finish());
   if (splits.front().report().documents == 0) {
-    return DataError("{}: no text for training: {} documents are empty", options.inputs.front(), report.empty_documents);
+    return DataError("{}: no text for training: {} documents are empty", options.inputs.front(),
+                     report.empty_documents);
   }
   return absl::OkStatus();
 }
@@ -144,7 +154,8 @@ absl::StatusOr<Holdout> Holdout::Parse(const std::string& text) {
   }
   Holdout holdout{.name = text.substr(0, equals), .prefix = "", .fraction = 0};
   const std::string value = text.substr(equals + 1);
-  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), holdout.fraction);
+  const auto [end, error] =
+      std::from_chars(value.data(), value.data() + value.size(), holdout.fraction);
   if (error != std::errc() || end != value.data() + value.size()) {
     holdout.fraction = 0;
     holdout.prefix = value;
@@ -177,11 +188,15 @@ absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options) {
     existing.insert(existing.end(), found.begin(), found.end());
   }
   if (!existing.empty() && !options.overwrite) {
-    return ConfigError("{}: exists already (with {} others); --overwrite replaces them", existing.front(), existing.size() - 1);
+    return ConfigError("{}: exists already (with {} others); --overwrite replaces them",
+                       existing.front(), existing.size() - 1);
   }
-  PrepareReport report{.splits = {}, .files = static_cast<int64_t>(inputs.files.size()), .other_files = inputs.other_files};
+  PrepareReport report{.splits = {},
+                       .files = static_cast<int64_t>(inputs.files.size()),
+                       .other_files = inputs.other_files};
   LACUNA_RETURN_IF_ERROR(WriteAll(inputs, tokenizer, options, splits, report));
-  for (const std::string& path : existing) LACUNA_RETURN_IF_ERROR(RemoveTree(path, ExitCode::kData));
+  for (const std::string& path : existing)
+    LACUNA_RETURN_IF_ERROR(RemoveTree(path, ExitCode::kData));
   for (ShardSet& split : splits) {
     LACUNA_RETURN_IF_ERROR(split.Publish());
     report.splits.push_back(split.report());
@@ -190,17 +205,22 @@ absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options) {
 }
 
 std::string ToString(const PrepareReport& report) {
-  std::string text =
-      fmt::format("{:<16} {:>7} {:>11} {:>15} {:>15} {:>11}\n", "split", "shards", "documents", "bytes", "tokens", "bytes/token");
+  std::string text = fmt::format("{:<16} {:>7} {:>11} {:>15} {:>15} {:>11}\n", "split", "shards",
+                                 "documents", "bytes", "tokens", "bytes/token");
   for (const SplitReport& split : report.splits) {
-    const double bytes_per_token = static_cast<double>(split.bytes) / static_cast<double>(std::max<int64_t>(split.tokens, 1));
-    text += fmt::format("{:<16} {:>7} {:>11} {:>15} {:>15} {:>11.3f}\n", split.name, split.shards, split.documents, split.bytes,
-                        split.tokens, bytes_per_token);
+    const double bytes_per_token =
+        static_cast<double>(split.bytes) / static_cast<double>(std::max<int64_t>(split.tokens, 1));
+    text += fmt::format("{:<16} {:>7} {:>11} {:>15} {:>15} {:>11.3f}\n", split.name, split.shards,
+                        split.documents, split.bytes, split.tokens, bytes_per_token);
   }
   text += fmt::format("files: {} read", report.files);
-  if (report.other_files > 0) text += fmt::format(", {} with other extensions left out", report.other_files);
-  text += fmt::format("\ndocuments: {} empty left out, {} with a byte order mark removed, {} with CRLF made LF, {} repaired to UTF-8\n",
-                      report.empty_documents, report.byte_order_marks, report.crlf_documents, report.repaired_documents);
+  if (report.other_files > 0)
+    text += fmt::format(", {} with other extensions left out", report.other_files);
+  text += fmt::format(
+      "\ndocuments: {} empty left out, {} with a byte order mark removed, {} with CRLF made LF, {} "
+      "repaired to UTF-8\n",
+      report.empty_documents, report.byte_order_marks, report.crlf_documents,
+      report.repaired_documents);
   return text;
 }
 

@@ -1,5 +1,6 @@
-// From text to token shards: reads, tokenizes in parallel, splits held-out documents off and writes shards of a limited size. The
-// shards' bytes depend on the inputs and the options only, not on the number of threads.
+// From text to token shards: reads, tokenizes in parallel, splits held-out documents off and writes
+// shards of a limited size. The shards' bytes depend on the inputs and the options only, not on the
+// number of threads.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +12,9 @@
 
 namespace lacuna {
 
-// Documents kept out of training, in shards <name>_*.h5 of their own: those whose file lies below `prefix` (relative to its input
-// folder), or else a `fraction` of all documents, chosen by a hash of their text: equal documents stay together, and a longer input
-// keeps the choice.
+// Documents kept out of training, in shards <name>_*.h5 of their own: those whose file lies below
+// `prefix` (relative to its input folder), or else a `fraction` of all documents, chosen by a hash
+// of their text: equal documents stay together, and a longer input keeps the choice.
 struct Holdout {
   std::string name;
   std::string prefix;
@@ -25,13 +26,14 @@ struct Holdout {
 
 struct PrepareOptions {
   std::vector<std::string> inputs;  // files and folders
-  std::vector<std::string> extensions = {"txt", "md", "rst", "jsonl", "ndjson"};  // of a folder's files
-  std::string tokenizer;            // tokenizer.json
-  std::string output;               // folder, made where it does not exist
-  std::string name = "train";       // shards: <output>/<name>_00000.h5, ...
-  std::string source;               // where the text is from; kept in the shards
+  std::vector<std::string> extensions = {"txt", "md", "rst", "jsonl",
+                                         "ndjson"};  // of a folder's files
+  std::string tokenizer;                             // tokenizer.json
+  std::string output;                                // folder, made where it does not exist
+  std::string name = "train";                        // shards: <output>/<name>_00000.h5, ...
+  std::string source;                                // where the text is from; kept in the shards
   std::string licence;
-  std::vector<Holdout> holdouts;    // the first that takes a document has it
+  std::vector<Holdout> holdouts;            // the first that takes a document has it
   int64_t shard_tokens = int64_t{1} << 28;  // a document that would pass it begins another shard
   TextOptions text;
   bool overwrite = false;  // remove shards of these names that are already there

@@ -10,7 +10,8 @@
 
 namespace lacuna {
 
-ShardSet::ShardSet(std::string folder, std::string name, TokenShardInfo info, std::vector<uint16_t> token_bytes, int64_t shard_tokens)
+ShardSet::ShardSet(std::string folder, std::string name, TokenShardInfo info,
+                   std::vector<uint16_t> token_bytes, int64_t shard_tokens)
     : folder_(std::move(folder)),
       name_(std::move(name)),
       info_(std::move(info)),
@@ -20,18 +21,24 @@ ShardSet::ShardSet(std::string folder, std::string name, TokenShardInfo info, st
 }
 
 ShardSet::~ShardSet() {
-  for (int64_t shard = 0; shard < unpublished_; ++shard) ::unlink((PathOf(shard) + ".part").c_str());
+  for (int64_t shard = 0; shard < unpublished_; ++shard)
+    ::unlink((PathOf(shard) + ".part").c_str());
 }
 
-std::string ShardSet::PathOf(int64_t shard) const { return fmt::format("{}/{}_{:05}.h5", folder_, name_, shard); }
+std::string ShardSet::PathOf(int64_t shard) const {
+  return fmt::format("{}/{}_{:05}.h5", folder_, name_, shard);
+}
 
 absl::StatusOr<std::vector<std::string>> ShardSet::Existing() const {
-  LACUNA_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(folder_, ExitCode::kData));
+  LACUNA_ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                          ListDirectory(folder_, ExitCode::kData));
   std::vector<std::string> found;
   for (const std::string& name : names) {
-    const bool framed = name.size() > name_.size() + 4 && name.starts_with(name_ + "_") && name.ends_with(".h5");
+    const bool framed =
+        name.size() > name_.size() + 4 && name.starts_with(name_ + "_") && name.ends_with(".h5");
     const auto is_digit = [](unsigned char c) { return std::isdigit(c) != 0; };
-    if (framed && std::all_of(name.begin() + static_cast<int64_t>(name_.size()) + 1, name.end() - 3, is_digit)) {
+    if (framed && std::all_of(name.begin() + static_cast<int64_t>(name_.size()) + 1, name.end() - 3,
+                              is_digit)) {
       found.push_back(folder_ + "/" + name);
     }
   }

@@ -1,4 +1,5 @@
-// The shards of one split: <folder>/<name>_00000.h5 and so on, each of at most a number of tokens (or one document).
+// The shards of one split: <folder>/<name>_00000.h5 and so on, each of at most a number of tokens
+// (or one document).
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,8 @@ namespace lacuna {
 
 class ShardSet {
  public:
-  ShardSet(std::string folder, std::string name, TokenShardInfo info, std::vector<uint16_t> token_bytes, int64_t shard_tokens);
+  ShardSet(std::string folder, std::string name, TokenShardInfo info,
+           std::vector<uint16_t> token_bytes, int64_t shard_tokens);
   ShardSet(const ShardSet&) = delete;
   // Removes what Publish did not give its name.
   ~ShardSet();

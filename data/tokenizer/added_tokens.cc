@@ -36,12 +36,14 @@ size_t SkipSpaceForward(std::string_view text, size_t begin) {
 
 }  // namespace
 
-AddedTokenFinder::AddedTokenFinder(const std::vector<const AddedToken*>& tokens, const std::vector<std::string>& texts) {
+AddedTokenFinder::AddedTokenFinder(const std::vector<const AddedToken*>& tokens,
+                                   const std::vector<std::string>& texts) {
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (nodes_.empty()) nodes_.emplace_back();
     int32_t node = 0;
     for (const char c : texts[i]) {
-      const auto [edge, is_new] = nodes_[static_cast<size_t>(node)].next.try_emplace(c, static_cast<int32_t>(nodes_.size()));
+      const auto [edge, is_new] = nodes_[static_cast<size_t>(node)].next.try_emplace(
+          c, static_cast<int32_t>(nodes_.size()));
       node = edge->second;
       if (is_new) nodes_.emplace_back();
     }
@@ -51,7 +53,8 @@ AddedTokenFinder::AddedTokenFinder(const std::vector<const AddedToken*>& tokens,
   }
 }
 
-bool AddedTokenFinder::Find(std::string_view text, size_t from, bool parse_special, Match* match) const {
+bool AddedTokenFinder::Find(std::string_view text, size_t from, bool parse_special,
+                            Match* match) const {
   for (size_t begin = from; begin < text.size(); ++begin) {
     if (!first_byte_[static_cast<uint8_t>(text[begin])]) continue;
     *match = {};
@@ -61,7 +64,8 @@ bool AddedTokenFinder::Find(std::string_view text, size_t from, bool parse_speci
       const auto edge = next.find(text[i]);
       if (edge == next.end()) break;
       node = edge->second;
-      if (const AddedToken* token = nodes_[static_cast<size_t>(node)].token) *match = {begin, i + 1, token};
+      if (const AddedToken* token = nodes_[static_cast<size_t>(node)].token)
+        *match = {begin, i + 1, token};
     }
     if (!match->token) continue;
     if (match->token->special && !parse_special) {

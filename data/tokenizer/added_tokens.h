@@ -28,12 +28,17 @@ class AddedTokenFinder {
   };
 
   AddedTokenFinder() = default;
-  // Texts that differ from the tokens' contents where those are normalised. `tokens` must outlive the finder.
-  AddedTokenFinder(const std::vector<const AddedToken*>& tokens, const std::vector<std::string>& texts);
+  // Texts that differ from the tokens' contents where those are normalised. `tokens` must outlive
+  // the finder.
+  AddedTokenFinder(const std::vector<const AddedToken*>& tokens,
+                   const std::vector<std::string>& texts);
 
   // Whether there is anything to find; special tokens count only where they are `parsed`.
-  bool IsNeeded(bool parse_special) const { return !nodes_.empty() && (parse_special || has_plain_); }
-  // The first token in text[from, ...). A special one that is not parsed hides those that overlap it, as in the `tokenizers` library.
+  bool IsNeeded(bool parse_special) const {
+    return !nodes_.empty() && (parse_special || has_plain_);
+  }
+  // The first token in text[from, ...). A special one that is not parsed hides those that overlap
+  // it, as in the `tokenizers` library.
   bool Find(std::string_view text, size_t from, bool parse_special, Match* match) const;
 
  private:

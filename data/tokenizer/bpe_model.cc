@@ -23,8 +23,11 @@ size_t MixPair(uint64_t pair) {
 
 BpeModel::Workspace::Workspace() : slots_(kSlots) {}
 
-BpeModel::BpeModel(const std::array<int32_t, 256>& byte_ids, const std::vector<BpeMerge>& merges, BytesMap<int32_t> whole_words)
-    : byte_ids_(byte_ids), pairs_(std::bit_ceil(2 * merges.size() + 2)), whole_words_(std::move(whole_words)) {
+BpeModel::BpeModel(const std::array<int32_t, 256>& byte_ids, const std::vector<BpeMerge>& merges,
+                   BytesMap<int32_t> whole_words)
+    : byte_ids_(byte_ids),
+      pairs_(std::bit_ceil(2 * merges.size() + 2)),
+      whole_words_(std::move(whole_words)) {
   results_.reserve(merges.size());
   for (const BpeMerge& merge : merges) {
     const uint64_t pair = PairOf(merge.left, merge.right);
@@ -42,10 +45,12 @@ const BpeModel::PairEntry& BpeModel::Find(int32_t left, int32_t right) const {
   return pairs_[i];
 }
 
-void BpeModel::Encode(std::string_view word, Workspace* workspace, std::vector<int32_t>* ids) const {
+void BpeModel::Encode(std::string_view word, Workspace* workspace,
+                      std::vector<int32_t>* ids) const {
   if (word.empty()) return;
   if (word.size() > Workspace::kMaxBytes) return Merge(word, workspace, ids);
-  Workspace::Slot& slot = workspace->slots_[XXH3_64bits(word.data(), word.size()) & (Workspace::kSlots - 1)];
+  Workspace::Slot& slot =
+      workspace->slots_[XXH3_64bits(word.data(), word.size()) & (Workspace::kSlots - 1)];
   if (slot.num_bytes == word.size() && std::memcmp(slot.bytes, word.data(), word.size()) == 0) {
     ids->insert(ids->end(), slot.ids, slot.ids + slot.num_ids);
     return;
@@ -67,7 +72,8 @@ void BpeModel::Merge(std::string_view word, Workspace* workspace, std::vector<in
       return;
     }
   }
-  LACUNA_CHECK(word.size() < size_t{1} << 31, "bpe: a word of {} bytes, allowed are less than 2^31", word.size());
+  LACUNA_CHECK(word.size() < size_t{1} << 31, "bpe: a word of {} bytes, allowed are less than 2^31",
+               word.size());
   std::vector<int32_t>& symbols = workspace->ids_;
   std::vector<uint32_t>& ranks = workspace->ranks_;  // of (symbol i, the one after it)
   symbols.resize(word.size());
@@ -87,7 +93,8 @@ void BpeModel::MergeShort(Workspace* workspace) const {
   std::vector<int32_t>& symbols = workspace->ids_;
   std::vector<uint32_t>& ranks = workspace->ranks_;
   while (true) {
-    const size_t best = static_cast<size_t>(std::min_element(ranks.begin(), ranks.end()) - ranks.begin());
+    const size_t best =
+        static_cast<size_t>(std::min_element(ranks.begin(), ranks.end()) - ranks.begin());
     if (ranks[best] == kNoRank) return;
     symbols[best] = results_[ranks[best]];
     symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(best) + 1);
@@ -97,17 +104,20 @@ void BpeModel::MergeShort(Workspace* workspace) const {
   }
 }
 
-// A heap of (rank, place) over a linked list, so that a word of a million equal characters takes O(n log n). An entry is out of date
-// when the rank at its place is another one by now.
+// A heap of (rank, place) over a linked list, so that a word of a million equal characters takes
+// O(n log n). An entry is out of date when the rank at its place is another one by now.
 void BpeModel::MergeLong(Workspace* workspace) const {
-  std::vector<int32_t>&symbols = workspace->ids_, &next = workspace->next_, &previous = workspace->previous_;
+  std::vector<int32_t>&symbols = workspace->ids_, &next = workspace->next_,
+  &previous = workspace->previous_;
   std::vector<uint32_t>& ranks = workspace->ranks_;
   std::vector<uint64_t>& heap = workspace->heap_;
   const int32_t size = static_cast<int32_t>(symbols.size());
   next.resize(symbols.size());
   previous.resize(symbols.size());
   heap.clear();
-  const auto entry = [&](int32_t at) { return static_cast<uint64_t>(ranks[static_cast<size_t>(at)]) << 32 | static_cast<uint32_t>(at); };
+  const auto entry = [&](int32_t at) {
+    return static_cast<uint64_t>(ranks[static_cast<size_t>(at)]) << 32 | static_cast<uint32_t>(at);
+  };
   for (int32_t i = 0; i < size; ++i) {
     next[static_cast<size_t>(i)] = i + 1;
     previous[static_cast<size_t>(i)] = i - 1;
@@ -117,7 +127,9 @@ void BpeModel::MergeLong(Workspace* workspace) const {
   const auto update = [&](int32_t at) {
     const int32_t right = next[static_cast<size_t>(at)];
     uint32_t& rank = ranks[static_cast<size_t>(at)];
-    rank = right < size ? Find(symbols[static_cast<size_t>(at)], symbols[static_cast<size_t>(right)]).rank : kNoRank;
+    rank = right < size
+               ? Find(symbols[static_cast<size_t>(at)], symbols[static_cast<size_t>(right)]).rank
+               : kNoRank;
     if (rank == kNoRank) return;
     heap.push_back(entry(at));
     std::push_heap(heap.begin(), heap.end(), std::greater<>());

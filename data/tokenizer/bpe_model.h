@@ -1,6 +1,7 @@
 // Byte-pair encoding of one word (Sennrich et al., 2016) over bytes.
 //
-// A word begins as its bytes' tokens; the adjacent pair of lowest rank is merged, the leftmost of several, until no pair has a merge.
+// A word begins as its bytes' tokens; the adjacent pair of lowest rank is merged, the leftmost of
+// several, until no pair has a merge.
 #pragma once
 
 #include <array>
@@ -19,7 +20,8 @@ struct BpeMerge {
 
 class BpeModel {
  public:
-  // What one thread works with: buffers, and the ids of recent words. Results do not depend on what it holds.
+  // What one thread works with: buffers, and the ids of recent words. Results do not depend on what
+  // it holds.
   class Workspace {
    public:
     Workspace();
@@ -40,9 +42,11 @@ class BpeModel {
     std::vector<uint64_t> heap_;
   };
 
-  // byte_ids: the tokens of the 256 bytes. merges: in order of rank; a pair listed twice has its last rank. whole_words: words that are
-  // a token without any merging (`ignore_merges`); may be empty.
-  BpeModel(const std::array<int32_t, 256>& byte_ids, const std::vector<BpeMerge>& merges, BytesMap<int32_t> whole_words);
+  // byte_ids: the tokens of the 256 bytes. merges: in order of rank; a pair listed twice has its
+  // last rank. whole_words: words that are a token without any merging (`ignore_merges`); may be
+  // empty.
+  BpeModel(const std::array<int32_t, 256>& byte_ids, const std::vector<BpeMerge>& merges,
+           BytesMap<int32_t> whole_words);
 
   // Appends the word's tokens.
   void Encode(std::string_view word, Workspace* workspace, std::vector<int32_t>* ids) const;

@@ -20,35 +20,53 @@ absl::Status CheckSpecialTokens(const std::vector<std::string>& tokens) {
   std::set<std::string> seen;
   for (const std::string& token : tokens) {
     if (token.empty()) return ConfigError("special token: \"\" is not allowed");
-    if (FirstInvalidUtf8(token) >= 0) return ConfigError("special token: \"{}\" is not UTF-8", ReplaceInvalidUtf8(token));
+    if (FirstInvalidUtf8(token) >= 0)
+      return ConfigError("special token: \"{}\" is not UTF-8", ReplaceInvalidUtf8(token));
     // A byte's own token has this name.
     if (std::string bytes; BytesFromSymbols(token, &bytes) && bytes.size() == 1) {
-      return ConfigError("special token: \"{}\" is one character of the byte alphabet; give a longer one", token);
+      return ConfigError(
+          "special token: \"{}\" is one character of the byte alphabet; give a longer one", token);
     }
-    if (!seen.insert(token).second) return ConfigError("special token: \"{}\" is given twice", token);
+    if (!seen.insert(token).second)
+      return ConfigError("special token: \"{}\" is given twice", token);
   }
   return absl::OkStatus();
 }
 
-json ByteLevelStep() { return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}}; }
+json ByteLevelStep() {
+  return {{"type", "ByteLevel"},
+          {"add_prefix_space", false},
+          {"trim_offsets", true},
+          {"use_regex", false}};
+}
 
 json MakeDocument(const BpeTrainingOptions& options, const LearnedMerges& learned) {
   json added = json::array(), vocab = json::object(), merges = json::array();
   for (size_t id = 0; id < options.special_tokens.size(); ++id) {
-    added.push_back({{"id", id}, {"content", options.special_tokens[id]}, {"single_word", false}, {"lstrip", false}, {"rstrip", false},
-                     {"normalized", false}, {"special", true}});
+    added.push_back({{"id", id},
+                     {"content", options.special_tokens[id]},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", true}});
   }
   for (size_t id = 0; id < learned.tokens.size(); ++id) vocab[learned.tokens[id]] = id;
   for (const auto& [left, right] : learned.merges) {
-    merges.push_back(learned.tokens[static_cast<size_t>(left)] + " " + learned.tokens[static_cast<size_t>(right)]);
+    merges.push_back(learned.tokens[static_cast<size_t>(left)] + " " +
+                     learned.tokens[static_cast<size_t>(right)]);
   }
-  const json split = {{"type", "Split"}, {"pattern", {{"Regex", options.pattern}}}, {"behavior", "Isolated"}, {"invert", false}};
+  const json split = {{"type", "Split"},
+                      {"pattern", {{"Regex", options.pattern}}},
+                      {"behavior", "Isolated"},
+                      {"invert", false}};
   return {{"version", "1.0"},
           {"truncation", nullptr},
           {"padding", nullptr},
           {"added_tokens", added},
           {"normalizer", nullptr},
-          {"pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", json::array({split, ByteLevelStep()})}}},
+          {"pre_tokenizer",
+           {{"type", "Sequence"}, {"pretokenizers", json::array({split, ByteLevelStep()})}}},
           {"post_processor", ByteLevelStep()},
           {"decoder", ByteLevelStep()},
           {"model",
@@ -67,10 +85,11 @@ json MakeDocument(const BpeTrainingOptions& options, const LearnedMerges& learne
 }  // namespace
 
 std::vector<std::string> DefaultSpecialTokens() {
-  std::vector<std::string> tokens = {"<|endoftext|>",  "<|im_start|>",    "<|im_end|>",    "<think>",      "</think>",
-                                     "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>",  "<tool_call>",
-                                     "</tool_call>",   "<|system|>",     "<|user|>",       "<|assistant|>", "<|observation|>",
-                                     "[gMASK]"};
+  std::vector<std::string> tokens = {
+      "<|endoftext|>", "<|im_start|>",   "<|im_end|>",      "<think>",
+      "</think>",      "<|fim_prefix|>", "<|fim_middle|>",  "<|fim_suffix|>",
+      "<|fim_pad|>",   "<tool_call>",    "</tool_call>",    "<|system|>",
+      "<|user|>",      "<|assistant|>",  "<|observation|>", "[gMASK]"};
   for (int i = 0; tokens.size() < 64; ++i) tokens.push_back(fmt::format("<|reserved_{}|>", i));
   return tokens;
 }
@@ -79,10 +98,11 @@ absl::StatusOr<BpeTrainer> BpeTrainer::Create(const BpeTrainingOptions& options)
   LACUNA_RETURN_IF_ERROR(CheckSpecialTokens(options.special_tokens));
   const int64_t least = static_cast<int64_t>(options.special_tokens.size()) + 256;
   if (options.vocab_size < least || options.vocab_size > kMaxVocabulary) {
-    return ConfigError("vocabulary size: {}, allowed are {} ({} special tokens, 256 bytes) to {}", options.vocab_size, least,
-                       options.special_tokens.size(), kMaxVocabulary);
+    return ConfigError("vocabulary size: {}, allowed are {} ({} special tokens, 256 bytes) to {}",
+                       options.vocab_size, least, options.special_tokens.size(), kMaxVocabulary);
   }
-  if (options.min_frequency < 1) return ConfigError("minimum frequency: {}, allowed is at least 1", options.min_frequency);
+  if (options.min_frequency < 1)
+    return ConfigError("minimum frequency: {}, allowed is at least 1", options.min_frequency);
   SplitRule rule;
   auto pattern = Pattern::Compile(options.pattern);
   if (!pattern.ok()) return ConfigError("{}", Message(pattern.status()));
@@ -116,11 +136,13 @@ absl::Status BpeTrainer::Add(const std::vector<std::string_view>& documents) {
     const size_t r = static_cast<size_t>(run);
     for (size_t i = begins[r]; i < begins[r + 1] && statuses[r].ok(); ++i) {
       if (const int64_t bad = FirstInvalidUtf8(documents[i]); bad >= 0) {
-        statuses[r] = DataError("document {}: byte {} of {} (0x{:02x}) is not UTF-8", i, bad, documents[i].size(),
+        statuses[r] = DataError("document {}: byte {} of {} (0x{:02x}) is not UTF-8", i, bad,
+                                documents[i].size(),
                                 static_cast<uint8_t>(documents[i][static_cast<size_t>(bad)]));
         return;
       }
-      statuses[r] = pre_tokenizer_.ForEachWord(documents[i], &matcher, [&](std::string_view word) { ++counts[r][word]; });
+      statuses[r] = pre_tokenizer_.ForEachWord(documents[i], &matcher,
+                                               [&](std::string_view word) { ++counts[r][word]; });
     }
   });
   for (const absl::Status& status : statuses) LACUNA_RETURN_IF_ERROR(status);
@@ -134,15 +156,18 @@ absl::Status BpeTrainer::Add(const std::vector<std::string_view>& documents) {
       }
     }
   }
-  for (const std::string_view document : documents) num_bytes_ += static_cast<int64_t>(document.size());
+  for (const std::string_view document : documents)
+    num_bytes_ += static_cast<int64_t>(document.size());
   return absl::OkStatus();
 }
 
 absl::StatusOr<Tokenizer> BpeTrainer::Train() const {
   std::vector<std::pair<std::string_view, int64_t>> words(counts_.begin(), counts_.end());
-  // The hash map's order differs from run to run; the order of words breaks no tie, yet sorted it is one thing less to reason about.
+  // The hash map's order differs from run to run; the order of words breaks no tie, yet sorted it
+  // is one thing less to reason about.
   std::sort(words.begin(), words.end());
-  const LearnedMerges learned = LearnMerges(words, options_.special_tokens, options_.vocab_size, options_.min_frequency);
+  const LearnedMerges learned =
+      LearnMerges(words, options_.special_tokens, options_.vocab_size, options_.min_frequency);
   return Tokenizer::FromJson(MakeDocument(options_, learned).dump(), "trained tokenizer");
 }
 

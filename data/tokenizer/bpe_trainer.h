@@ -1,8 +1,10 @@
-// Learns a byte-level BPE vocabulary from documents: the tokens and merges that `tokenizers`' BpeTrainer learns from the same words,
-// whatever the number of threads and the order of the documents.
+// Learns a byte-level BPE vocabulary from documents: the tokens and merges that `tokenizers`'
+// BpeTrainer learns from the same words, whatever the number of threads and the order of the
+// documents.
 //
-// Ids: the special tokens in their order, the 256 bytes in the order of their symbols' code points, then one token a merge. Each step
-// merges the most frequent adjacent pair, of equally frequent ones that of the smallest ids.
+// Ids: the special tokens in their order, the 256 bytes in the order of their symbols' code points,
+// then one token a merge. Each step merges the most frequent adjacent pair, of equally frequent
+// ones that of the smallest ids.
 //
 //   LACUNA_ASSIGN_OR_RETURN(BpeTrainer trainer, BpeTrainer::Create({.vocab_size = 16384}));
 //   for (const auto& batch : batches) LACUNA_RETURN_IF_ERROR(trainer.Add(batch));
@@ -21,8 +23,9 @@
 
 namespace lacuna {
 
-// 64 strings: the end of a document, chat roles, <think>, fill-in-the-middle, what llama.cpp's GLM conversion looks for, and spares
-// ("<|reserved_0|>", ...): a token added after training would be one the model has never seen a place for.
+// 64 strings: the end of a document, chat roles, <think>, fill-in-the-middle, what llama.cpp's GLM
+// conversion looks for, and spares ("<|reserved_0|>", ...): a token added after training would be
+// one the model has never seen a place for.
 std::vector<std::string> DefaultSpecialTokens();
 
 struct BpeTrainingOptions {
@@ -37,8 +40,9 @@ class BpeTrainer {
   // ConfigErrors name the option, its value and what is allowed.
   static absl::StatusOr<BpeTrainer> Create(const BpeTrainingOptions& options);
 
-  // Counts the words of `documents`, in parallel over runs of documents. A document that is not UTF-8 is a DataError naming its place
-  // in the list and the byte. Special tokens' strings count as text.
+  // Counts the words of `documents`, in parallel over runs of documents. A document that is not
+  // UTF-8 is a DataError naming its place in the list and the byte. Special tokens' strings count
+  // as text.
   absl::Status Add(const std::vector<std::string_view>& documents);
   absl::StatusOr<Tokenizer> Train() const;
 

@@ -13,7 +13,9 @@ namespace lacuna {
 
 struct BytesHash {
   using is_transparent = void;
-  size_t operator()(std::string_view bytes) const { return XXH3_64bits(bytes.data(), bytes.size()); }
+  size_t operator()(std::string_view bytes) const {
+    return XXH3_64bits(bytes.data(), bytes.size());
+  }
 };
 
 template <class V>

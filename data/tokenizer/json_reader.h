@@ -1,4 +1,5 @@
-// Typed access to a JSON document whose errors name the file and the path of the value. Internal to data/tokenizer.
+// Typed access to a JSON document whose errors name the file and the path of the value. Internal to
+// data/tokenizer.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -13,7 +14,8 @@ namespace lacuna {
 // A value and where it is; the document must outlive it.
 class JsonNode {
  public:
-  JsonNode(const nlohmann::json* value, std::string place) : value_(value), place_(std::move(place)) {}
+  JsonNode(const nlohmann::json* value, std::string place)
+      : value_(value), place_(std::move(place)) {}
 
   const nlohmann::json& value() const { return *value_; }
   bool IsNull() const { return value_->is_null(); }
@@ -26,7 +28,9 @@ class JsonNode {
     const bool there = value_->is_object() && value_->contains(key);
     return {there ? &(*value_)[key] : &null, place_ + (place_.ends_with(":") ? " " : ".") + key};
   }
-  JsonNode At(size_t index) const { return {&(*value_)[index], place_ + "[" + std::to_string(index) + "]"}; }
+  JsonNode At(size_t index) const {
+    return {&(*value_)[index], place_ + "[" + std::to_string(index) + "]"};
+  }
 
   template <class... T>
   absl::Status Error(fmt::format_string<T...> format, T&&... args) const {
@@ -42,11 +46,14 @@ class JsonNode {
     return Wrong("true or false");
   }
   absl::StatusOr<int32_t> Id() const {
-    if (value_->is_number_integer() && *value_ >= 0 && *value_ < kMaxIds) return value_->get<int32_t>();
+    if (value_->is_number_integer() && *value_ >= 0 && *value_ < kMaxIds)
+      return value_->get<int32_t>();
     return Wrong("a token id, 0 to " + std::to_string(kMaxIds - 1));
   }
   absl::Status Wrong(const std::string& expected) const {
-    std::string found = IsNull() ? "nothing" : value_->dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    std::string found =
+        IsNull() ? "nothing"
+                 : value_->dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     if (found.size() > 60) found = found.substr(0, 57) + "...";
     return Error("found {}, expected {}", found, expected);
   }

@@ -15,14 +15,17 @@ using Pair = std::pair<int32_t, int32_t>;
 
 class MergeLearner {
  public:
-  MergeLearner(const std::vector<std::pair<std::string_view, int64_t>>& words, const std::vector<std::string>& special_tokens)
+  MergeLearner(const std::vector<std::pair<std::string_view, int64_t>>& words,
+               const std::vector<std::string>& special_tokens)
       : num_special_(static_cast<int32_t>(special_tokens.size())) {
     for (const std::string& token : special_tokens) AddToken(token);
     std::array<int32_t, 256> byte_ids;
-    for (const int b : BytesInSymbolOrder()) byte_ids[static_cast<size_t>(b)] = AddToken(ByteSymbol(static_cast<uint8_t>(b)));
+    for (const int b : BytesInSymbolOrder())
+      byte_ids[static_cast<size_t>(b)] = AddToken(ByteSymbol(static_cast<uint8_t>(b)));
     words_.reserve(words.size());
     for (const auto& [bytes, count] : words) {
-      words_.push_back({static_cast<int64_t>(symbols_.size()), static_cast<int32_t>(bytes.size()), count});
+      words_.push_back(
+          {static_cast<int64_t>(symbols_.size()), static_cast<int32_t>(bytes.size()), count});
       for (const char byte : bytes) symbols_.push_back(byte_ids[static_cast<uint8_t>(byte)]);
     }
     CountPairs();
@@ -34,14 +37,16 @@ class MergeLearner {
       std::pop_heap(heap_.begin(), heap_.end());
       Candidate top = heap_.back();
       heap_.pop_back();
-      // Counts only fall while a candidate waits, except where the pair came up anew; either way the entry is put right when met.
+      // Counts only fall while a candidate waits, except where the pair came up anew; either way
+      // the entry is put right when met.
       if (const int64_t count = pair_counts_[top.pair]; count != top.count) {
         top.count = count;
         Push(top);
         continue;
       }
       if (top.count < min_frequency) break;
-      const std::string merged = tokens_[static_cast<size_t>(top.pair.first)] + tokens_[static_cast<size_t>(top.pair.second)];
+      const std::string merged = tokens_[static_cast<size_t>(top.pair.first)] +
+                                 tokens_[static_cast<size_t>(top.pair.second)];
       const auto known = ids_.find(merged);
       // No text may become a special token.
       if (known != ids_.end() && known->second < num_special_) continue;
@@ -74,7 +79,8 @@ class MergeLearner {
     std::vector<int> bytes(256);
     std::iota(bytes.begin(), bytes.end(), 0);
     std::sort(bytes.begin(), bytes.end(), [](int a, int b) {
-      return ByteSymbolCodePoint(static_cast<uint8_t>(a)) < ByteSymbolCodePoint(static_cast<uint8_t>(b));
+      return ByteSymbolCodePoint(static_cast<uint8_t>(a)) <
+             ByteSymbolCodePoint(static_cast<uint8_t>(b));
     });
     return bytes;
   }
@@ -104,7 +110,8 @@ class MergeLearner {
 
   void PushNew() {
     for (const Pair& pair : new_pairs_) {
-      if (const int64_t count = pair_counts_[pair]; count > 0) Push({count, pair, new_places_[pair]});
+      if (const int64_t count = pair_counts_[pair]; count > 0)
+        Push({count, pair, new_places_[pair]});
     }
     new_pairs_.clear();
     new_places_.clear();
@@ -122,7 +129,8 @@ class MergeLearner {
     PushNew();
   }
 
-  // The merged pair's own count stays, as in the `tokenizers` library: the pair matters again only if it comes up anew.
+  // The merged pair's own count stays, as in the `tokenizers` library: the pair matters again only
+  // if it comes up anew.
   void MergeEverywhere(const Candidate& top, int32_t id) {
     const std::vector<int32_t> words = std::move(places_[top.places]);
     for (const int32_t w : words) MergeIn(w, top.pair, id);
@@ -175,13 +183,15 @@ class MergeLearner {
   std::vector<Candidate> heap_;
   std::vector<std::vector<int32_t>> places_;
   absl::flat_hash_map<Pair, size_t> new_places_;
-  std::vector<Pair> new_pairs_;  // in order of appearance: the hash map's would differ from run to run
+  // in order of appearance: the hash map's would differ from run to run
+  std::vector<Pair> new_pairs_;
 };
 
 }  // namespace
 
-LearnedMerges LearnMerges(const std::vector<std::pair<std::string_view, int64_t>>& words, const std::vector<std::string>& special_tokens,
-                          int64_t vocab_size, int64_t min_frequency) {
+LearnedMerges LearnMerges(const std::vector<std::pair<std::string_view, int64_t>>& words,
+                          const std::vector<std::string>& special_tokens, int64_t vocab_size,
+                          int64_t min_frequency) {
   return MergeLearner(words, special_tokens).Run(vocab_size, min_frequency);
 }
 

@@ -1,8 +1,10 @@
-// Regular expressions that split text into words, with the meaning they have in Oniguruma, the engine of the `tokenizers` library.
+// Regular expressions that split text into words, with the meaning they have in Oniguruma, the
+// engine of the `tokenizers` library.
 //
-// PCRE2 with JIT runs them. Where the two engines read the same text differently the pattern is rewritten: \s and \S become the
-// Unicode property White_Space (U+180E), `X{n,m}+` repeats X{n,m} (PCRE2's is possessive), \uHHHH becomes \x{HHHH}; ^ and $ match at
-// lines. A construct whose agreement was not checked (\w, \b, \h, nested character classes, ...) is refused by name.
+// PCRE2 with JIT runs them. Where the two engines read the same text differently the pattern is
+// rewritten: \s and \S become the Unicode property White_Space (U+180E), `X{n,m}+` repeats X{n,m}
+// (PCRE2's is possessive), \uHHHH becomes \x{HHHH}; ^ and $ match at lines. A construct whose
+// agreement was not checked (\w, \b, \h, nested character classes, ...) is refused by name.
 #pragma once
 
 #include <cstdint>
@@ -50,9 +52,11 @@ class Pattern {
   // Errors are DataErrors quoting the pattern and the offset in it.
   static absl::StatusOr<Pattern> Compile(std::string_view pattern, Syntax syntax = Syntax::kRegex);
 
-  // The first match that is not empty and begins at `from` or later. `text` must be UTF-8 (unchecked) and `from` begin a character.
+  // The first match that is not empty and begins at `from` or later. `text` must be UTF-8
+  // (unchecked) and `from` begin a character.
   // False where there is none; an error where matching exceeds PCRE2's limits.
-  absl::StatusOr<bool> Find(std::string_view text, size_t from, Matcher* matcher, Match* match) const;
+  absl::StatusOr<bool> Find(std::string_view text, size_t from, Matcher* matcher,
+                            Match* match) const;
 
  private:
   explicit Pattern(std::shared_ptr<const pcre2_real_code_8> code) : code_(std::move(code)) {}

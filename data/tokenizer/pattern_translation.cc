@@ -8,10 +8,15 @@ namespace {
 
 constexpr std::string_view kGroups[] = {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:"};
 
-bool IsHex(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
-bool IsLetterOrDigit(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+bool IsHex(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+bool IsLetterOrDigit(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
 
-// One pass over the pattern. `atom_` is where the last repeatable item begins in the output, so that it can be wrapped.
+// One pass over the pattern. `atom_` is where the last repeatable item begins in the output, so
+// that it can be wrapped.
 class Translator {
  public:
   explicit Translator(std::string_view in) : in_(in) {}
@@ -112,7 +117,8 @@ class Translator {
       case 'p':
       case 'P': {
         const size_t end = in_.find('}', at_);
-        if (in_.substr(at_ + 2, 1) != "{" || end == std::string_view::npos) return Refuse(in_.substr(at_, 3));
+        if (in_.substr(at_ + 2, 1) != "{" || end == std::string_view::npos)
+          return Refuse(in_.substr(at_, 3));
         Copy(end + 1 - at_);
         return absl::OkStatus();
       }
@@ -125,12 +131,14 @@ class Translator {
         return absl::OkStatus();
       }
       case 'x': {
-        // Without braces two digits are one byte to Oniguruma, a character to PCRE2: the same only in ASCII.
+        // Without braces two digits are one byte to Oniguruma, a character to PCRE2: the same only
+        // in ASCII.
         if (in_.substr(at_ + 2, 1) == "{" && in_.find('}', at_) != std::string_view::npos) {
           Copy(in_.find('}', at_) + 1 - at_);
           return absl::OkStatus();
         }
-        const bool ascii = at_ + 3 < in_.size() && in_[at_ + 2] >= '0' && in_[at_ + 2] <= '7' && IsHex(in_[at_ + 3]);
+        const bool ascii = at_ + 3 < in_.size() && in_[at_ + 2] >= '0' && in_[at_ + 2] <= '7' &&
+                           IsHex(in_[at_ + 3]);
         if (!ascii) return Refuse(in_.substr(at_, 4));
         Copy(4);
         return absl::OkStatus();
@@ -180,6 +188,8 @@ class Translator {
 
 }  // namespace
 
-absl::StatusOr<std::string> TranslatePattern(std::string_view oniguruma) { return Translator(oniguruma).Run(); }
+absl::StatusOr<std::string> TranslatePattern(std::string_view oniguruma) {
+  return Translator(oniguruma).Run();
+}
 
 }  // namespace lacuna

@@ -15,9 +15,10 @@ namespace lacuna {
 
 // Each rule splits every part that the rules before it left, each part for itself.
 struct SplitRule {
-  std::optional<Pattern> pattern;  // matches and what lies between them become parts; none: no split
-  bool drop_gaps = false;          // only the matches do
-  bool prefix_space = false;       // a part that does not begin with a space gets one first
+  // matches and what lies between them become parts; none: no split
+  std::optional<Pattern> pattern;
+  bool drop_gaps = false;     // only the matches do
+  bool prefix_space = false;  // a part that does not begin with a space gets one first
 };
 
 class PreTokenizer {
@@ -25,7 +26,8 @@ class PreTokenizer {
   PreTokenizer() = default;
   explicit PreTokenizer(std::vector<SplitRule> rules) : rules_(std::move(rules)) {}
 
-  // use(std::string_view word) for each word in order; a word is valid only during its call. `text` must be UTF-8.
+  // use(std::string_view word) for each word in order; a word is valid only during its call. `text`
+  // must be UTF-8.
   template <class F>
   absl::Status ForEachWord(std::string_view text, Matcher* matcher, F&& use) const {
     return Split(0, text, matcher, use);
@@ -51,8 +53,11 @@ class PreTokenizer {
       Pattern::Match match;
       LACUNA_ASSIGN_OR_RETURN(const bool found, rule.pattern->Find(text, at, matcher, &match));
       if (!found) match = {text.size(), text.size()};
-      if (!rule.drop_gaps) LACUNA_RETURN_IF_ERROR(Split(rule_index + 1, text.substr(at, match.begin - at), matcher, use));
-      LACUNA_RETURN_IF_ERROR(Split(rule_index + 1, text.substr(match.begin, match.end - match.begin), matcher, use));
+      if (!rule.drop_gaps)
+        LACUNA_RETURN_IF_ERROR(
+            Split(rule_index + 1, text.substr(at, match.begin - at), matcher, use));
+      LACUNA_RETURN_IF_ERROR(
+          Split(rule_index + 1, text.substr(match.begin, match.end - match.begin), matcher, use));
       at = match.end;
     }
     return absl::OkStatus();

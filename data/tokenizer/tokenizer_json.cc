@@ -14,16 +14,21 @@ namespace {
 using nlohmann::json;
 
 constexpr int kMaxDepth = 64;
-constexpr std::string_view kTopOrder[] = {"version",       "truncation",     "padding", "added_tokens", "normalizer",
-                                          "pre_tokenizer", "post_processor", "decoder", "model"};
+constexpr std::string_view kTopOrder[] = {"version",        "truncation", "padding",
+                                          "added_tokens",   "normalizer", "pre_tokenizer",
+                                          "post_processor", "decoder",    "model"};
 
 // Features that would change ids and that no byte-level tokenizer of the field uses.
 absl::Status RefuseUnsupported(const JsonNode& model) {
-  LACUNA_ASSIGN_OR_RETURN(const std::string type, model.Get("type").IsNull() ? std::string("BPE") : model.Get("type").String());
+  LACUNA_ASSIGN_OR_RETURN(const std::string type, model.Get("type").IsNull()
+                                                      ? std::string("BPE")
+                                                      : model.Get("type").String());
   if (type != "BPE") return model.Get("type").Error("\"{}\" is not supported, only BPE is", type);
-  if (const JsonNode dropout = model.Get("dropout"); !dropout.IsNull() && dropout.value() != 0.0) return dropout.Wrong("null");
+  if (const JsonNode dropout = model.Get("dropout"); !dropout.IsNull() && dropout.value() != 0.0)
+    return dropout.Wrong("null");
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (const JsonNode affix = model.Get(key); !affix.IsNull() && affix.value() != "") return affix.Wrong("null or \"\"");
+    if (const JsonNode affix = model.Get(key); !affix.IsNull() && affix.value() != "")
+      return affix.Wrong("null or \"\"");
   }
   return absl::OkStatus();
 }
@@ -31,8 +36,10 @@ absl::Status RefuseUnsupported(const JsonNode& model) {
 // Ids by the file's spelling of a token.
 using SymbolIds = BytesViewMap<int32_t>;
 
-absl::Status ReadVocabulary(const JsonNode& vocab, TokenizerDefinition* definition, SymbolIds* ids) {
-  if (!vocab.value().is_object() || vocab.value().empty()) return vocab.Wrong("an object of tokens and their ids");
+absl::Status ReadVocabulary(const JsonNode& vocab, TokenizerDefinition* definition,
+                            SymbolIds* ids) {
+  if (!vocab.value().is_object() || vocab.value().empty())
+    return vocab.Wrong("an object of tokens and their ids");
   std::vector<std::string>& tokens = definition->tokens;
   for (const auto& [symbols, value] : vocab.value().items()) {
     const auto id = JsonNode(&value, vocab.place() + "[\"" + symbols + "\"]").Id();
@@ -40,14 +47,18 @@ absl::Status ReadVocabulary(const JsonNode& vocab, TokenizerDefinition* definiti
     if (symbols.empty()) return vocab.Error("holds an empty token");
     if (static_cast<size_t>(*id) >= tokens.size()) tokens.resize(static_cast<size_t>(*id) + 1);
     std::string& token = tokens[static_cast<size_t>(*id)];
-    if (!token.empty()) return vocab.Error("\"{}\" has id {}, which another token has, too", symbols, *id);
+    if (!token.empty())
+      return vocab.Error("\"{}\" has id {}, which another token has, too", symbols, *id);
     // Special tokens may be written outside of the byte alphabet; they stand for themselves.
     if (!BytesFromSymbols(symbols, &token)) token = symbols;
     ids->emplace(symbols, *id);
   }
   for (int b = 0; b < 256; ++b) {
     const auto found = ids->find(ByteSymbol(static_cast<uint8_t>(b)));
-    if (found == ids->end()) return vocab.Error("has no token for byte 0x{:02x} (\"{}\"); a byte-level vocabulary has all 256", b, ByteSymbol(static_cast<uint8_t>(b)));
+    if (found == ids->end())
+      return vocab.Error(
+          "has no token for byte 0x{:02x} (\"{}\"); a byte-level vocabulary has all 256", b,
+          ByteSymbol(static_cast<uint8_t>(b)));
     definition->byte_ids[static_cast<size_t>(b)] = found->second;
   }
   return absl::OkStatus();
@@ -74,7 +85,8 @@ absl::Status ReadMerge(const JsonNode& merge, std::string_view* left, std::strin
 }
 
 // Also rewrites the document's merges as "a b".
-absl::Status ReadMerges(const JsonNode& merges, const SymbolIds& ids, TokenizerDefinition* definition, json* legacy) {
+absl::Status ReadMerges(const JsonNode& merges, const SymbolIds& ids,
+                        TokenizerDefinition* definition, json* legacy) {
   if (!merges.value().is_array()) return merges.Wrong("a list of merges");
   *legacy = json::array();
   definition->merges.reserve(merges.value().size());
@@ -83,7 +95,9 @@ absl::Status ReadMerges(const JsonNode& merges, const SymbolIds& ids, TokenizerD
     LACUNA_RETURN_IF_ERROR(ReadMerge(merges.At(i), &left, &right));
     const std::string result = std::string(left) + std::string(right);
     BpeMerge merge{};
-    for (const auto& [symbols, id] : {std::pair(left, &merge.left), {right, &merge.right}, {std::string_view(result), &merge.result}}) {
+    for (const auto& [symbols, id] : {std::pair(left, &merge.left),
+                                      {right, &merge.right},
+                                      {std::string_view(result), &merge.result}}) {
       const auto found = ids.find(symbols);
       if (found == ids.end()) return merges.At(i).Error("\"{}\" is not in the vocabulary", symbols);
       *id = found->second;
@@ -94,7 +108,8 @@ absl::Status ReadMerges(const JsonNode& merges, const SymbolIds& ids, TokenizerD
   return absl::OkStatus();
 }
 
-absl::Status ReadAddedTokens(const JsonNode& list, const SymbolIds& ids, TokenizerDefinition* definition) {
+absl::Status ReadAddedTokens(const JsonNode& list, const SymbolIds& ids,
+                             TokenizerDefinition* definition) {
   if (list.IsNull()) return absl::OkStatus();
   if (!list.value().is_array()) return list.Wrong("a list of tokens");
   BytesMap<int32_t> seen;
@@ -111,17 +126,22 @@ absl::Status ReadAddedTokens(const JsonNode& list, const SymbolIds& ids, Tokeniz
     LACUNA_ASSIGN_OR_RETURN(const bool single_word, node.Get("single_word").Bool(false));
     if (single_word) return node.Get("single_word").Error("true is not supported");
     if (token.content.empty()) return node.Get("content").Error("is empty");
-    if (!seen.emplace(token.content, token.id).second) return node.Error("\"{}\" is listed twice", token.content);
+    if (!seen.emplace(token.content, token.id).second)
+      return node.Error("\"{}\" is listed twice", token.content);
     if (const auto other = by_id.emplace(token.id, token.content); !other.second) {
-      return node.Error("\"{}\" has id {}, which \"{}\" has, too", token.content, token.id, other.first->second);
+      return node.Error("\"{}\" has id {}, which \"{}\" has, too", token.content, token.id,
+                        other.first->second);
     }
     const auto in_model = ids.find(token.content);
     if (in_model != ids.end() && in_model->second != token.id) {
-      return node.Error("\"{}\" has id {}, in the vocabulary it has {}", token.content, token.id, in_model->second);
+      return node.Error("\"{}\" has id {}, in the vocabulary it has {}", token.content, token.id,
+                        in_model->second);
     }
     const size_t slot = static_cast<size_t>(token.id);
-    if (in_model == ids.end() && slot < definition->tokens.size() && !definition->tokens[slot].empty()) {
-      return node.Error("\"{}\" has id {}, which a token of the vocabulary has, too", token.content, token.id);
+    if (in_model == ids.end() && slot < definition->tokens.size() &&
+        !definition->tokens[slot].empty()) {
+      return node.Error("\"{}\" has id {}, which a token of the vocabulary has, too", token.content,
+                        token.id);
     }
     definition->added_tokens.push_back(std::move(token));
   }
@@ -129,7 +149,9 @@ absl::Status ReadAddedTokens(const JsonNode& list, const SymbolIds& ids, Tokeniz
 }
 
 // `value` on one line.
-std::string Dump(const json& value) { return value.dump(-1, ' ', false); }
+std::string Dump(const json& value) {
+  return value.dump(-1, ' ', false);
+}
 
 std::string WriteModel(const json& model, const TokenizerDefinition& definition) {
   std::vector<std::pair<int32_t, const std::string*>> vocabulary;
@@ -139,7 +161,8 @@ std::string WriteModel(const json& model, const TokenizerDefinition& definition)
   std::sort(vocabulary.begin(), vocabulary.end());
   std::string text = "{\n";
   for (auto entry = model.begin(); entry != model.end(); ++entry) {
-    if (entry.key() != "vocab" && entry.key() != "merges") text += fmt::format("    {}: {},\n", Dump(entry.key()), Dump(entry.value()));
+    if (entry.key() != "vocab" && entry.key() != "merges")
+      text += fmt::format("    {}: {},\n", Dump(entry.key()), Dump(entry.value()));
   }
   text += "    \"vocab\": {";
   const char* separator = "\n";
@@ -171,7 +194,8 @@ std::string WriteCanonical(const json& document, const TokenizerDefinition& defi
       text += WriteModel(value, definition);
     } else if (key == "added_tokens" && !value.empty()) {
       text += "[";
-      for (size_t i = 0; i < value.size(); ++i) text += fmt::format("{}\n    {}", i ? "," : "", Dump(value[i]));
+      for (size_t i = 0; i < value.size(); ++i)
+        text += fmt::format("{}\n    {}", i ? "," : "", Dump(value[i]));
       text += "\n  ]";
     } else {
       text += Dump(value);
@@ -182,7 +206,8 @@ std::string WriteCanonical(const json& document, const TokenizerDefinition& defi
 
 }  // namespace
 
-absl::StatusOr<TokenizerDefinition> ParseTokenizerJson(std::string_view text, const std::string& name) {
+absl::StatusOr<TokenizerDefinition> ParseTokenizerJson(std::string_view text,
+                                                       const std::string& name) {
   json document;
   bool too_deep = false;
   try {

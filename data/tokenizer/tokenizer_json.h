@@ -1,4 +1,5 @@
-// The file format of Hugging Face's tokenizers (tokenizer.json), read into plain data and written in one canonical form.
+// The file format of Hugging Face's tokenizers (tokenizer.json), read into plain data and written
+// in one canonical form.
 #pragma once
 
 #include <array>
@@ -23,11 +24,13 @@ struct TokenizerDefinition {
   std::vector<NormalForm> normal_forms;
   std::vector<SplitRule> split_rules;
   std::vector<AddedToken> added_tokens;  // in the file's order
-  // The document with its keys in the format's order, merges as "a b", a token and a merge per line, everything unread kept.
+  // The document with its keys in the format's order, merges as "a b", a token and a merge per
+  // line, everything unread kept.
   std::string canonical;
 };
 
 // Errors are DataErrors: `name`, the place in the document, what was found, what is allowed.
-absl::StatusOr<TokenizerDefinition> ParseTokenizerJson(std::string_view text, const std::string& name);
+absl::StatusOr<TokenizerDefinition> ParseTokenizerJson(std::string_view text,
+                                                       const std::string& name);
 
 }  // namespace lacuna

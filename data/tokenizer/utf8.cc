@@ -6,7 +6,8 @@
 namespace lacuna {
 namespace {
 
-// A character, or the longest beginning of one that could still have become well-formed (then ok is false; at least one byte).
+// A character, or the longest beginning of one that could still have become well-formed (then ok is
+// false; at least one byte).
 struct Character {
   int length;
   bool ok;
@@ -33,7 +34,9 @@ Character ReadCharacter(std::string_view text) {
     return {1, false};
   }
   for (int i = 1; i < length; ++i) {
-    if (static_cast<size_t>(i) >= text.size() || byte(static_cast<size_t>(i)) < low || byte(static_cast<size_t>(i)) > high) return {i, false};
+    if (static_cast<size_t>(i) >= text.size() || byte(static_cast<size_t>(i)) < low ||
+        byte(static_cast<size_t>(i)) > high)
+      return {i, false};
     low = 0x80;
     high = 0xBF;
   }
@@ -96,7 +99,9 @@ std::string ReplaceInvalidUtf8(std::string_view text) {
   return result;
 }
 
-int32_t ByteSymbolCodePoint(uint8_t byte) { return GetAlphabet().code_point[byte]; }
+int32_t ByteSymbolCodePoint(uint8_t byte) {
+  return GetAlphabet().code_point[byte];
+}
 
 std::string ByteSymbol(uint8_t byte) {
   const int32_t symbol = ByteSymbolCodePoint(byte);

@@ -1,5 +1,5 @@
-// Pieces of (expert, block of rows) run in parallel, each one single-threaded OpenBLAS product: experts are too small and too unequal
-// to keep several threads busy one after the other.
+// Pieces of (expert, block of rows) run in parallel, each one single-threaded OpenBLAS product:
+// experts are too small and too unequal to keep several threads busy one after the other.
 #include "moe/grouped_matmul.h"
 
 #include <cblas.h>
@@ -17,19 +17,22 @@
 namespace lacuna::cpu {
 namespace {
 
-constexpr int64_t kRowsPerPiece = 256;  // of x; large enough for full speed, small enough to balance unequal experts
+// of x; large enough for full speed, small enough to balance unequal experts
+constexpr int64_t kRowsPerPiece = 256;
 
 // c = a op(b) + beta c on row-major matrices whose rows are contiguous.
-void Gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
-          float beta, float* c, int64_t ldc) {
-  cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans, static_cast<int>(m),
-              static_cast<int>(n), static_cast<int>(k), 1.0f, a, static_cast<int>(lda), b, static_cast<int>(ldb), beta, c,
-              static_cast<int>(ldc));
+void Gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float* a,
+          int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
+  cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+              transpose_b ? CblasTrans : CblasNoTrans, static_cast<int>(m), static_cast<int>(n),
+              static_cast<int>(k), 1.0f, a, static_cast<int>(lda), b, static_cast<int>(ldb), beta,
+              c, static_cast<int>(ldc));
 }
-void Gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const double* a, int64_t lda, const double* b, int64_t ldb,
-          double beta, double* c, int64_t ldc) {
-  cblas_dgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans, static_cast<int>(m),
-              static_cast<int>(n), static_cast<int>(k), 1.0, a, static_cast<int>(lda), b, static_cast<int>(ldb), beta, c,
+void Gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const double* a,
+          int64_t lda, const double* b, int64_t ldb, double beta, double* c, int64_t ldc) {
+  cblas_dgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+              transpose_b ? CblasTrans : CblasNoTrans, static_cast<int>(m), static_cast<int>(n),
+              static_cast<int>(k), 1.0, a, static_cast<int>(lda), b, static_cast<int>(ldb), beta, c,
               static_cast<int>(ldc));
 }
 
@@ -52,8 +55,8 @@ std::vector<Piece> CutRows(const int64_t* offsets, int64_t experts) {
   return pieces;
 }
 
-// The weights in the compute type. Of bf16 only the experts with rows are widened, into memory that is otherwise left untouched: a
-// decode step reads K experts, not E.
+// The weights in the compute type. Of bf16 only the experts with rows are widened, into memory that
+// is otherwise left untouched: a decode step reads K experts, not E.
 template <class T>
 class ExpertWeights {
  public:
@@ -66,7 +69,8 @@ class ExpertWeights {
       copy_.reset(new A[static_cast<size_t>(w.numel())]);
       ParallelFor(w.dim(0), size, [&](int64_t e) {
         if (offsets[e] == offsets[e + 1]) return;
-        for (int64_t i = e * size; i < (e + 1) * size; ++i) copy_[static_cast<size_t>(i)] = Widen(w.As<T>()[i]);
+        for (int64_t i = e * size; i < (e + 1) * size; ++i)
+          copy_[static_cast<size_t>(i)] = Widen(w.As<T>()[i]);
       });
       data_ = copy_.get();
     }
@@ -80,7 +84,8 @@ class ExpertWeights {
 
 template <class T>
 void Forward(const GroupedMatMulArgs& args) {
-  const int64_t experts = args.w.dim(0), in = args.x.dim(1), out = args.y.dim(1), columns = args.w.dim(2);
+  const int64_t experts = args.w.dim(0), in = args.x.dim(1), out = args.y.dim(1),
+                columns = args.w.dim(2);
   const int64_t* offsets = args.offsets.As<int64_t>();
   CheckOffsets(offsets, experts, args.x.dim(0));
   const WidenedInput<T> x(args.x);
@@ -89,8 +94,8 @@ void Forward(const GroupedMatMulArgs& args) {
   const std::vector<Piece> pieces = CutRows(offsets, experts);
   ParallelFor(static_cast<int64_t>(pieces.size()), kRowsPerPiece * in * out, [&](int64_t i) {
     const Piece& p = pieces[static_cast<size_t>(i)];
-    Gemm(false, args.transpose_w, p.end - p.begin, out, in, x.data() + p.begin * in, in, w.data() + p.expert * in * out, columns, 0,
-         y.data() + p.begin * out, out);
+    Gemm(false, args.transpose_w, p.end - p.begin, out, in, x.data() + p.begin * in, in,
+         w.data() + p.expert * in * out, columns, 0, y.data() + p.begin * out, out);
   });
   y.Store();
 }
@@ -106,15 +111,17 @@ void WeightGradient(const GroupedMatMulDwArgs& args) {
   std::vector<Piece> pieces;
   for (int64_t e = 0; e < experts; ++e) {
     if (offsets[e] == offsets[e + 1]) continue;
-    for (int64_t r = 0; r < out; r += kRowsPerPiece) pieces.push_back({e, r, std::min(r + kRowsPerPiece, out)});
+    for (int64_t r = 0; r < out; r += kRowsPerPiece)
+      pieces.push_back({e, r, std::min(r + kRowsPerPiece, out)});
   }
   A* dw = args.dw.As<A>();
-  ParallelFor(static_cast<int64_t>(pieces.size()), args.x.dim(0) / std::max<int64_t>(experts, 1) * in * kRowsPerPiece, [&](int64_t i) {
-    const Piece& p = pieces[static_cast<size_t>(i)];
-    const int64_t first = offsets[p.expert], rows = offsets[p.expert + 1] - first;
-    Gemm(true, false, p.end - p.begin, in, rows, dy.data() + first * out + p.begin, out, x.data() + first * in, in, 1,
-         dw + (p.expert * out + p.begin) * in, in);
-  });
+  ParallelFor(static_cast<int64_t>(pieces.size()),
+              args.x.dim(0) / std::max<int64_t>(experts, 1) * in * kRowsPerPiece, [&](int64_t i) {
+                const Piece& p = pieces[static_cast<size_t>(i)];
+                const int64_t first = offsets[p.expert], rows = offsets[p.expert + 1] - first;
+                Gemm(true, false, p.end - p.begin, in, rows, dy.data() + first * out + p.begin, out,
+                     x.data() + first * in, in, 1, dw + (p.expert * out + p.begin) * in, in);
+              });
 }
 
 }  // namespace
@@ -124,7 +131,8 @@ void GroupedMatMul(const GroupedMatMulArgs& args, Stream) {
 }
 
 void GroupedMatMulDw(const GroupedMatMulDwArgs& args, Stream) {
-  DispatchFloat(args.x.dtype, [&](auto tag) { WeightGradient<typename decltype(tag)::type>(args); });
+  DispatchFloat(args.x.dtype,
+                [&](auto tag) { WeightGradient<typename decltype(tag)::type>(args); });
 }
 
 }  // namespace lacuna::cpu

@@ -20,13 +20,15 @@ void SortByExpert(const SortByExpertArgs& args, Stream) {
   int64_t* offsets = args.offsets.As<int64_t>();
   std::fill(offsets, offsets + experts + 1, int64_t{0});
   for (int64_t i = 0; i < choices; ++i) {
-    LACUNA_CHECK(ids[i] >= 0 && ids[i] < experts, "sort_by_expert: expert {} of {}", ids[i], experts);
+    LACUNA_CHECK(ids[i] >= 0 && ids[i] < experts, "sort_by_expert: expert {} of {}", ids[i],
+                 experts);
     ++offsets[ids[i] + 1];
   }
   for (int64_t e = 0; e < experts; ++e) offsets[e + 1] += offsets[e];
   std::vector<int64_t> next(offsets, offsets + experts);
   int32_t* position = args.position.As<int32_t>();
-  for (int64_t i = 0; i < choices; ++i) position[i] = static_cast<int32_t>(next[static_cast<size_t>(ids[i])]++);
+  for (int64_t i = 0; i < choices; ++i)
+    position[i] = static_cast<int32_t>(next[static_cast<size_t>(ids[i])]++);
 }
 
 void PermuteRows(const PermuteRowsArgs& args, Stream) {
@@ -35,17 +37,19 @@ void PermuteRows(const PermuteRowsArgs& args, Stream) {
     using A = ComputeType<T>;
     const int64_t columns = args.x.dim(1), choices = args.position.dim(1);
     const A* w = args.w.defined() ? args.w.As<A>() : nullptr;
-    ParallelForChunks(args.x.dim(0), kTokensPerChunk, choices * columns, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin * choices; i < end * choices; ++i) {
-        const T* x = args.x.As<T>() + i / choices * columns;
-        T* y = args.y.As<T>() + args.position.As<int32_t>()[i] * columns;
-        if (w == nullptr) {
-          std::copy(x, x + columns, y);
-        } else {
-          for (int64_t c = 0; c < columns; ++c) y[c] = Narrow<T>(w[i] * static_cast<A>(Widen(x[c])));
-        }
-      }
-    });
+    ParallelForChunks(args.x.dim(0), kTokensPerChunk, choices * columns,
+                      [&](int64_t begin, int64_t end) {
+                        for (int64_t i = begin * choices; i < end * choices; ++i) {
+                          const T* x = args.x.As<T>() + i / choices * columns;
+                          T* y = args.y.As<T>() + args.position.As<int32_t>()[i] * columns;
+                          if (w == nullptr) {
+                            std::copy(x, x + columns, y);
+                          } else {
+                            for (int64_t c = 0; c < columns; ++c)
+                              y[c] = Narrow<T>(w[i] * static_cast<A>(Widen(x[c])));
+                          }
+                        }
+                      });
   });
 }
 
@@ -55,19 +59,22 @@ void UnpermuteRows(const UnpermuteRowsArgs& args, Stream) {
     using A = ComputeType<T>;
     const int64_t columns = args.x.dim(1), choices = args.position.dim(1);
     const A* w = args.w.defined() ? args.w.As<A>() : nullptr;
-    ParallelForChunks(args.y.dim(0), kTokensPerChunk, 2 * choices * columns, [&](int64_t begin, int64_t end) {
-      std::vector<A> sum(static_cast<size_t>(columns));
-      for (int64_t n = begin; n < end; ++n) {
-        std::fill(sum.begin(), sum.end(), A(0));
-        for (int64_t i = n * choices; i < (n + 1) * choices; ++i) {
-          const T* x = args.x.As<T>() + args.position.As<int32_t>()[i] * columns;
-          const A factor = w == nullptr ? A(1) : w[i];
-          for (int64_t c = 0; c < columns; ++c) sum[static_cast<size_t>(c)] += factor * static_cast<A>(Widen(x[c]));
-        }
-        T* y = args.y.As<T>() + n * columns;
-        for (int64_t c = 0; c < columns; ++c) y[c] = Narrow<T>(sum[static_cast<size_t>(c)]);
-      }
-    });
+    ParallelForChunks(args.y.dim(0), kTokensPerChunk, 2 * choices * columns,
+                      [&](int64_t begin, int64_t end) {
+                        std::vector<A> sum(static_cast<size_t>(columns));
+                        for (int64_t n = begin; n < end; ++n) {
+                          std::fill(sum.begin(), sum.end(), A(0));
+                          for (int64_t i = n * choices; i < (n + 1) * choices; ++i) {
+                            const T* x = args.x.As<T>() + args.position.As<int32_t>()[i] * columns;
+                            const A factor = w == nullptr ? A(1) : w[i];
+                            for (int64_t c = 0; c < columns; ++c)
+                              sum[static_cast<size_t>(c)] += factor * static_cast<A>(Widen(x[c]));
+                          }
+                          T* y = args.y.As<T>() + n * columns;
+                          for (int64_t c = 0; c < columns; ++c)
+                            y[c] = Narrow<T>(sum[static_cast<size_t>(c)]);
+                        }
+                      });
   });
 }
 
@@ -76,15 +83,18 @@ void UnpermuteDw(const UnpermuteDwArgs& args, Stream) {
     using T = typename decltype(tag)::type;
     using A = ComputeType<T>;
     const int64_t columns = args.x.dim(1), choices = args.position.dim(1);
-    ParallelForChunks(args.dy.dim(0), kTokensPerChunk, 2 * choices * columns, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin * choices; i < end * choices; ++i) {
-        const T *dy = args.dy.As<T>() + i / choices * columns, *x = args.x.As<T>() + args.position.As<int32_t>()[i] * columns;
-        A sum = 0;
+    ParallelForChunks(args.dy.dim(0), kTokensPerChunk, 2 * choices * columns,
+                      [&](int64_t begin, int64_t end) {
+                        for (int64_t i = begin * choices; i < end * choices; ++i) {
+                          const T *dy = args.dy.As<T>() + i / choices * columns,
+                                  *x = args.x.As<T>() + args.position.As<int32_t>()[i] * columns;
+                          A sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t c = 0; c < columns; ++c) sum += static_cast<A>(Widen(dy[c])) * static_cast<A>(Widen(x[c]));
-        args.dw.As<A>()[i] = sum;
-      }
-    });
+                          for (int64_t c = 0; c < columns; ++c)
+                            sum += static_cast<A>(Widen(dy[c])) * static_cast<A>(Widen(x[c]));
+                          args.dw.As<A>()[i] = sum;
+                        }
+                      });
   });
 }
 

@@ -19,7 +19,8 @@ struct Containing {
 
 template <class T>
 void Gather(const GatherBlocksFwdArgs& args) {
-  const int64_t groups = args.x.dim(1), width = args.x.dim(2), blocks = NumCompressed(args.x.dim(0), args.block, args.stride);
+  const int64_t groups = args.x.dim(1), width = args.x.dim(2),
+                blocks = NumCompressed(args.x.dim(0), args.block, args.stride);
   const T *x = args.x.As<T>(), *pos = args.pos.data == nullptr ? nullptr : args.pos.As<T>();
   T* out = args.blocks.As<T>();
   ParallelFor(blocks, groups * args.block * width, [&](int64_t i) {
@@ -28,7 +29,8 @@ void Gather(const GatherBlocksFwdArgs& args) {
       for (int64_t u = 0; u < args.block; ++u) {
         const T* source = x + ((i * args.stride + u) * groups + g) * width;
         for (int64_t c = 0; c < width; ++c) {
-          row[u * width + c] = pos == nullptr ? source[c] : Narrow<T>(Widen(source[c]) + Widen(pos[u * width + c]));
+          row[u * width + c] =
+              pos == nullptr ? source[c] : Narrow<T>(Widen(source[c]) + Widen(pos[u * width + c]));
         }
       }
     }
@@ -42,24 +44,27 @@ void GatherBackward(const GatherBlocksBwdArgs& args) {
   const int64_t blocks = NumCompressed(tokens, args.block, args.stride), row = args.block * width;
   const T* dblocks = args.dblocks.As<T>();
   T* dx = args.dx.As<T>();
-  ParallelForChunks(tokens, 32, groups * width * args.block / args.stride, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const Containing in(t, blocks, args.block, args.stride);
-      for (int64_t g = 0; g < groups; ++g) {
-        for (int64_t c = 0; c < width; ++c) {
-          A sum = 0;
-          for (int64_t i = in.first; i < in.end; ++i) sum += Widen(dblocks[(i * groups + g) * row + (t - i * args.stride) * width + c]);
-          dx[(t * groups + g) * width + c] = Narrow<T>(sum);
+  ParallelForChunks(
+      tokens, 32, groups * width * args.block / args.stride, [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t) {
+          const Containing in(t, blocks, args.block, args.stride);
+          for (int64_t g = 0; g < groups; ++g) {
+            for (int64_t c = 0; c < width; ++c) {
+              A sum = 0;
+              for (int64_t i = in.first; i < in.end; ++i)
+                sum += Widen(dblocks[(i * groups + g) * row + (t - i * args.stride) * width + c]);
+              dx[(t * groups + g) * width + c] = Narrow<T>(sum);
+            }
+          }
         }
-      }
-    }
-  });
+      });
   if (args.dpos.data == nullptr) return;
   A* dpos = args.dpos.As<A>();
   ParallelFor(args.block, blocks * groups * width, [&](int64_t u) {
     std::vector<A> sum(static_cast<size_t>(width), A(0));
     for (int64_t r = 0; r < blocks * groups; ++r) {
-      for (int64_t c = 0; c < width; ++c) sum[static_cast<size_t>(c)] += Widen(dblocks[r * row + u * width + c]);
+      for (int64_t c = 0; c < width; ++c)
+        sum[static_cast<size_t>(c)] += Widen(dblocks[r * row + u * width + c]);
     }
     for (int64_t c = 0; c < width; ++c) dpos[u * width + c] += sum[static_cast<size_t>(c)];
   });
@@ -83,7 +88,8 @@ void Mean(const BlockMeanFwdArgs& args) {
 template <class T>
 void MeanBackward(const BlockMeanBwdArgs& args) {
   using A = ComputeType<T>;
-  const int64_t tokens = args.dx.dim(0), blocks = args.dy.dim(0), line = args.dx.dim(1) * args.dx.dim(2);
+  const int64_t tokens = args.dx.dim(0), blocks = args.dy.dim(0),
+                line = args.dx.dim(1) * args.dx.dim(2);
   const T* dy = args.dy.As<T>();
   T* dx = args.dx.As<T>();
   ParallelForChunks(tokens, 32, line * args.block / args.stride, [&](int64_t begin, int64_t end) {
@@ -105,7 +111,8 @@ void GatherBlocksFwd(const GatherBlocksFwdArgs& args, Stream) {
 }
 
 void GatherBlocksBwd(const GatherBlocksBwdArgs& args, Stream) {
-  DispatchFloat(args.dx.dtype, [&](auto tag) { GatherBackward<typename decltype(tag)::type>(args); });
+  DispatchFloat(args.dx.dtype,
+                [&](auto tag) { GatherBackward<typename decltype(tag)::type>(args); });
 }
 
 void BlockMeanFwd(const BlockMeanFwdArgs& args, Stream) {

@@ -16,7 +16,8 @@ void Forward(const GateCombineFwdArgs& args) {
   ParallelForChunks(args.o.dim(0) * args.o.dim(1), 128, 6 * width, [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const A a = gate[3 * r], b = gate[3 * r + 1], c = gate[3 * r + 2];
-      for (int64_t i = r * width; i < (r + 1) * width; ++i) o[i] = Narrow<T>(a * Widen(cmp[i]) + b * Widen(slc[i]) + c * Widen(win[i]));
+      for (int64_t i = r * width; i < (r + 1) * width; ++i)
+        o[i] = Narrow<T>(a * Widen(cmp[i]) + b * Widen(slc[i]) + c * Widen(win[i]));
     }
   });
 }
@@ -30,19 +31,20 @@ void Backward(const GateCombineBwdArgs& args) {
   A* dgate = args.dgate.As<A>();
   const T* branches[] = {args.o_cmp.As<T>(), args.o_slc.As<T>(), args.o_win.As<T>()};
   T* gradients[] = {args.do_cmp.As<T>(), args.do_slc.As<T>(), args.do_win.As<T>()};
-  ParallelForChunks(args.d_o.dim(0) * args.d_o.dim(1), 128, 12 * width, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      for (int c = 0; c < 3; ++c) {
-        const A g = gate[3 * r + c];
-        A sum = 0;
-        for (int64_t i = r * width; i < (r + 1) * width; ++i) {
-          sum += static_cast<A>(Widen(d_o[i])) * Widen(branches[c][i]);
-          gradients[c][i] = Narrow<T>(g * Widen(d_o[i]));
-        }
-        dgate[3 * r + c] = sum;
-      }
-    }
-  });
+  ParallelForChunks(args.d_o.dim(0) * args.d_o.dim(1), 128, 12 * width,
+                    [&](int64_t begin, int64_t end) {
+                      for (int64_t r = begin; r < end; ++r) {
+                        for (int c = 0; c < 3; ++c) {
+                          const A g = gate[3 * r + c];
+                          A sum = 0;
+                          for (int64_t i = r * width; i < (r + 1) * width; ++i) {
+                            sum += static_cast<A>(Widen(d_o[i])) * Widen(branches[c][i]);
+                            gradients[c][i] = Narrow<T>(g * Widen(d_o[i]));
+                          }
+                          dgate[3 * r + c] = sum;
+                        }
+                      }
+                    });
 }
 
 }  // namespace

@@ -48,7 +48,8 @@ template <class T, class Activation>
 void Backward(const PhiActivationBwdArgs& args) {
   const T *a = args.a.As<T>(), *dy = args.dy.As<T>();
   T* da = args.da.As<T>();
-  ForEach(args.a.numel(), [=](int64_t i) { da[i] = Narrow<T>(Widen(dy[i]) * Activation::Slope(Widen(a[i]))); });
+  ForEach(args.a.numel(),
+          [=](int64_t i) { da[i] = Narrow<T>(Widen(dy[i]) * Activation::Slope(Widen(a[i]))); });
 }
 
 }  // namespace
@@ -56,14 +57,16 @@ void Backward(const PhiActivationBwdArgs& args) {
 void PhiActivationFwd(const PhiActivationFwdArgs& args, Stream) {
   DispatchFloat(args.a.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    args.kind == PhiActivation::kSilu ? Forward<T, Silu<ComputeType<T>>>(args) : Forward<T, GeluTanh<ComputeType<T>>>(args);
+    args.kind == PhiActivation::kSilu ? Forward<T, Silu<ComputeType<T>>>(args)
+                                      : Forward<T, GeluTanh<ComputeType<T>>>(args);
   });
 }
 
 void PhiActivationBwd(const PhiActivationBwdArgs& args, Stream) {
   DispatchFloat(args.a.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    args.kind == PhiActivation::kSilu ? Backward<T, Silu<ComputeType<T>>>(args) : Backward<T, GeluTanh<ComputeType<T>>>(args);
+    args.kind == PhiActivation::kSilu ? Backward<T, Silu<ComputeType<T>>>(args)
+                                      : Backward<T, GeluTanh<ComputeType<T>>>(args);
   });
 }
 

@@ -16,7 +16,8 @@ namespace {
 
 Tensor RandomIds(int64_t n, int64_t vocabulary, uint64_t stream) {
   std::vector<int32_t> ids(static_cast<size_t>(n));
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(PhiloxUniform(1, stream, i) * static_cast<double>(vocabulary));
+  for (size_t i = 0; i < ids.size(); ++i)
+    ids[i] = static_cast<int32_t>(PhiloxUniform(1, stream, i) * static_cast<double>(vocabulary));
   return Tensor::FromVector(ids, {n});
 }
 
@@ -47,10 +48,12 @@ double StepTimes::median() const {
 }
 
 StepTimes TimeTrainingSteps(const Recipe& recipe, int64_t tokens, int warmup, int steps) {
-  BuiltModel built = BuildModel(recipe.model, recipe.nsa, recipe.moe, recipe.train.recompute, recipe.train.dtype, 1);
+  BuiltModel built = BuildModel(recipe.model, recipe.nsa, recipe.moe, recipe.train.recompute,
+                                recipe.train.dtype, 1);
   AdamW optimizer(*built.parameters, recipe.optimizer);
   const PackedSequences sequences = PackedSequences::Single(tokens);
-  const Tensor ids = RandomIds(tokens, recipe.model.vocab_size, 1), targets = RandomIds(tokens, recipe.model.vocab_size, 2);
+  const Tensor ids = RandomIds(tokens, recipe.model.vocab_size, 1),
+               targets = RandomIds(tokens, recipe.model.vocab_size, 2);
   StepTimes times{.seconds = {}, .tokens = tokens};
   for (int i = 0; i < warmup + steps; ++i) {
     const auto begin = std::chrono::steady_clock::now();
@@ -65,30 +68,50 @@ StepTimes TimeTrainingSteps(const Recipe& recipe, int64_t tokens, int warmup, in
       layer->UpdateBias();
       layer->ResetCounts();
     }
-    if (i >= warmup) times.seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    if (i >= warmup)
+      times.seconds.push_back(
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   }
   return times;
 }
 
-absl::StatusOr<PeerTimes> TimePyTorchSteps(const Recipe& recipe, const std::string& python, const std::string& script, int64_t tokens,
-                                           int warmup, int steps, int threads, bool compile) {
+absl::StatusOr<PeerTimes> TimePyTorchSteps(const Recipe& recipe, const std::string& python,
+                                           const std::string& script, int64_t tokens, int warmup,
+                                           int steps, int threads, bool compile) {
   const ModelConfig& m = recipe.model;
-  const nlohmann::json config = {{"tokens", tokens}, {"vocab_size", m.vocab_size}, {"width", m.width}, {"num_layers", m.num_layers},
-                                 {"num_dense_layers", m.num_dense_layers}, {"num_heads", m.num_heads}, {"num_groups", m.num_groups},
-                                 {"head_dim_qk", m.head_dim_qk}, {"head_dim_v", m.head_dim_v}, {"rotary_dims", m.rotary_dims},
-                                 {"rope_theta", m.rope_theta}, {"dense_width", m.dense_width}, {"norm_eps", m.norm_eps},
-                                 {"num_experts", recipe.moe.num_experts}, {"experts_per_token", recipe.moe.experts_per_token},
-                                 {"expert_width", recipe.moe.expert_width}, {"num_shared", recipe.moe.num_shared}, {"threads", threads},
-                                 {"warmup", warmup}, {"steps", steps}, {"compile", compile}};
+  const nlohmann::json config = {{"tokens", tokens},
+                                 {"vocab_size", m.vocab_size},
+                                 {"width", m.width},
+                                 {"num_layers", m.num_layers},
+                                 {"num_dense_layers", m.num_dense_layers},
+                                 {"num_heads", m.num_heads},
+                                 {"num_groups", m.num_groups},
+                                 {"head_dim_qk", m.head_dim_qk},
+                                 {"head_dim_v", m.head_dim_v},
+                                 {"rotary_dims", m.rotary_dims},
+                                 {"rope_theta", m.rope_theta},
+                                 {"dense_width", m.dense_width},
+                                 {"norm_eps", m.norm_eps},
+                                 {"num_experts", recipe.moe.num_experts},
+                                 {"experts_per_token", recipe.moe.experts_per_token},
+                                 {"expert_width", recipe.moe.expert_width},
+                                 {"num_shared", recipe.moe.num_shared},
+                                 {"threads", threads},
+                                 {"warmup", warmup},
+                                 {"steps", steps},
+                                 {"compile", compile}};
   bool failed = false;
-  const std::string output = OutputOf(ShellQuoted(python) + " " + ShellQuoted(script) + " " + ShellQuoted(config.dump()), &failed);
+  const std::string output = OutputOf(
+      ShellQuoted(python) + " " + ShellQuoted(script) + " " + ShellQuoted(config.dump()), &failed);
   const auto result = nlohmann::json::parse(output, nullptr, /*allow_exceptions=*/false);
   if (failed || !result.is_object() || !result.contains("seconds")) {
-    return ConfigError("{} {}: did not run; it needs a Python with torch (--pytorch PYTHON)", python, script);
+    return ConfigError("{} {}: did not run; it needs a Python with torch (--pytorch PYTHON)",
+                       python, script);
   }
-  return PeerTimes{.times = {.seconds = result["seconds"].get<std::vector<double>>(), .tokens = tokens},
-                   .version = result["torch"],
-                   .parameters = result["parameters"]};
+  return PeerTimes{
+      .times = {.seconds = result["seconds"].get<std::vector<double>>(), .tokens = tokens},
+      .version = result["torch"],
+      .parameters = result["parameters"]};
 }
 
 }  // namespace lacuna

@@ -1,4 +1,5 @@
-// Time of a training step (forward, backward, clipping norm, AdamW) of a recipe's model on random tokens, one document a step.
+// Time of a training step (forward, backward, clipping norm, AdamW) of a recipe's model on random
+// tokens, one document a step.
 #pragma once
 
 #include <cstdint>
@@ -20,14 +21,15 @@ struct StepTimes {
 // `tokens` tokens a step, in the recipe's dtype, with the threads set before.
 StepTimes TimeTrainingSteps(const Recipe& recipe, int64_t tokens, int warmup, int steps);
 
-// The same model in PyTorch (tools/pytorch_twin.py), run by the interpreter `python` with as many threads. A ConfigError where that
-// does not work, naming why.
+// The same model in PyTorch (tools/pytorch_twin.py), run by the interpreter `python` with as many
+// threads. A ConfigError where that does not work, naming why.
 struct PeerTimes {
   StepTimes times;
   std::string version;
   int64_t parameters = 0;
 };
-absl::StatusOr<PeerTimes> TimePyTorchSteps(const Recipe& recipe, const std::string& python, const std::string& script, int64_t tokens,
-                                           int warmup, int steps, int threads, bool compile);
+absl::StatusOr<PeerTimes> TimePyTorchSteps(const Recipe& recipe, const std::string& python,
+                                           const std::string& script, int64_t tokens, int warmup,
+                                           int steps, int threads, bool compile);
 
 }  // namespace lacuna

@@ -5,7 +5,8 @@
 namespace lacuna {
 namespace {
 
-// Matrices of one phi; their inputs are whole blocks, so they work once a block and group, not once a token.
+// Matrices of one phi; their inputs are whole blocks, so they work once a block and group, not once
+// a token.
 int64_t PhiMatrices(const NsaConfig& nsa, int64_t head_dim) {
   const int64_t input = nsa.block * head_dim;
   switch (nsa.phi) {
@@ -19,7 +20,9 @@ int64_t PhiMatrices(const NsaConfig& nsa, int64_t head_dim) {
   return 0;
 }
 
-int64_t SwiGlu(int64_t width, int64_t hidden) { return 3 * width * hidden; }
+int64_t SwiGlu(int64_t width, int64_t hidden) {
+  return 3 * width * hidden;
+}
 
 }  // namespace
 
@@ -37,23 +40,28 @@ ParameterCounts CountParameters(const Recipe& recipe) {
   n.embeddings = m.vocab_size * m.width * (m.tie_embeddings ? 1 : 2);
   n.attention = layers * (m.num_heads * (m.head_dim_qk + m.head_dim_v) * m.width + key_value);
   if (recipe.uses_nsa()) {
-    const int64_t phi = PhiParameters(recipe.nsa, m.head_dim_qk) + PhiParameters(recipe.nsa, m.head_dim_v);
+    const int64_t phi =
+        PhiParameters(recipe.nsa, m.head_dim_qk) + PhiParameters(recipe.nsa, m.head_dim_v);
     n.nsa = layers * (2 * key_value + phi + 3 * m.num_heads * m.width);
   }
   n.dense_ffn = m.num_dense_layers * SwiGlu(m.width, m.dense_width);
   n.shared_experts = moe_layers * SwiGlu(m.width, e.num_shared * e.expert_width);
   n.routed_experts = moe_layers * e.num_experts * SwiGlu(m.width, e.expert_width);
-  n.idle_experts = moe_layers * (e.num_experts - e.experts_per_token) * SwiGlu(m.width, e.expert_width);
+  n.idle_experts =
+      moe_layers * (e.num_experts - e.experts_per_token) * SwiGlu(m.width, e.expert_width);
   n.router = moe_layers * e.num_experts * m.width;
   const int64_t head_norms = m.qk_norm ? (recipe.uses_nsa() ? 4 : 2) * m.head_dim_qk : 0;
   n.norms = layers * (2 * m.width + head_norms) + m.width;
   return n;
 }
 
-int64_t CompressedBlocks(const NsaConfig& nsa, int64_t tokens) { return tokens < nsa.block ? 0 : (tokens - nsa.block) / nsa.stride + 1; }
+int64_t CompressedBlocks(const NsaConfig& nsa, int64_t tokens) {
+  return tokens < nsa.block ? 0 : (tokens - nsa.block) / nsa.stride + 1;
+}
 
 int64_t SelectedTokens(const NsaConfig& nsa, int64_t tokens) {
-  const int64_t query = tokens - 1, before = std::min(nsa.num_selected - 1, query / nsa.select_block);
+  const int64_t query = tokens - 1,
+                before = std::min(nsa.num_selected - 1, query / nsa.select_block);
   return before * nsa.select_block + query % nsa.select_block + 1;
 }
 
@@ -75,7 +83,8 @@ AttentionPairs CountPairs(const NsaConfig& nsa, int64_t tokens) {
 TrainingFlops FlopsPerToken(const Recipe& recipe) {
   const ModelConfig& m = recipe.model;
   const ParameterCounts n = CountParameters(recipe);
-  const double tokens = static_cast<double>(recipe.train.sequence_length), layers = static_cast<double>(m.num_layers);
+  const double tokens = static_cast<double>(recipe.train.sequence_length),
+               layers = static_cast<double>(m.num_layers);
   const double heads = static_cast<double>(m.num_heads * (m.head_dim_qk + m.head_dim_v));
   TrainingFlops flops;
   int64_t matrices = n.active() - n.embeddings + m.vocab_size * m.width - n.norms;
@@ -83,9 +92,14 @@ TrainingFlops FlopsPerToken(const Recipe& recipe) {
   flops.attention = flops.full_attention;
   if (recipe.uses_nsa()) {
     const NsaConfig& nsa = recipe.nsa;
-    matrices -= m.num_layers * (PhiParameters(nsa, m.head_dim_qk) + PhiParameters(nsa, m.head_dim_v));
-    const double blocks = static_cast<double>(m.num_groups * CompressedBlocks(nsa, recipe.train.sequence_length)) / tokens;
-    flops.phi = 6 * layers * blocks * static_cast<double>(PhiMatrices(nsa, m.head_dim_qk) + PhiMatrices(nsa, m.head_dim_v));
+    matrices -=
+        m.num_layers * (PhiParameters(nsa, m.head_dim_qk) + PhiParameters(nsa, m.head_dim_v));
+    const double blocks =
+        static_cast<double>(m.num_groups * CompressedBlocks(nsa, recipe.train.sequence_length)) /
+        tokens;
+    flops.phi =
+        6 * layers * blocks *
+        static_cast<double>(PhiMatrices(nsa, m.head_dim_qk) + PhiMatrices(nsa, m.head_dim_v));
     const AttentionPairs pairs = CountPairs(nsa, recipe.train.sequence_length);
     flops.attention = 6 * heads * layers * static_cast<double>(pairs.nsa()) / tokens;
   }

@@ -1,4 +1,5 @@
-// What a recipe's model costs, from its sections alone: parameters by part, training FLOPs, attention pairs. Nothing is built.
+// What a recipe's model costs, from its sections alone: parameters by part, training FLOPs,
+// attention pairs. Nothing is built.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +8,8 @@
 
 namespace lacuna {
 
-// Numbers of parameters. Buffers that no gradient trains (the router's correction bias) do not count.
+// Numbers of parameters. Buffers that no gradient trains (the router's correction bias) do not
+// count.
 struct ParameterCounts {
   int64_t embeddings = 0;  // token embedding and, unless tied, the head
   int64_t attention = 0;   // q, o and one k and v projection a layer
@@ -19,7 +21,10 @@ struct ParameterCounts {
   int64_t norms = 0;         // two a layer, the final one, QK-norms
   int64_t idle_experts = 0;  // of routed_experts, those that a token does not go through (E - K)
 
-  int64_t total() const { return embeddings + attention + nsa + dense_ffn + shared_experts + routed_experts + router + norms; }
+  int64_t total() const {
+    return embeddings + attention + nsa + dense_ffn + shared_experts + routed_experts + router +
+           norms;
+  }
   // The two usual meanings of "active": the experts a token goes through, shared ones included ...
   int64_t active_experts() const { return shared_experts + routed_experts - idle_experts; }
   // ... or everything it goes through, embedding and head included.
@@ -40,8 +45,9 @@ struct AttentionPairs {
 };
 AttentionPairs CountPairs(const NsaConfig& nsa, int64_t tokens);
 
-// Floating-point operations of training on one token, forward and backward, a multiply-add as 2; a sample is one document of
-// sequence_length tokens (packed ones have fewer pairs). Recomputation, norms, softmax and the optimizer do not count.
+// Floating-point operations of training on one token, forward and backward, a multiply-add as 2; a
+// sample is one document of sequence_length tokens (packed ones have fewer pairs). Recomputation,
+// norms, softmax and the optimizer do not count.
 //   matrices    6 (active parameters - embedding - norms - phi); the head counts once, tied or not
 //   phi         6 (matrices of both phi) G Tc / T a layer
 //   attention   6 H (Dk + Dv) pairs / T a layer
@@ -56,9 +62,11 @@ TrainingFlops FlopsPerToken(const Recipe& recipe);
 
 // Compressed blocks of a document: Tc.
 int64_t CompressedBlocks(const NsaConfig& nsa, int64_t tokens);
-// Tokens that a query at the end of `tokens` tokens reads of the selected blocks; a multiple of l' is cut by the query's own block.
+// Tokens that a query at the end of `tokens` tokens reads of the selected blocks; a multiple of l'
+// is cut by the query's own block.
 int64_t SelectedTokens(const NsaConfig& nsa, int64_t tokens);
-// Tokens of the cache that a decode step reads for one KV head with `tokens` in it, the current one included (the paper's Table 4).
+// Tokens of the cache that a decode step reads for one KV head with `tokens` in it, the current one
+// included (the paper's Table 4).
 int64_t TokensReadPerDecodeStep(const NsaConfig& nsa, int64_t tokens);
 
 }  // namespace lacuna

@@ -13,9 +13,12 @@
 namespace lacuna {
 namespace {
 
-void AppendTitle(const std::string& title, std::string* out) { *out += "\n" + title + "\n"; }
+void AppendTitle(const std::string& title, std::string* out) {
+  *out += "\n" + title + "\n";
+}
 
-void AppendRow(const std::string& label, const std::string& value, const std::string& note, std::string* out) {
+void AppendRow(const std::string& label, const std::string& value, const std::string& note,
+               std::string* out) {
   std::string row = fmt::format("  {:<34}{:>18}", label, value);
   if (!note.empty()) row += "   " + note;
   *out += row + "\n";
@@ -24,13 +27,16 @@ void AppendRow(const std::string& label, const std::string& value, const std::st
 // Parameters of a part, with its share of the total.
 void AppendPart(const std::string& label, int64_t count, int64_t total, std::string* out) {
   if (count == 0) return;
-  AppendRow(label, FormatCount(count), fmt::format("{:5.1f} %", 100 * static_cast<double>(count) / static_cast<double>(total)), out);
+  AppendRow(label, FormatCount(count),
+            fmt::format("{:5.1f} %", 100 * static_cast<double>(count) / static_cast<double>(total)),
+            out);
 }
 
 void AppendParameters(const Recipe& recipe, std::string* out) {
   const ParameterCounts n = CountParameters(recipe);
   AppendTitle("Parameters", out);
-  AppendPart(recipe.model.tie_embeddings ? "embedding (tied head)" : "embedding and head", n.embeddings, n.total(), out);
+  AppendPart(recipe.model.tie_embeddings ? "embedding (tied head)" : "embedding and head",
+             n.embeddings, n.total(), out);
   AppendPart("attention (q, k, v, o)", n.attention, n.total(), out);
   AppendPart("NSA (2 more k and v, phi, gates)", n.nsa, n.total(), out);
   AppendPart("dense feed-forward", n.dense_ffn, n.total(), out);
@@ -40,38 +46,56 @@ void AppendParameters(const Recipe& recipe, std::string* out) {
   AppendPart("norms", n.norms, n.total(), out);
   AppendRow("total", FormatCount(n.total()), FormatMagnitude(static_cast<double>(n.total())), out);
   if (!recipe.uses_moe()) return;
-  AppendRow("active: experts of a token", FormatCount(n.active_experts()), FormatMagnitude(static_cast<double>(n.active_experts())), out);
-  AppendRow("active: all that a token uses", FormatCount(n.active()),
-            FormatMagnitude(static_cast<double>(n.active())) + ", experts, attention, embedding and head", out);
+  AppendRow("active: experts of a token", FormatCount(n.active_experts()),
+            FormatMagnitude(static_cast<double>(n.active_experts())), out);
+  AppendRow(
+      "active: all that a token uses", FormatCount(n.active()),
+      FormatMagnitude(static_cast<double>(n.active())) + ", experts, attention, embedding and head",
+      out);
 }
 
 void AppendFlops(const Recipe& recipe, std::string* out) {
   const TrainingFlops f = FlopsPerToken(recipe);
-  AppendTitle("Training FLOPs per token (forward and backward; a multiply-add is 2; recomputation not counted)", out);
-  AppendRow("matrices", FormatMagnitude(f.matrices), "6 x active parameters, less embedding, norms and phi", out);
+  AppendTitle(
+      "Training FLOPs per token (forward and backward; a multiply-add is 2; recomputation not "
+      "counted)",
+      out);
+  AppendRow("matrices", FormatMagnitude(f.matrices),
+            "6 x active parameters, less embedding, norms and phi", out);
   if (recipe.uses_nsa()) {
     AppendRow("phi", FormatMagnitude(f.phi), "6 x its matrices x groups x blocks / T", out);
     AppendRow("attention", FormatMagnitude(f.attention),
-              fmt::format("6 H (Dk + Dv) pairs / T a layer; {:.1f} % of full attention's", 100 * f.attention / f.full_attention), out);
+              fmt::format("6 H (Dk + Dv) pairs / T a layer; {:.1f} % of full attention's",
+                          100 * f.attention / f.full_attention),
+              out);
   } else {
     AppendRow("attention", FormatMagnitude(f.attention), "6 H (Dk + Dv) pairs / T a layer", out);
   }
-  AppendRow("total", FormatMagnitude(f.total()), fmt::format("one document of T = {} tokens", FormatCount(recipe.train.sequence_length)),
+  AppendRow("total", FormatMagnitude(f.total()),
+            fmt::format("one document of T = {} tokens", FormatCount(recipe.train.sequence_length)),
             out);
 }
 
 void AppendMemory(const Recipe& recipe, int64_t ranks, std::string* out) {
   const RankMemory m = EstimateMemory(recipe);
-  AppendTitle(fmt::format("Memory of a rank ({} rank{}; each holds the whole model)", ranks, ranks == 1 ? "" : "s"), out);
+  AppendTitle(fmt::format("Memory of a rank ({} rank{}; each holds the whole model)", ranks,
+                          ranks == 1 ? "" : "s"),
+              out);
   AppendRow("weights", FormatMemory(m.weights), NameOf(recipe.train.dtype), out);
-  AppendRow("gradients", FormatMemory(m.gradients), NameOf(AccumulationType(recipe.train.dtype)), out);
-  if (m.master > 0) AppendRow("master weights", FormatMemory(m.master), NameOf(AccumulationType(recipe.train.dtype)), out);
-  AppendRow("optimizer moments", FormatMemory(m.moments), "2 x " + std::string(NameOf(AccumulationType(recipe.train.dtype))), out);
-  AppendRow("activations", FormatMemory(m.activations),
-            fmt::format("estimate; {} x {} tokens, recompute: {}", recipe.train.micro_batch, FormatCount(recipe.train.sequence_length),
-                        ValueText(recipe.train.recompute)),
+  AppendRow("gradients", FormatMemory(m.gradients), NameOf(AccumulationType(recipe.train.dtype)),
             out);
-  AppendRow("head and loss, or a recomputation", FormatMemory(m.transient), "estimate; the larger of the two", out);
+  if (m.master > 0)
+    AppendRow("master weights", FormatMemory(m.master),
+              NameOf(AccumulationType(recipe.train.dtype)), out);
+  AppendRow("optimizer moments", FormatMemory(m.moments),
+            "2 x " + std::string(NameOf(AccumulationType(recipe.train.dtype))), out);
+  AppendRow(
+      "activations", FormatMemory(m.activations),
+      fmt::format("estimate; {} x {} tokens, recompute: {}", recipe.train.micro_batch,
+                  FormatCount(recipe.train.sequence_length), ValueText(recipe.train.recompute)),
+      out);
+  AppendRow("head and loss, or a recomputation", FormatMemory(m.transient),
+            "estimate; the larger of the two", out);
   AppendRow("total", FormatMemory(m.total()), "", out);
 }
 
@@ -80,11 +104,14 @@ void AppendRun(const Recipe& recipe, int64_t ranks, std::string* out) {
   const int64_t step = t.global_batch * t.sequence_length;
   const double tokens = static_cast<double>(step) * static_cast<double>(t.steps);
   AppendTitle("Run", out);
-  AppendRow("tokens of a step", FormatCount(step), fmt::format("{} samples x {}", t.global_batch, FormatCount(t.sequence_length)), out);
-  AppendRow("micro-batches of a step and rank", FormatCount(t.global_batch / (ranks * t.micro_batch)), "", out);
+  AppendRow("tokens of a step", FormatCount(step),
+            fmt::format("{} samples x {}", t.global_batch, FormatCount(t.sequence_length)), out);
+  AppendRow("micro-batches of a step and rank",
+            FormatCount(t.global_batch / (ranks * t.micro_batch)), "", out);
   AppendRow("steps", FormatCount(t.steps), "", out);
   AppendRow("tokens", FormatMagnitude(tokens), "", out);
-  AppendRow("training FLOPs", fmt::format("{:.3g}", tokens * FlopsPerToken(recipe).total()), "", out);
+  AppendRow("training FLOPs", fmt::format("{:.3g}", tokens * FlopsPerToken(recipe).total()), "",
+            out);
 }
 
 void AppendSparsity(const Recipe& recipe, std::string* out) {
@@ -95,15 +122,17 @@ void AppendSparsity(const Recipe& recipe, std::string* out) {
   AppendTitle("Sparsity", out);
   const double share = 100 * static_cast<double>(read) / static_cast<double>(length);
   const char* verdict =
-      4 * read <= length ? "sparsity bites" : "hardly sparse: raise train.sequence_length, or lower num_selected or window";
+      4 * read <= length
+          ? "sparsity bites"
+          : "hardly sparse: raise train.sequence_length, or lower num_selected or window";
   AppendRow("selected + window, last position", FormatCount(read),
             fmt::format("of {} tokens ({:.1f} %): {}", FormatCount(length), share, verdict), out);
   for (int64_t context = length; context <= 8 * length; context *= 2) {
     const int64_t tokens = TokensReadPerDecodeStep(nsa, context);
-    AppendRow(
-        fmt::format("read per decode step at {}", FormatCount(context)), FormatCount(tokens),
-        fmt::format("tokens a KV head, {:.1f} x fewer than full attention", static_cast<double>(context) / static_cast<double>(tokens)),
-        out);
+    AppendRow(fmt::format("read per decode step at {}", FormatCount(context)), FormatCount(tokens),
+              fmt::format("tokens a KV head, {:.1f} x fewer than full attention",
+                          static_cast<double>(context) / static_cast<double>(tokens)),
+              out);
   }
 }
 
@@ -134,10 +163,12 @@ std::string PlanText(const Recipe& recipe, int64_t ranks) {
   const ModelConfig& m = recipe.model;
   std::string experts = "dense";
   if (recipe.uses_moe()) {
-    experts = fmt::format("{} experts top-{} + {} shared", recipe.moe.num_experts, recipe.moe.experts_per_token, recipe.moe.num_shared);
+    experts = fmt::format("{} experts top-{} + {} shared", recipe.moe.num_experts,
+                          recipe.moe.experts_per_token, recipe.moe.num_shared);
   }
-  std::string out = fmt::format("{}: {} layers of width {}, {} attention, {}, {}\n", recipe.run.name, m.num_layers, m.width,
-                                recipe.uses_nsa() ? "native sparse" : "full", experts, NameOf(recipe.train.dtype));
+  std::string out = fmt::format(
+      "{}: {} layers of width {}, {} attention, {}, {}\n", recipe.run.name, m.num_layers, m.width,
+      recipe.uses_nsa() ? "native sparse" : "full", experts, NameOf(recipe.train.dtype));
   AppendParameters(recipe, &out);
   AppendFlops(recipe, &out);
   AppendMemory(recipe, ranks, &out);

@@ -8,7 +8,8 @@
 
 namespace lacuna {
 
-// Tables of parameters, FLOPs, memory of a rank, the run's length and NSA's sparsity, lines of at most 100 columns.
+// Tables of parameters, FLOPs, memory of a rank, the run's length and NSA's sparsity, lines of at
+// most 100 columns.
 std::string PlanText(const Recipe& recipe, int64_t ranks);
 
 // Every key of a recipe with its default, type and meaning, by section.

@@ -5,7 +5,9 @@
 namespace lacuna {
 namespace {
 
-char Folded(char c) { return c == '-' ? '_' : c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+char Folded(char c) {
+  return c == '-' ? '_' : c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
 
 }  // namespace
 
@@ -18,7 +20,8 @@ int EditDistance(std::string_view a, std::string_view b) {
     for (size_t j = 1; j <= b.size(); ++j) {
       const bool same = Folded(a[i - 1]) == Folded(b[j - 1]);
       row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (same ? 0 : 1)});
-      const bool swapped = i > 1 && j > 1 && Folded(a[i - 1]) == Folded(b[j - 2]) && Folded(a[i - 2]) == Folded(b[j - 1]);
+      const bool swapped = i > 1 && j > 1 && Folded(a[i - 1]) == Folded(b[j - 2]) &&
+                           Folded(a[i - 2]) == Folded(b[j - 1]);
       if (swapped) row[j] = std::min(row[j], before[j - 2] + 1);
     }
     before.swap(last);
@@ -28,7 +31,8 @@ int EditDistance(std::string_view a, std::string_view b) {
 }
 
 std::string NearestName(std::string_view name, const std::vector<std::string>& candidates) {
-  constexpr size_t kLongest = 64;  // longer text is no misspelt key, and distance takes time quadratic in it
+  // longer text is no misspelt key, and distance takes time quadratic in it
+  constexpr size_t kLongest = 64;
   std::string nearest;
   int best = 0;
   if (name.size() > kLongest) return nearest;
@@ -36,7 +40,8 @@ std::string NearestName(std::string_view name, const std::vector<std::string>& c
     const int distance = EditDistance(name, candidate);
     const int allowed = std::max(2, static_cast<int>(std::max(name.size(), candidate.size()) / 3));
     // Of a very short name nothing would be left.
-    if (distance > allowed || distance >= static_cast<int>(std::max(name.size(), candidate.size()))) continue;
+    if (distance > allowed || distance >= static_cast<int>(std::max(name.size(), candidate.size())))
+      continue;
     if (nearest.empty() || distance < best) {
       nearest = candidate;
       best = distance;

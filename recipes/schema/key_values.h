@@ -1,5 +1,6 @@
-// How the value of one key is read, written and described: scalars and enums. Sections and lists of them are in recipes/schema/keys.h;
-// a type with a notation of its own overloads the three functions.
+// How the value of one key is read, written and described: scalars and enums. Sections and lists of
+// them are in recipes/schema/keys.h; a type with a notation of its own overloads the three
+// functions.
 #pragma once
 
 #include <map>
@@ -15,10 +16,12 @@ namespace lacuna {
 
 // Filled while a document is read.
 struct ReadReport {
-  std::vector<std::string> violations;       // complete lines, "<where>: <path>: expected ..., got ..."
-  std::vector<std::string> unread;           // paths of the keys that have no value because of a violation
-  std::map<std::string, std::string> where;  // of every key that was given, by its path "model.yarn.factor"
-  std::vector<std::string> all_paths;        // every key there is, by its path
+  std::vector<std::string> violations;  // complete lines, "<where>: <path>: expected ..., got ..."
+  // paths of the keys that have no value because of a violation
+  std::vector<std::string> unread;
+  std::map<std::string, std::string>
+      where;  // of every key that was given, by its path "model.yarn.factor"
+  std::vector<std::string> all_paths;  // every key there is, by its path
 };
 
 // Names of an enum's values, in the order of its documentation.
@@ -28,7 +31,8 @@ template <class E>
 const EnumNames<E>& NamesOf();
 
 // Records "<where>: <path>: expected <what>, got <found>".
-void Expected(const YamlNode& node, const std::string& path, const std::string& what, ReadReport* report);
+void Expected(const YamlNode& node, const std::string& path, const std::string& what,
+              ReadReport* report);
 // Sets *value, or leaves it and records what was expected.
 template <class T>
 void ReadValue(const YamlNode& node, const std::string& path, T* value, ReadReport* report) {

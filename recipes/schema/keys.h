@@ -1,14 +1,16 @@
-// The schema's machinery. Each struct of a recipe has one table of its keys: name, member, documentation. Reading, writing, the check
-// for unknown keys and `lacuna plan --keys` all come from that table.
+// The schema's machinery. Each struct of a recipe has one table of its keys: name, member,
+// documentation. Reading, writing, the check for unknown keys and `lacuna plan --keys` all come
+// from that table.
 //
 //   template <> inline constexpr bool kIsSection<RunConfig> = true;
 //   template <> const std::vector<Key<RunConfig>>& KeysOf() {
-//     static const std::vector<Key<RunConfig>> keys = {MakeKey("name", &RunConfig::name, "name of the run"), ...};
+//     static const std::vector<Key<RunConfig>> keys = {MakeKey("name", &RunConfig::name, "name of
+//       the run"), ...};
 //     return keys;
 //   }
 //
-// A member may be int64_t, double, bool, std::string, an enum with EnumNames, another section, a vector of sections, or a type with
-// its own ReadValue, ValueText and TypeText.
+// A member may be int64_t, double, bool, std::string, an enum with EnumNames, another section, a
+// vector of sections, or a type with its own ReadValue, ValueText and TypeText.
 #pragma once
 
 #include <functional>
@@ -34,7 +36,8 @@ struct Key {
   std::string name;
   std::string doc;
   std::function<void(const YamlNode&, const std::string& path, S*, ReadReport*)> read;
-  std::function<void(const S&, int indent, std::string*)> write;  // appends "name: value\n", or the block below "name:"
+  std::function<void(const S&, int indent, std::string*)>
+      write;  // appends "name: value\n", or the block below "name:"
   std::function<void(const S& defaults, const std::string& path, std::vector<KeyInfo>*)> describe;
 };
 
@@ -43,8 +46,10 @@ inline constexpr bool kIsSection = false;
 template <class S>
 const std::vector<Key<S>>& KeysOf();
 
-// Records an unknown key, with the nearest of `known`, or the section of report->all_paths in which a key of that name lives.
-void UnknownKey(const YamlEntry& entry, const std::string& section, const std::vector<std::string>& known, ReadReport* report);
+// Records an unknown key, with the nearest of `known`, or the section of report->all_paths in which
+// a key of that name lives.
+void UnknownKey(const YamlEntry& entry, const std::string& section,
+                const std::vector<std::string>& known, ReadReport* report);
 
 std::string JoinPath(const std::string& section, const std::string& key);
 
@@ -86,7 +91,8 @@ void DescribeSection(const S& defaults, const std::string& path, std::vector<Key
 
 // ---- Lists of sections.
 template <class S>
-void ReadList(const YamlNode& node, const std::string& path, std::vector<S>* list, ReadReport* report) {
+void ReadList(const YamlNode& node, const std::string& path, std::vector<S>* list,
+              ReadReport* report) {
   if (node.kind != YamlNode::Kind::kList) return Expected(node, path, "a list", report);
   list->clear();
   for (const YamlNode& item : node.items) {
@@ -129,7 +135,8 @@ Key<S> MakeKey(const char* name, T S::*member, const char* doc) {
       out->append(" ").append(ValueText(s.*member)).append("\n");
     }
   };
-  key.describe = [member, doc = std::string(doc)](const S& defaults, const std::string& path, std::vector<KeyInfo>* out) {
+  key.describe = [member, doc = std::string(doc)](const S& defaults, const std::string& path,
+                                                  std::vector<KeyInfo>* out) {
     if constexpr (kIsVector<T>) {
       out->push_back({path, "list", "[]", doc});
       DescribeSection(typename T::value_type{}, path + "[]", out);

@@ -10,16 +10,21 @@
 namespace lacuna {
 namespace {
 
-// Puts the place of the key that a violation starts with in front of it; the recipe's name where the key was not given.
-std::string WithPlace(const std::string& violation, const std::string& name, const ReadReport& report) {
+// Puts the place of the key that a violation starts with in front of it; the recipe's name where
+// the key was not given.
+std::string WithPlace(const std::string& violation, const std::string& name,
+                      const ReadReport& report) {
   const std::string path = violation.substr(0, violation.find_first_of(" :"));
   const auto where = report.where.find(path);
   return fmt::format("{}: {}", where != report.where.end() ? where->second : name, violation);
 }
 
-// Does `violation` speak of a key that could not be read (and has its default now)? Then it would only add noise.
+// Does `violation` speak of a key that could not be read (and has its default now)? Then it would
+// only add noise.
 bool SpeaksOf(const std::string& violation, const std::string& path) {
-  const auto is_name = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
+  const auto is_name = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
+  };
   for (size_t at = violation.find(path); at != violation.npos; at = violation.find(path, at + 1)) {
     const size_t end = at + path.size();
     const bool starts = at == 0 || !(is_name(violation[at - 1]) || violation[at - 1] == '.');
@@ -32,22 +37,26 @@ absl::Status Violations(const std::string& name, const std::vector<std::string>&
   if (lines.size() == 1) return ConfigError("{}", lines[0]);
   constexpr size_t kShown = 50;
   std::string message = fmt::format("{}: {} problems", name, lines.size());
-  for (size_t i = 0; i < std::min(lines.size(), kShown); ++i) message.append("\n  ").append(lines[i]);
+  for (size_t i = 0; i < std::min(lines.size(), kShown); ++i)
+    message.append("\n  ").append(lines[i]);
   if (lines.size() > kShown) message += fmt::format("\n  ... and {} more", lines.size() - kShown);
   return ConfigError("{}", message);
 }
 
 }  // namespace
 
-absl::StatusOr<Recipe> ParseRecipe(const std::string& text, const std::string& name, const std::vector<std::string>& overrides,
-                                   int64_t ranks) {
+absl::StatusOr<Recipe> ParseRecipe(const std::string& text, const std::string& name,
+                                   const std::vector<std::string>& overrides, int64_t ranks) {
   ReadReport report;
   for (const KeyInfo& key : RecipeKeys()) report.all_paths.push_back(key.path);
   LACUNA_ASSIGN_OR_RETURN(YamlNode root, ParseYaml(text, name, &report.violations));
-  for (const std::string& assignment : overrides) LACUNA_RETURN_IF_ERROR(ApplyOverride(assignment, &root));
-  if (root.kind == YamlNode::Kind::kNull) return ConfigError("{}: empty; a recipe has sections run, model, data, train, ...", name);
+  for (const std::string& assignment : overrides)
+    LACUNA_RETURN_IF_ERROR(ApplyOverride(assignment, &root));
+  if (root.kind == YamlNode::Kind::kNull)
+    return ConfigError("{}: empty; a recipe has sections run, model, data, train, ...", name);
   if (root.kind != YamlNode::Kind::kMap) {
-    return ConfigError("{}: expected sections run, model, data, train, ..., got {}", root.where, Found(root));
+    return ConfigError("{}: expected sections run, model, data, train, ..., got {}", root.where,
+                       Found(root));
   }
   Recipe recipe;
   ReadSection(root, "", &recipe, &report);
@@ -62,7 +71,8 @@ absl::StatusOr<Recipe> ParseRecipe(const std::string& text, const std::string& n
   return recipe;
 }
 
-absl::StatusOr<Recipe> LoadRecipe(const std::string& path, const std::vector<std::string>& overrides, int64_t ranks) {
+absl::StatusOr<Recipe> LoadRecipe(const std::string& path,
+                                  const std::vector<std::string>& overrides, int64_t ranks) {
   LACUNA_ASSIGN_OR_RETURN(const std::string text, ReadYamlFile(path));
   return ParseRecipe(text, path, overrides, ranks);
 }

@@ -1,4 +1,5 @@
-// A recipe: everything a run depends on, one YAML file. Its sections are the components' config structs.
+// A recipe: everything a run depends on, one YAML file. Its sections are the components' config
+// structs.
 #pragma once
 
 #include <cstdint>
@@ -29,15 +30,19 @@ struct Recipe {
   bool uses_moe() const { return model.num_dense_layers < model.num_layers; }
 };
 
-// Reads, applies the overrides ("model.width=512", in order, the last of a key wins) and validates for a run on `ranks` ranks.
-// The ConfigError lists every violation found (the first 50, if there are more): one line, or a count and one indented line each, with
-// file:line:column (or --set key), key, what was found and what is allowed.
-absl::StatusOr<Recipe> LoadRecipe(const std::string& path, const std::vector<std::string>& overrides, int64_t ranks);
+// Reads, applies the overrides ("model.width=512", in order, the last of a key wins) and validates
+// for a run on `ranks` ranks.
+// The ConfigError lists every violation found (the first 50, if there are more): one line, or a
+// count and one indented line each, with file:line:column (or --set key), key, what was found and
+// what is allowed.
+absl::StatusOr<Recipe> LoadRecipe(const std::string& path,
+                                  const std::vector<std::string>& overrides, int64_t ranks);
 // The same from text; `name` stands for the path in messages.
-absl::StatusOr<Recipe> ParseRecipe(const std::string& text, const std::string& name, const std::vector<std::string>& overrides,
-                                   int64_t ranks);
+absl::StatusOr<Recipe> ParseRecipe(const std::string& text, const std::string& name,
+                                   const std::vector<std::string>& overrides, int64_t ranks);
 
-// Appends one line for every rule that a section, or several together, violate; each starts with "section.key".
+// Appends one line for every rule that a section, or several together, violate; each starts with
+// "section.key".
 void ValidateRecipe(const Recipe& recipe, int64_t ranks, std::vector<std::string>* violations);
 
 // The resolved recipe: every key with its value. ParseRecipe reads back exactly the same values.

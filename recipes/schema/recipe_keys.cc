@@ -4,22 +4,26 @@ namespace lacuna {
 
 template <>
 const EnumNames<AttentionKind>& NamesOf<AttentionKind>() {
-  static const EnumNames<AttentionKind> names = {{"full", AttentionKind::kFull}, {"nsa", AttentionKind::kNsa}};
+  static const EnumNames<AttentionKind> names = {{"full", AttentionKind::kFull},
+                                                 {"nsa", AttentionKind::kNsa}};
   return names;
 }
 template <>
 const EnumNames<PhiKind>& NamesOf<PhiKind>() {
-  static const EnumNames<PhiKind> names = {{"mlp", PhiKind::kMlp}, {"linear", PhiKind::kLinear}, {"mean", PhiKind::kMean}};
+  static const EnumNames<PhiKind> names = {
+      {"mlp", PhiKind::kMlp}, {"linear", PhiKind::kLinear}, {"mean", PhiKind::kMean}};
   return names;
 }
 template <>
 const EnumNames<PhiActivation>& NamesOf<PhiActivation>() {
-  static const EnumNames<PhiActivation> names = {{"silu", PhiActivation::kSilu}, {"gelu_tanh", PhiActivation::kGeluTanh}};
+  static const EnumNames<PhiActivation> names = {{"silu", PhiActivation::kSilu},
+                                                 {"gelu_tanh", PhiActivation::kGeluTanh}};
   return names;
 }
 template <>
 const EnumNames<RouterKind>& NamesOf<RouterKind>() {
-  static const EnumNames<RouterKind> names = {{"sigmoid", RouterKind::kSigmoid}, {"softmax", RouterKind::kSoftmax}};
+  static const EnumNames<RouterKind> names = {{"sigmoid", RouterKind::kSigmoid},
+                                              {"softmax", RouterKind::kSoftmax}};
   return names;
 }
 template <>
@@ -32,30 +36,38 @@ const EnumNames<AuxLossScope>& NamesOf<AuxLossScope>() {
 }
 template <>
 const EnumNames<Packing>& NamesOf<Packing>() {
-  static const EnumNames<Packing> names = {
-      {"concat", Packing::kConcat}, {"best_fit", Packing::kBestFit}, {"one_document", Packing::kOneDocument}};
+  static const EnumNames<Packing> names = {{"concat", Packing::kConcat},
+                                           {"best_fit", Packing::kBestFit},
+                                           {"one_document", Packing::kOneDocument}};
   return names;
 }
 template <>
 const EnumNames<Schedule>& NamesOf<Schedule>() {
-  static const EnumNames<Schedule> names = {{"cosine", Schedule::kCosine}, {"wsd", Schedule::kWsd}, {"constant", Schedule::kConstant}};
+  static const EnumNames<Schedule> names = {
+      {"cosine", Schedule::kCosine}, {"wsd", Schedule::kWsd}, {"constant", Schedule::kConstant}};
   return names;
 }
 template <>
 const EnumNames<DType>& NamesOf<DType>() {
-  static const EnumNames<DType> names = {{"f32", DType::kF32}, {"f64", DType::kF64}, {"bf16", DType::kBF16}};
+  static const EnumNames<DType> names = {
+      {"f32", DType::kF32}, {"f64", DType::kF64}, {"bf16", DType::kBF16}};
   return names;
 }
 
-void ReadValue(const YamlNode& node, const std::string& path, RecomputePolicy* value, ReadReport* report) {
+void ReadValue(const YamlNode& node, const std::string& path, RecomputePolicy* value,
+               ReadReport* report) {
   RecomputePolicy policy;
-  const auto wrong = [&](const YamlNode& at) { Expected(at, path, "none, block, or a list of attention, feed_forward", report); };
+  const auto wrong = [&](const YamlNode& at) {
+    Expected(at, path, "none, block, or a list of attention, feed_forward", report);
+  };
   if (node.kind == YamlNode::Kind::kScalar) {
     policy.block = node.text == "block";
     if (!policy.block && node.text != "none") return wrong(node);
   } else if (node.kind == YamlNode::Kind::kList) {
     for (const YamlNode& item : node.items) {
-      bool* part = item.text == "attention" ? &policy.attention : item.text == "feed_forward" ? &policy.feed_forward : nullptr;
+      bool* part = item.text == "attention"      ? &policy.attention
+                   : item.text == "feed_forward" ? &policy.feed_forward
+                                                 : nullptr;
       if (part == nullptr || *part) return wrong(item);
       *part = true;
     }
@@ -71,13 +83,16 @@ std::string ValueText(const RecomputePolicy& value) {
   return value.attention ? "[attention]" : value.feed_forward ? "[feed_forward]" : "none";
 }
 
-std::string TypeText(const RecomputePolicy&) { return "none | block | [attention, feed_forward]"; }
+std::string TypeText(const RecomputePolicy&) {
+  return "none | block | [attention, feed_forward]";
+}
 
 template <>
 const std::vector<Key<RunConfig>>& KeysOf<RunConfig>() {
   static const std::vector<Key<RunConfig>> keys = {
       MakeKey("name", &RunConfig::name, "name of the run, in logs and file names"),
-      MakeKey("dir", &RunConfig::dir, "folder that the run writes to: checkpoints, logs, the resolved recipe"),
+      MakeKey("dir", &RunConfig::dir,
+              "folder that the run writes to: checkpoints, logs, the resolved recipe"),
       MakeKey("seed", &RunConfig::seed, "of the initial weights and the order of the data"),
   };
   return keys;
@@ -87,9 +102,12 @@ template <>
 const std::vector<Key<YarnConfig>>& KeysOf<YarnConfig>() {
   static const std::vector<Key<YarnConfig>> keys = {
       MakeKey("factor", &YarnConfig::factor, "context extension; 1 is plain RoPE"),
-      MakeKey("original_length", &YarnConfig::original_length, "tokens the model was pretrained on"),
-      MakeKey("beta_fast", &YarnConfig::beta_fast, "rotations above which a dimension keeps its frequency"),
-      MakeKey("beta_slow", &YarnConfig::beta_slow, "rotations below which a frequency is divided by the factor"),
+      MakeKey("original_length", &YarnConfig::original_length,
+              "tokens the model was pretrained on"),
+      MakeKey("beta_fast", &YarnConfig::beta_fast,
+              "rotations above which a dimension keeps its frequency"),
+      MakeKey("beta_slow", &YarnConfig::beta_slow,
+              "rotations below which a frequency is divided by the factor"),
   };
   return keys;
 }
@@ -97,21 +115,25 @@ const std::vector<Key<YarnConfig>>& KeysOf<YarnConfig>() {
 template <>
 const std::vector<Key<ModelConfig>>& KeysOf<ModelConfig>() {
   static const std::vector<Key<ModelConfig>> keys = {
-      MakeKey("attention", &ModelConfig::attention, "full causal attention, or native sparse attention (section nsa)"),
+      MakeKey("attention", &ModelConfig::attention,
+              "full causal attention, or native sparse attention (section nsa)"),
       MakeKey("num_layers", &ModelConfig::num_layers, "transformer blocks"),
-      MakeKey("num_dense_layers", &ModelConfig::num_dense_layers, "the first blocks, with a dense SwiGLU instead of experts"),
+      MakeKey("num_dense_layers", &ModelConfig::num_dense_layers,
+              "the first blocks, with a dense SwiGLU instead of experts"),
       MakeKey("width", &ModelConfig::width, "of the residual stream"),
       MakeKey("vocab_size", &ModelConfig::vocab_size, "at least the tokenizer's"),
       MakeKey("num_heads", &ModelConfig::num_heads, "query heads"),
       MakeKey("num_groups", &ModelConfig::num_groups, "key/value groups; divides num_heads"),
       MakeKey("head_dim_qk", &ModelConfig::head_dim_qk, "width of a query and key head"),
       MakeKey("head_dim_v", &ModelConfig::head_dim_v, "width of a value head"),
-      MakeKey("rotary_dims", &ModelConfig::rotary_dims, "the first dims of queries and keys, rotated by position; even"),
+      MakeKey("rotary_dims", &ModelConfig::rotary_dims,
+              "the first dims of queries and keys, rotated by position; even"),
       MakeKey("rope_theta", &ModelConfig::rope_theta, "base of the rotary frequencies"),
       MakeKey("yarn", &ModelConfig::yarn, "context extension (YaRN)"),
       MakeKey("qk_norm", &ModelConfig::qk_norm, "RMS norm of each query and key head"),
       MakeKey("dense_width", &ModelConfig::dense_width, "feed-forward width of the dense blocks"),
-      MakeKey("tie_embeddings", &ModelConfig::tie_embeddings, "one matrix for the embedding and the head"),
+      MakeKey("tie_embeddings", &ModelConfig::tie_embeddings,
+              "one matrix for the embedding and the head"),
       MakeKey("norm_eps", &ModelConfig::norm_eps, "epsilon of the RMS norms"),
       MakeKey("init_std", &ModelConfig::init_std, "standard deviation of the initial weights"),
   };
@@ -122,12 +144,17 @@ template <>
 const std::vector<Key<NsaConfig>>& KeysOf<NsaConfig>() {
   static const std::vector<Key<NsaConfig>> keys = {
       MakeKey("block", &NsaConfig::block, "l, tokens of a compression block"),
-      MakeKey("stride", &NsaConfig::stride, "d, tokens between compression blocks; divides block and select_block"),
-      MakeKey("select_block", &NsaConfig::select_block, "l', tokens of a selection block; >= block"),
-      MakeKey("num_selected", &NsaConfig::num_selected, "n, blocks a query reads, the forced ones included"),
+      MakeKey("stride", &NsaConfig::stride,
+              "d, tokens between compression blocks; divides block and select_block"),
+      MakeKey("select_block", &NsaConfig::select_block,
+              "l', tokens of a selection block; >= block"),
+      MakeKey("num_selected", &NsaConfig::num_selected,
+              "n, blocks a query reads, the forced ones included"),
       MakeKey("num_init", &NsaConfig::num_init, "forced blocks at the start of the document"),
-      MakeKey("num_local", &NsaConfig::num_local, "forced blocks at the query: its own and those before it"),
-      MakeKey("window", &NsaConfig::window, "w, tokens of the sliding window, the query's own included"),
+      MakeKey("num_local", &NsaConfig::num_local,
+              "forced blocks at the query: its own and those before it"),
+      MakeKey("window", &NsaConfig::window,
+              "w, tokens of the sliding window, the query's own included"),
       MakeKey("phi", &NsaConfig::phi, "how a block is compressed"),
       MakeKey("phi_hidden", &NsaConfig::phi_hidden, "hidden width of phi's MLP, in head widths"),
       MakeKey("activation", &NsaConfig::activation, "of phi's MLP"),
@@ -139,13 +166,17 @@ template <>
 const std::vector<Key<MoeConfig>>& KeysOf<MoeConfig>() {
   static const std::vector<Key<MoeConfig>> keys = {
       MakeKey("num_experts", &MoeConfig::num_experts, "routed experts of a block"),
-      MakeKey("experts_per_token", &MoeConfig::experts_per_token, "routed experts a token goes through"),
+      MakeKey("experts_per_token", &MoeConfig::experts_per_token,
+              "routed experts a token goes through"),
       MakeKey("expert_width", &MoeConfig::expert_width, "feed-forward width of an expert"),
-      MakeKey("num_shared", &MoeConfig::num_shared, "experts that every token goes through, as one of their joint width"),
+      MakeKey("num_shared", &MoeConfig::num_shared,
+              "experts that every token goes through, as one of their joint width"),
       MakeKey("router", &MoeConfig::router, "scores of the experts"),
-      MakeKey("normalize_weights", &MoeConfig::normalize_weights, "the weights of a token's experts sum to one ..."),
+      MakeKey("normalize_weights", &MoeConfig::normalize_weights,
+              "the weights of a token's experts sum to one ..."),
       MakeKey("routed_scale", &MoeConfig::routed_scale, "... times this"),
-      MakeKey("bias_update_rate", &MoeConfig::bias_update_rate, "sigmoid router: step of the balancing bias; 0 keeps it"),
+      MakeKey("bias_update_rate", &MoeConfig::bias_update_rate,
+              "sigmoid router: step of the balancing bias; 0 keeps it"),
       MakeKey("aux_loss", &MoeConfig::aux_loss, "over what the balance loss is taken"),
       MakeKey("aux_loss_coef", &MoeConfig::aux_loss_coef, "weight of the balance loss"),
       MakeKey("z_loss_coef", &MoeConfig::z_loss_coef, "weight of the router's z-loss"),
@@ -158,7 +189,8 @@ const std::vector<Key<SourceConfig>>& KeysOf<SourceConfig>() {
   static const std::vector<Key<SourceConfig>> keys = {
       MakeKey("name", &SourceConfig::name, "of the source, in logs"),
       MakeKey("path", &SourceConfig::path, "a token shard, a folder of shards, or a glob"),
-      MakeKey("weight", &SourceConfig::weight, "share of the samples, relative to the other sources"),
+      MakeKey("weight", &SourceConfig::weight,
+              "share of the samples, relative to the other sources"),
   };
   return keys;
 }
@@ -178,7 +210,8 @@ const std::vector<Key<DataConfig>>& KeysOf<DataConfig>() {
       MakeKey("tokenizer", &DataConfig::tokenizer, "tokenizer.json that the shards were made with"),
       MakeKey("sources", &DataConfig::sources, "what is trained on"),
       MakeKey("validation", &DataConfig::validation, "what is evaluated on"),
-      MakeKey("packing", &DataConfig::packing, "how documents fill a sample; they never see each other"),
+      MakeKey("packing", &DataConfig::packing,
+              "how documents fill a sample; they never see each other"),
       MakeKey("cache", &DataConfig::cache, "folder of the sample index; empty: beside the shards"),
   };
   return keys;
@@ -188,15 +221,19 @@ template <>
 const std::vector<Key<OptimizerConfig>>& KeysOf<OptimizerConfig>() {
   static const std::vector<Key<OptimizerConfig>> keys = {
       MakeKey("learning_rate", &OptimizerConfig::learning_rate, "at its peak"),
-      MakeKey("min_learning_rate_ratio", &OptimizerConfig::min_learning_rate_ratio, "of the peak, at the end"),
+      MakeKey("min_learning_rate_ratio", &OptimizerConfig::min_learning_rate_ratio,
+              "of the peak, at the end"),
       MakeKey("schedule", &OptimizerConfig::schedule, "of the learning rate after the warm-up"),
       MakeKey("warmup_steps", &OptimizerConfig::warmup_steps, "in which the rate rises from 0"),
-      MakeKey("decay_steps", &OptimizerConfig::decay_steps, "wsd: the last steps, in which the rate falls"),
+      MakeKey("decay_steps", &OptimizerConfig::decay_steps,
+              "wsd: the last steps, in which the rate falls"),
       MakeKey("beta1", &OptimizerConfig::beta1, "decay of AdamW's first moment"),
       MakeKey("beta2", &OptimizerConfig::beta2, "decay of AdamW's second moment"),
       MakeKey("eps", &OptimizerConfig::eps, "of AdamW"),
-      MakeKey("weight_decay", &OptimizerConfig::weight_decay, "decoupled; of matrices, not of norms"),
-      MakeKey("clip_norm", &OptimizerConfig::clip_norm, "of the global gradient norm; 0 switches clipping off"),
+      MakeKey("weight_decay", &OptimizerConfig::weight_decay,
+              "decoupled; of matrices, not of norms"),
+      MakeKey("clip_norm", &OptimizerConfig::clip_norm,
+              "of the global gradient norm; 0 switches clipping off"),
   };
   return keys;
 }
@@ -205,18 +242,25 @@ template <>
 const std::vector<Key<TrainConfig>>& KeysOf<TrainConfig>() {
   static const std::vector<Key<TrainConfig>> keys = {
       MakeKey("sequence_length", &TrainConfig::sequence_length, "tokens of a sample"),
-      MakeKey("micro_batch", &TrainConfig::micro_batch, "samples that a rank takes through the model at once"),
-      MakeKey("global_batch", &TrainConfig::global_batch, "samples of an optimizer step, over all ranks"),
+      MakeKey("micro_batch", &TrainConfig::micro_batch,
+              "samples that a rank takes through the model at once"),
+      MakeKey("global_batch", &TrainConfig::global_batch,
+              "samples of an optimizer step, over all ranks"),
       MakeKey("steps", &TrainConfig::steps, "optimizer steps of the whole run"),
-      MakeKey("threads", &TrainConfig::threads, "of a rank; 0 shares the machine's cores among its ranks"),
-      MakeKey("dtype", &TrainConfig::dtype, "of weights and activations; bf16 keeps f32 master weights"),
-      MakeKey("recompute", &TrainConfig::recompute, "what runs forward again in backward instead of keeping activations"),
-      MakeKey("checkpoint_every", &TrainConfig::checkpoint_every, "steps; 0: only at the end and when asked to stop"),
+      MakeKey("threads", &TrainConfig::threads,
+              "of a rank; 0 shares the machine's cores among its ranks"),
+      MakeKey("dtype", &TrainConfig::dtype,
+              "of weights and activations; bf16 keeps f32 master weights"),
+      MakeKey("recompute", &TrainConfig::recompute,
+              "what runs forward again in backward instead of keeping activations"),
+      MakeKey("checkpoint_every", &TrainConfig::checkpoint_every,
+              "steps; 0: only at the end and when asked to stop"),
       MakeKey("keep_latest", &TrainConfig::keep_latest, "checkpoints that are kept"),
       MakeKey("eval_every", &TrainConfig::eval_every, "steps; 0: only at the end"),
       MakeKey("eval_samples", &TrainConfig::eval_samples, "of each validation set; 0: all"),
       MakeKey("log_every", &TrainConfig::log_every, "steps"),
-      MakeKey("max_nonfinite_steps", &TrainConfig::max_nonfinite_steps, "skipped steps in a row before the run ends"),
+      MakeKey("max_nonfinite_steps", &TrainConfig::max_nonfinite_steps,
+              "skipped steps in a row before the run ends"),
       MakeKey("bucket_mb", &TrainConfig::bucket_mb, "MiB of gradients that are reduced together"),
   };
   return keys;

@@ -1,4 +1,5 @@
-// The tables of every section's keys (recipes/schema/keys.h) and the values that are written in a way of their own.
+// The tables of every section's keys (recipes/schema/keys.h) and the values that are written in a
+// way of their own.
 #pragma once
 
 #include "recipes/schema/keys.h"
@@ -70,7 +71,8 @@ template <>
 const EnumNames<DType>& NamesOf<DType>();  // those a model can be trained in
 
 // none | block | a list of attention, feed_forward.
-void ReadValue(const YamlNode& node, const std::string& path, RecomputePolicy* value, ReadReport* report);
+void ReadValue(const YamlNode& node, const std::string& path, RecomputePolicy* value,
+               ReadReport* report);
 std::string ValueText(const RecomputePolicy& value);
 std::string TypeText(const RecomputePolicy& value);
 

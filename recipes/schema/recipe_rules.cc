@@ -15,7 +15,8 @@ using Violations = std::vector<std::string>;
 
 void CheckExperts(const MoeConfig& moe, Violations* violations) {
   const auto require_at_most = [&](const char* key, int64_t value, int64_t most) {
-    if (value > most) violations->push_back(fmt::format("moe.{} = {}: must be at most {}", key, value, most));
+    if (value > most)
+      violations->push_back(fmt::format("moe.{} = {}: must be at most {}", key, value, most));
   };
   require_at_most("num_experts", moe.num_experts, kMaxExperts);
   require_at_most("expert_width", moe.expert_width, kMaxExpertWidth);
@@ -23,33 +24,42 @@ void CheckExperts(const MoeConfig& moe, Violations* violations) {
 }
 
 void CheckLengths(const Recipe& recipe, Violations* violations) {
-  const double context = recipe.model.yarn.factor * static_cast<double>(recipe.model.yarn.original_length);
+  const double context =
+      recipe.model.yarn.factor * static_cast<double>(recipe.model.yarn.original_length);
   if (recipe.model.yarn.factor > 1 && static_cast<double>(recipe.train.sequence_length) > context) {
     violations->push_back(
-        fmt::format("train.sequence_length = {}: must be at most model.yarn.factor = {} times model.yarn.original_length = {}, {} tokens",
-                    recipe.train.sequence_length, recipe.model.yarn.factor, recipe.model.yarn.original_length, context));
+        fmt::format("train.sequence_length = {}: must be at most model.yarn.factor = {} times "
+                    "model.yarn.original_length = {}, {} tokens",
+                    recipe.train.sequence_length, recipe.model.yarn.factor,
+                    recipe.model.yarn.original_length, context));
   }
 }
 
 void CheckBatch(const TrainConfig& train, int64_t ranks, Violations* violations) {
   if (train.micro_batch < 1 || train.global_batch < 1) return;  // reported by the section
   // Divided instead of multiplied: nothing here has a bound yet.
-  const bool divides = train.global_batch % train.micro_batch == 0 && (train.global_batch / train.micro_batch) % ranks == 0;
+  const bool divides = train.global_batch % train.micro_batch == 0 &&
+                       (train.global_batch / train.micro_batch) % ranks == 0;
   if (!divides) {
-    violations->push_back(fmt::format("train.global_batch = {}: must be a multiple of {} rank{} times train.micro_batch = {}",
-                                      train.global_batch, ranks, ranks == 1 ? "" : "s", train.micro_batch));
+    violations->push_back(fmt::format(
+        "train.global_batch = {}: must be a multiple of {} rank{} times train.micro_batch = {}",
+        train.global_batch, ranks, ranks == 1 ? "" : "s", train.micro_batch));
   }
 }
 
-void CheckSchedule(const OptimizerConfig& optimizer, const TrainConfig& train, Violations* violations) {
+void CheckSchedule(const OptimizerConfig& optimizer, const TrainConfig& train,
+                   Violations* violations) {
   if (train.steps < 1) return;  // reported by the section
   const int64_t decay = optimizer.schedule == Schedule::kWsd ? optimizer.decay_steps : 0;
   if (optimizer.warmup_steps > train.steps) {
     violations->push_back(
-        fmt::format("optimizer.warmup_steps = {}: must be at most train.steps = {}", optimizer.warmup_steps, train.steps));
+        fmt::format("optimizer.warmup_steps = {}: must be at most train.steps = {}",
+                    optimizer.warmup_steps, train.steps));
   } else if (decay > train.steps - optimizer.warmup_steps) {
-    violations->push_back(fmt::format("optimizer.decay_steps = {}: must be at most train.steps = {} less optimizer.warmup_steps = {}",
-                                      decay, train.steps, optimizer.warmup_steps));
+    violations->push_back(
+        fmt::format("optimizer.decay_steps = {}: must be at most train.steps = {} less "
+                    "optimizer.warmup_steps = {}",
+                    decay, train.steps, optimizer.warmup_steps));
   }
 }
 

@@ -10,9 +10,15 @@
 namespace lacuna {
 namespace {
 
-bool IsPlainScalar(const YamlNode& node) { return node.kind == YamlNode::Kind::kScalar && !node.quoted; }
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+bool IsPlainScalar(const YamlNode& node) {
+  return node.kind == YamlNode::Kind::kScalar && !node.quoted;
+}
+bool IsDigit(char c) {
+  return c >= '0' && c <= '9';
+}
+bool IsLetter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
 
 // "010" is 8 to YAML 1.1 and 10 to everybody else.
 bool HasLeadingZero(std::string_view text) {
@@ -24,7 +30,8 @@ bool HasLeadingZero(std::string_view text) {
 template <class T>
 std::errc ParseWhole(std::string_view text, T* value) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *value);
-  return error == std::errc() && end != text.data() + text.size() ? std::errc::invalid_argument : error;
+  return error == std::errc() && end != text.data() + text.size() ? std::errc::invalid_argument
+                                                                  : error;
 }
 
 }  // namespace
@@ -64,12 +71,15 @@ std::string ReadScalar(const YamlNode& node, bool* value) {
 std::string ReadScalar(const YamlNode& node, std::string* value) {
   if (node.kind != YamlNode::Kind::kScalar) return "a string";
   const auto is_control = [](char c) { return static_cast<uint8_t>(c) < 0x20 || c == 0x7F; };
-  if (std::any_of(node.text.begin(), node.text.end(), is_control)) return "a string without control characters";
+  if (std::any_of(node.text.begin(), node.text.end(), is_control))
+    return "a string without control characters";
   *value = node.text;
   return "";
 }
 
-std::string ScalarText(int64_t value) { return fmt::format("{}", value); }
+std::string ScalarText(int64_t value) {
+  return fmt::format("{}", value);
+}
 
 std::string ScalarText(double value) {
   std::string text = fmt::format("{}", value);
@@ -77,14 +87,22 @@ std::string ScalarText(double value) {
   return text;
 }
 
-std::string ScalarText(bool value) { return value ? "true" : "false"; }
+std::string ScalarText(bool value) {
+  return value ? "true" : "false";
+}
 
 std::string ScalarText(const std::string& value) {
-  const auto is_plain = [](char c) { return IsLetter(c) || IsDigit(c) || c == '_' || c == '-' || c == '.' || c == '/'; };
-  const bool word = value == "true" || value == "false" || value == "null" || value == "Null" || value == "NULL";
-  const bool starts_plain = !value.empty() && (IsLetter(value[0]) || value.starts_with('/') || value.starts_with("./"));
-  const bool hidden_file = value.size() > 1 && value[0] == '.' && IsLetter(value[1]) && value.find('/') != value.npos;
-  if (!word && (starts_plain || hidden_file) && std::all_of(value.begin(), value.end(), is_plain)) return value;
+  const auto is_plain = [](char c) {
+    return IsLetter(c) || IsDigit(c) || c == '_' || c == '-' || c == '.' || c == '/';
+  };
+  const bool word =
+      value == "true" || value == "false" || value == "null" || value == "Null" || value == "NULL";
+  const bool starts_plain =
+      !value.empty() && (IsLetter(value[0]) || value.starts_with('/') || value.starts_with("./"));
+  const bool hidden_file =
+      value.size() > 1 && value[0] == '.' && IsLetter(value[1]) && value.find('/') != value.npos;
+  if (!word && (starts_plain || hidden_file) && std::all_of(value.begin(), value.end(), is_plain))
+    return value;
   std::string quoted = "\"";
   for (const char c : value) {
     if (c == '"' || c == '\\') quoted += '\\';

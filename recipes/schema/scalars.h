@@ -1,5 +1,5 @@
-// Strict readings of a scalar's text, and the text that reads back as the same value. YAML's own guesses (octal 010, 0x10, yes/no,
-// '5' as a number) are refused.
+// Strict readings of a scalar's text, and the text that reads back as the same value. YAML's own
+// guesses (octal 010, 0x10, yes/no, '5' as a number) are refused.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,10 @@
 
 namespace lacuna {
 
-// Each sets *value and returns an empty string, or returns what was expected ("an integer", ...), *value unchanged.
-//   int64   decimal digits with an optional minus; no sign +, leading zeros, exponent, point or separators
+// Each sets *value and returns an empty string, or returns what was expected ("an integer", ...),
+// *value unchanged.
+//   int64   decimal digits with an optional minus; no sign +, leading zeros, exponent, point or
+//           separators
 //   double  the same with a fraction and an exponent; finite, and neither overflow nor underflow
 //   bool    true or false
 //   string  plain or quoted, one line, no control characters

@@ -24,11 +24,13 @@ struct Refusal : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Builds the tree from the parser's events. Node-building through YAML::Node would hide anchors, tags and the second document.
+// Builds the tree from the parser's events. Node-building through YAML::Node would hide anchors,
+// tags and the second document.
 class TreeBuilder : public YAML::EventHandler {
  public:
   // Without `positions` every place is `name` itself (a value from the command line has no line).
-  TreeBuilder(const std::string& text, const std::string& name, bool positions, std::vector<std::string>* violations)
+  TreeBuilder(const std::string& text, const std::string& name, bool positions,
+              std::vector<std::string>* violations)
       : text_(text), name_(name), positions_(positions), violations_(violations) {}
 
   void OnDocumentStart(const YAML::Mark& mark) override {
@@ -39,23 +41,32 @@ class TreeBuilder : public YAML::EventHandler {
     RefuseProperties(mark, "?", anchor);
     Add(mark, {.kind = YamlNode::Kind::kNull});
   }
-  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { Refuse(mark, "aliases (*name) are not allowed; write the value out"); }
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
+    Refuse(mark, "aliases (*name) are not allowed; write the value out");
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override {
     const bool plain = tag == "?";
     RefuseProperties(mark, plain || tag == "!" ? "?" : tag, anchor);
-    const std::string_view source = std::string_view(text_).substr(std::min(text_.size(), static_cast<size_t>(mark.pos)));
+    const std::string_view source =
+        std::string_view(text_).substr(std::min(text_.size(), static_cast<size_t>(mark.pos)));
     if (!source.empty() && source[0] == '!') Refuse(mark, "tags (!name) are not allowed");
     if (!IsOneLineScalar(source, value, plain)) {
-      Refuse(mark, plain ? "a value that runs on into the next line (wrong indentation there, or an unclosed bracket?)"
-                         : "a quoted value that does not end on its line (a missing quote?), or block text");
+      Refuse(
+          mark,
+          plain ? "a value that runs on into the next line (wrong indentation there, or an "
+                  "unclosed bracket?)"
+                : "a quoted value that does not end on its line (a missing quote?), or block text");
     }
     Add(mark, {.kind = YamlNode::Kind::kScalar, .text = value, .quoted = !plain});
   }
-  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
     RefuseProperties(mark, tag, anchor);
     Open(mark, YamlNode::Kind::kList);
   }
-  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
     RefuseProperties(mark, tag, anchor);
     Open(mark, YamlNode::Kind::kMap);
   }
@@ -75,9 +86,13 @@ class TreeBuilder : public YAML::EventHandler {
   std::string Where(const YAML::Mark& mark) const {
     return positions_ ? fmt::format("{}:{}:{}", name_, mark.line + 1, mark.column + 1) : name_;
   }
-  [[noreturn]] void Refuse(const YAML::Mark& mark, const std::string& message) const { throw Refusal(Where(mark) + ": " + message); }
-  void RefuseProperties(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) const {
-    if (anchor != 0) Refuse(mark, "anchors (&name) are not allowed; write the value out where it is used");
+  [[noreturn]] void Refuse(const YAML::Mark& mark, const std::string& message) const {
+    throw Refusal(Where(mark) + ": " + message);
+  }
+  void RefuseProperties(const YAML::Mark& mark, const std::string& tag,
+                        YAML::anchor_t anchor) const {
+    if (anchor != 0)
+      Refuse(mark, "anchors (&name) are not allowed; write the value out where it is used");
     if (tag != "?") Refuse(mark, "tags (!name) are not allowed");
   }
 
@@ -86,7 +101,8 @@ class TreeBuilder : public YAML::EventHandler {
   }
   void Open(const YAML::Mark& mark, YamlNode::Kind kind) {
     CountNode(mark);
-    if (static_cast<int>(stack_.size()) >= kMaxYamlDepth) Refuse(mark, fmt::format("nested deeper than {} levels", kMaxYamlDepth));
+    if (static_cast<int>(stack_.size()) >= kMaxYamlDepth)
+      Refuse(mark, fmt::format("nested deeper than {} levels", kMaxYamlDepth));
     if (ExpectsKey()) Refuse(mark, "a key must be a plain name (an unclosed bracket?)");
     stack_.push_back({.node = {.kind = kind, .where = Where(mark)}});
   }
@@ -95,13 +111,17 @@ class TreeBuilder : public YAML::EventHandler {
     stack_.pop_back();
     Attach(std::move(node));
   }
-  bool ExpectsKey() const { return !stack_.empty() && stack_.back().node.kind == YamlNode::Kind::kMap && !stack_.back().has_key; }
+  bool ExpectsKey() const {
+    return !stack_.empty() && stack_.back().node.kind == YamlNode::Kind::kMap &&
+           !stack_.back().has_key;
+  }
 
   void Add(const YAML::Mark& mark, YamlNode node) {
     CountNode(mark);
     node.where = Where(mark);
     if (!ExpectsKey()) return Attach(std::move(node));
-    if (node.kind != YamlNode::Kind::kScalar) Refuse(mark, "a key must be a plain name (an unclosed bracket?)");
+    if (node.kind != YamlNode::Kind::kScalar)
+      Refuse(mark, "a key must be a plain name (an unclosed bracket?)");
     if (node.text == "<<") Refuse(mark, "merge keys (<<) are not allowed; write the keys out");
     stack_.back().has_key = true;
     stack_.back().key = std::move(node.text);
@@ -121,16 +141,19 @@ class TreeBuilder : public YAML::EventHandler {
     level.has_key = false;
     for (const YamlEntry& other : level.node.entries) {
       if (other.key != level.key) continue;
-      violations_->push_back(fmt::format("{}: {}: duplicate key, first given at {}", level.key_where, PathOf(level.key), other.where));
+      violations_->push_back(fmt::format("{}: {}: duplicate key, first given at {}",
+                                         level.key_where, PathOf(level.key), other.where));
       return;
     }
-    level.node.entries.push_back({std::move(level.key), std::move(level.key_where), std::move(node)});
+    level.node.entries.push_back(
+        {std::move(level.key), std::move(level.key_where), std::move(node)});
   }
 
   std::string PathOf(const std::string& key) const {
     std::string path;
     for (const Level& level : stack_) {
-      if (&level != &stack_.back() && level.node.kind == YamlNode::Kind::kMap) path += level.key + ".";
+      if (&level != &stack_.back() && level.node.kind == YamlNode::Kind::kMap)
+        path += level.key + ".";
     }
     return path + key;
   }
@@ -145,7 +168,8 @@ class TreeBuilder : public YAML::EventHandler {
   YamlNode root_;
 };
 
-absl::StatusOr<YamlNode> Parse(const std::string& text, const std::string& name, bool positions, std::vector<std::string>* violations) {
+absl::StatusOr<YamlNode> Parse(const std::string& text, const std::string& name, bool positions,
+                               std::vector<std::string>* violations) {
   if (const auto complaint = FindForbiddenText(text, name)) return ConfigError("{}", *complaint);
   TreeBuilder builder(text, name, positions, violations);
   try {
@@ -180,20 +204,26 @@ std::string Found(const YamlNode& node) {
   }
   std::string shown = node.text.substr(0, kShown);
   for (char& c : shown) c = static_cast<uint8_t>(c) < 0x20 ? ' ' : c;
-  return fmt::format("{}\"{}{}\"", node.quoted ? "the quoted string " : "", shown, node.text.size() > kShown ? "..." : "");
+  return fmt::format("{}\"{}{}\"", node.quoted ? "the quoted string " : "", shown,
+                     node.text.size() > kShown ? "..." : "");
 }
 
 absl::StatusOr<std::string> ReadYamlFile(const std::string& path) {
-  const auto cannot = [&](const char* reason) { return ConfigError("{}: cannot read: {}", path, reason); };
+  const auto cannot = [&](const char* reason) {
+    return ConfigError("{}: cannot read: {}", path, reason);
+  };
   // Without O_NONBLOCK the open of a FIFO would wait for a writer.
   const int fd = open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return cannot(std::strerror(errno));
-  const std::unique_ptr<const int, void (*)(const int*)> closer(&fd, [](const int* f) { close(*f); });
+  const std::unique_ptr<const int, void (*)(const int*)> closer(&fd,
+                                                                [](const int* f) { close(*f); });
   struct stat info {};
   if (fstat(fd, &info) != 0) return cannot(std::strerror(errno));
   if (S_ISDIR(info.st_mode)) return cannot(std::strerror(EISDIR));
   if (!S_ISREG(info.st_mode)) return cannot("not a regular file");
-  if (info.st_size > kMaxYamlBytes) return cannot(fmt::format("{} bytes, at most {} are allowed", info.st_size, kMaxYamlBytes).c_str());
+  if (info.st_size > kMaxYamlBytes)
+    return cannot(
+        fmt::format("{} bytes, at most {} are allowed", info.st_size, kMaxYamlBytes).c_str());
   std::string text(static_cast<size_t>(kMaxYamlBytes) + 1, '\0');  // the file may grow meanwhile
   size_t size = 0;
   while (size < text.size()) {
@@ -208,7 +238,8 @@ absl::StatusOr<std::string> ReadYamlFile(const std::string& path) {
   return text;
 }
 
-absl::StatusOr<YamlNode> ParseYaml(std::string text, const std::string& name, std::vector<std::string>* violations) {
+absl::StatusOr<YamlNode> ParseYaml(std::string text, const std::string& name,
+                                   std::vector<std::string>* violations) {
   if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
   return Parse(text, name, /*positions=*/true, violations);
 }
@@ -216,10 +247,12 @@ absl::StatusOr<YamlNode> ParseYaml(std::string text, const std::string& name, st
 absl::Status ApplyOverride(const std::string& assignment, YamlNode* root) {
   const size_t equals = assignment.find('=');
   const std::string path = assignment.substr(0, equals);
-  if (equals == assignment.npos || path.empty()) return ConfigError("--set {}: expected section.key=value", assignment);
+  if (equals == assignment.npos || path.empty())
+    return ConfigError("--set {}: expected section.key=value", assignment);
   const std::string where = "--set " + path;
   std::vector<std::string> duplicates;
-  LACUNA_ASSIGN_OR_RETURN(YamlNode value, Parse(assignment.substr(equals + 1), where, /*positions=*/false, &duplicates));
+  LACUNA_ASSIGN_OR_RETURN(YamlNode value, Parse(assignment.substr(equals + 1), where,
+                                                /*positions=*/false, &duplicates));
   if (!duplicates.empty()) return ConfigError("{}", duplicates[0]);
   value.where = where;
   YamlNode* node = root;
@@ -229,25 +262,30 @@ absl::Status ApplyOverride(const std::string& assignment, YamlNode* root) {
     if (key.ends_with(']')) key.pop_back();  // sources[0] is sources.0
     if (node->kind == YamlNode::Kind::kNull) *node = {.kind = YamlNode::Kind::kMap, .where = where};
     if (node->kind == YamlNode::Kind::kScalar) {
-      return ConfigError("{}: {} is a single value and has no keys", where, begin == 0 ? "the recipe" : path.substr(0, begin - 1));
+      return ConfigError("{}: {} is a single value and has no keys", where,
+                         begin == 0 ? "the recipe" : path.substr(0, begin - 1));
     }
     if (node->kind == YamlNode::Kind::kList) {
       const auto matches = [&](size_t i) { return std::to_string(i) == key; };
       size_t index = 0;
       while (index < node->items.size() && !matches(index)) ++index;
       if (index == node->items.size()) {
-        return ConfigError("{}: {} has {} elements, numbered from 0", where, path.substr(0, begin - 1), index);
+        return ConfigError("{}: {} has {} elements, numbered from 0", where,
+                           path.substr(0, begin - 1), index);
       }
       node = &node->items[index];
     } else {
-      auto entry = std::find_if(node->entries.begin(), node->entries.end(), [&](const YamlEntry& e) { return e.key == key; });
-      if (entry == node->entries.end()) entry = node->entries.insert(entry, {.key = key, .where = where, .value = {}});
+      auto entry = std::find_if(node->entries.begin(), node->entries.end(),
+                                [&](const YamlEntry& e) { return e.key == key; });
+      if (entry == node->entries.end())
+        entry = node->entries.insert(entry, {.key = key, .where = where, .value = {}});
       node = &entry->value;
     }
     begin = end + 1;
   }
   if (node->kind == YamlNode::Kind::kMap && value.kind == YamlNode::Kind::kMap) {
-    return ConfigError("{}: a section of its own; set one of its keys", where);  // else its other keys would silently fall back
+    return ConfigError("{}: a section of its own; set one of its keys",
+                       where);  // else its other keys would silently fall back
   }
   *node = std::move(value);
   return absl::OkStatus();

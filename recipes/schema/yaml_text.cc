@@ -8,10 +8,13 @@
 namespace lacuna {
 namespace {
 
-bool StartsWith(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
+bool StartsWith(std::string_view text, std::string_view prefix) {
+  return text.substr(0, prefix.size()) == prefix;
+}
 
 bool IsConflictMarker(std::string_view line) {
-  return StartsWith(line, "<<<<<<< ") || StartsWith(line, ">>>>>>> ") || StartsWith(line, "||||||| ") || line == "=======";
+  return StartsWith(line, "<<<<<<< ") || StartsWith(line, ">>>>>>> ") ||
+         StartsWith(line, "||||||| ") || line == "=======";
 }
 
 // Column (from 0) of a comment's '#', or the line's length.
@@ -22,13 +25,15 @@ size_t CommentStart(std::string_view line) {
   return line.size();
 }
 
-// The parser keeps a token for each of these until a collection closes: a bound on them bounds its time and memory.
+// The parser keeps a token for each of these until a collection closes: a bound on them bounds its
+// time and memory.
 constexpr int64_t kMaxIndicators = 50000;
 
 int64_t CountIndicators(std::string_view line) {
   const std::string_view content = line.substr(0, CommentStart(line));
   constexpr std::string_view kIndicators = "[]{},:?-&*!";
-  return std::count_if(content.begin(), content.end(), [&](char c) { return kIndicators.find(c) != kIndicators.npos; });
+  return std::count_if(content.begin(), content.end(),
+                       [&](char c) { return kIndicators.find(c) != kIndicators.npos; });
 }
 
 struct Complaint {
@@ -40,7 +45,8 @@ std::optional<Complaint> CheckBytes(std::string_view line) {
   for (size_t i = 0; i < line.size();) {
     const auto byte = static_cast<uint8_t>(line[i]);
     if (byte == 0) return Complaint{i, "a NUL byte; a recipe is UTF-8 text"};
-    if ((byte < 0x20 && byte != '\t') || byte == 0x7F) return Complaint{i, fmt::format("control character 0x{:02X} is not allowed", byte)};
+    if ((byte < 0x20 && byte != '\t') || byte == 0x7F)
+      return Complaint{i, fmt::format("control character 0x{:02X} is not allowed", byte)};
     const size_t length = Utf8SequenceLength(line.substr(i));
     if (length == 0) return Complaint{i, fmt::format("byte 0x{:02X} is not UTF-8", byte)};
     i += length;
@@ -53,14 +59,17 @@ std::optional<Complaint> CheckLine(std::string_view line, bool content_seen) {
   if (IsConflictMarker(line)) return Complaint{0, "unresolved git merge conflict"};
   const size_t tab = line.find('\t');
   if (tab < CommentStart(line)) return Complaint{tab, "a tab; indent and separate with spaces"};
-  if (!content_seen && StartsWith(line, "%")) return Complaint{0, "YAML directives are not allowed"};
+  if (!content_seen && StartsWith(line, "%"))
+    return Complaint{0, "YAML directives are not allowed"};
   return std::nullopt;
 }
 
 }  // namespace
 
 size_t Utf8SequenceLength(std::string_view text) {
-  const auto at = [&](size_t i) { return i < text.size() ? static_cast<uint8_t>(text[i]) : uint8_t{0}; };
+  const auto at = [&](size_t i) {
+    return i < text.size() ? static_cast<uint8_t>(text[i]) : uint8_t{0};
+  };
   const uint8_t first = at(0);
   if (text.empty()) return 0;
   if (first < 0x80) return 1;
@@ -87,7 +96,9 @@ std::optional<std::string> FindForbiddenText(std::string_view text, const std::s
       return fmt::format("{}:{}:{}: {}", name, number, complaint->column + 1, complaint->message);
     }
     indicators += CountIndicators(line);
-    if (indicators > kMaxIndicators) return fmt::format("{}:{}: more than {} brackets, commas and colons", name, number, kMaxIndicators);
+    if (indicators > kMaxIndicators)
+      return fmt::format("{}:{}: more than {} brackets, commas and colons", name, number,
+                         kMaxIndicators);
     const size_t first = line.find_first_not_of(' ');
     content_seen = content_seen || (first != line.npos && line[first] != '#');
     begin = end + 1;

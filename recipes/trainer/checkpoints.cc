@@ -12,9 +12,12 @@
 namespace lacuna {
 namespace {
 
-std::string Hex(uint64_t value) { return fmt::format("{:016x}", value); }
+std::string Hex(uint64_t value) {
+  return fmt::format("{:016x}", value);
+}
 
-// "section.key" -> the text of its value, for every key of a resolved recipe (two spaces of indentation a level).
+// "section.key" -> the text of its value, for every key of a resolved recipe (two spaces of
+// indentation a level).
 std::map<std::string, std::string> KeyValues(const std::string& yaml) {
   std::map<std::string, std::string> values;
   std::vector<std::string> path;
@@ -39,17 +42,31 @@ std::map<std::string, std::string> KeyValues(const std::string& yaml) {
 
 // Keys that say where, how long and how a run is carried out, not what it computes.
 bool SaysOnlyHow(const std::string& key) {
-  static const std::vector<std::string> keys = {"run.name",        "run.dir",          "data.cache",        "data.tokenizer",
-                                                "data.sources.path", "data.validation.name", "data.validation.path",
-                                                "train.threads",   "train.micro_batch", "train.recompute",  "train.checkpoint_every",
-                                                "train.keep_latest", "train.eval_every", "train.eval_samples", "train.log_every",
-                                                "train.max_nonfinite_steps", "train.bucket_mb"};
+  static const std::vector<std::string> keys = {"run.name",
+                                                "run.dir",
+                                                "data.cache",
+                                                "data.tokenizer",
+                                                "data.sources.path",
+                                                "data.validation.name",
+                                                "data.validation.path",
+                                                "train.threads",
+                                                "train.micro_batch",
+                                                "train.recompute",
+                                                "train.checkpoint_every",
+                                                "train.keep_latest",
+                                                "train.eval_every",
+                                                "train.eval_samples",
+                                                "train.log_every",
+                                                "train.max_nonfinite_steps",
+                                                "train.bucket_mb"};
   return std::find(keys.begin(), keys.end(), key) != keys.end();
 }
 
 }  // namespace
 
-std::string CheckpointDirectory(const std::string& run_dir) { return run_dir + "/checkpoints"; }
+std::string CheckpointDirectory(const std::string& run_dir) {
+  return run_dir + "/checkpoints";
+}
 
 bool HasCheckpoints(const std::string& run_dir) {
   const auto list = ListCheckpoints(CheckpointDirectory(run_dir));
@@ -61,11 +78,13 @@ TrainingState TensorsOf(BuiltModel& model, AdamW* optimizer) {
   const FlatParameters& parameters = *model.parameters;
   const auto add = [&](const char* group, Tensor& flat) {
     for (const FlatParameters::Entry& entry : parameters.entries()) {
-      state.Add(std::string(group) + "/" + entry.parameter->name, flat.View(entry.offset, entry.parameter->shape));
+      state.Add(std::string(group) + "/" + entry.parameter->name,
+                flat.View(entry.offset, entry.parameter->shape));
     }
   };
   add("model", model.parameters->master());
-  model.model->ForEachBuffer([&](const std::string& name, Tensor& buffer) { state.Add("buffer/" + name, buffer); });
+  model.model->ForEachBuffer(
+      [&](const std::string& name, Tensor& buffer) { state.Add("buffer/" + name, buffer); });
   if (optimizer != nullptr) {
     add("adamw_m", optimizer->first_moment());
     add("adamw_v", optimizer->second_moment());
@@ -73,13 +92,16 @@ TrainingState TensorsOf(BuiltModel& model, AdamW* optimizer) {
   return state;
 }
 
-Checkpoints::Checkpoints(const Recipe& recipe, const std::vector<std::string>& allow, BuiltModel& model, AdamW& optimizer, Communicator& comm)
+Checkpoints::Checkpoints(const Recipe& recipe, const std::vector<std::string>& allow,
+                         BuiltModel& model, AdamW& optimizer, Communicator& comm)
     : recipe_(recipe),
       allow_(allow),
       model_(model),
       optimizer_(optimizer),
       comm_(comm),
-      writer_(comm, {.directory = CheckpointDirectory(recipe.run.dir), .keep_latest = static_cast<int>(recipe.train.keep_latest), .recipe = ToYaml(recipe)}) {}
+      writer_(comm, {.directory = CheckpointDirectory(recipe.run.dir),
+                     .keep_latest = static_cast<int>(recipe.train.keep_latest),
+                     .recipe = ToYaml(recipe)}) {}
 
 absl::StatusOr<std::string> Checkpoints::Save(const RunState& state) {
   TrainingState tensors = TensorsOf(model_, &optimizer_);
@@ -95,7 +117,8 @@ absl::StatusOr<std::string> Checkpoints::Save(const RunState& state) {
 }
 
 absl::Status Checkpoints::CheckNewestRecipe() const {
-  LACUNA_ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> all, ListCheckpoints(CheckpointDirectory(recipe_.run.dir)));
+  LACUNA_ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> all,
+                          ListCheckpoints(CheckpointDirectory(recipe_.run.dir)));
   for (const CheckpointInfo& info : all) {
     if (!info.status.ok()) continue;
     LACUNA_ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(info.path));
@@ -106,39 +129,48 @@ absl::Status Checkpoints::CheckNewestRecipe() const {
 
 absl::StatusOr<RunState> Checkpoints::Restore() {
   // Keys that differ say more than the shapes of the tensors that then do not fit.
-  LACUNA_RETURN_IF_ERROR(AgreeOnStatus(comm_, CheckNewestRecipe(), AfterSeconds(comm_.timeout_seconds())));
+  LACUNA_RETURN_IF_ERROR(
+      AgreeOnStatus(comm_, CheckNewestRecipe(), AfterSeconds(comm_.timeout_seconds())));
   TrainingState tensors = TensorsOf(model_, &optimizer_);
   LoadOptions options;
   options.warn = [](const std::string& line) { spdlog::warn("{}", line); };
-  LACUNA_ASSIGN_OR_RETURN(const LoadedCheckpoint loaded, LoadCheckpoint(comm_, CheckpointDirectory(recipe_.run.dir), tensors, options));
+  LACUNA_ASSIGN_OR_RETURN(
+      const LoadedCheckpoint loaded,
+      LoadCheckpoint(comm_, CheckpointDirectory(recipe_.run.dir), tensors, options));
   LACUNA_RETURN_IF_ERROR(CheckSameRun(recipe_, loaded.recipe, loaded.path, allow_));
   model_.parameters->SyncValueFromMaster();
   const nlohmann::json& scalars = tensors.scalars;
   optimizer_.set_num_updates(scalars.at("updates"));
-  return RunState{.step = scalars.at("step"),
-                  .samples = scalars.at("samples"),
-                  .tokens = scalars.at("tokens"),
-                  .data_fingerprint = scalars.at("data_fingerprint"),
-                  .tokenizer_hash = std::stoull(scalars.at("tokenizer_hash").get<std::string>(), nullptr, 16),
-                  .hash = Hex(StateHash(tensors))};
+  return RunState{
+      .step = scalars.at("step"),
+      .samples = scalars.at("samples"),
+      .tokens = scalars.at("tokens"),
+      .data_fingerprint = scalars.at("data_fingerprint"),
+      .tokenizer_hash = std::stoull(scalars.at("tokenizer_hash").get<std::string>(), nullptr, 16),
+      .hash = Hex(StateHash(tensors))};
 }
 
-absl::Status CheckSameRun(const Recipe& now, const std::string& checkpoint_recipe, const std::string& path, const std::vector<std::string>& allow) {
+absl::Status CheckSameRun(const Recipe& now, const std::string& checkpoint_recipe,
+                          const std::string& path, const std::vector<std::string>& allow) {
   const auto mine = KeyValues(ToYaml(now)), theirs = KeyValues(checkpoint_recipe);
   std::string differences;
   int count = 0;
-  const auto compare = [&](const std::string& key, const std::string& here, const std::string& there) {
-    if (here == there || SaysOnlyHow(key) || std::find(allow.begin(), allow.end(), key) != allow.end()) return;
+  const auto compare = [&](const std::string& key, const std::string& here,
+                           const std::string& there) {
+    if (here == there || SaysOnlyHow(key) ||
+        std::find(allow.begin(), allow.end(), key) != allow.end())
+      return;
     differences += fmt::format("\n  {}: {} in the checkpoint, {} in the recipe", key, there, here);
     ++count;
   };
-  for (const auto& [key, value] : mine) compare(key, value, theirs.count(key) ? theirs.at(key) : "absent");
+  for (const auto& [key, value] : mine)
+    compare(key, value, theirs.count(key) ? theirs.at(key) : "absent");
   for (const auto& [key, value] : theirs) {
     if (mine.count(key) == 0) compare(key, "absent", value);
   }
   if (count == 0) return absl::OkStatus();
-  return CheckpointError("{}: is of another run, {} key{} differ{} (--allow KEY accepts one):{}", path, count, count == 1 ? "" : "s",
-                         count == 1 ? "s" : "", differences);
+  return CheckpointError("{}: is of another run, {} key{} differ{} (--allow KEY accepts one):{}",
+                         path, count, count == 1 ? "" : "s", count == 1 ? "s" : "", differences);
 }
 
 }  // namespace lacuna

@@ -2,7 +2,8 @@
 //   model/<parameter>       master copy, f32 (f64 in an f64 model), in the parameter's shape
 //   buffer/<buffer>         e.g. a router's correction bias
 //   adamw_m/<parameter>, adamw_v/<parameter>
-// and the scalars of RunState, the optimizer's number of updates and the resolved recipe. Checkpoints are in <run.dir>/checkpoints.
+// and the scalars of RunState, the optimizer's number of updates and the resolved recipe.
+// Checkpoints are in <run.dir>/checkpoints.
 #pragma once
 
 #include <string>
@@ -29,9 +30,11 @@ TrainingState TensorsOf(BuiltModel& model, AdamW* optimizer);
 class Checkpoints {
  public:
   // All arguments must outlive this. `allow`: recipe keys that may differ from the checkpoint's.
-  Checkpoints(const Recipe& recipe, const std::vector<std::string>& allow, BuiltModel& model, AdamW& optimizer, Communicator& comm);
+  Checkpoints(const Recipe& recipe, const std::vector<std::string>& allow, BuiltModel& model,
+              AdamW& optimizer, Communicator& comm);
 
-  // Collective. -> hash of all tensors, 16 hexadecimal digits; the same for the same weights on any number of ranks.
+  // Collective. -> hash of all tensors, 16 hexadecimal digits; the same for the same weights on any
+  // number of ranks.
   absl::StatusOr<std::string> Save(const RunState& state);
   // Collective. The last saved checkpoint that is whole; those passed over are named in warnings.
   absl::StatusOr<RunState> Restore();
@@ -49,8 +52,10 @@ class Checkpoints {
   CheckpointWriter writer_;
 };
 
-// OK where the two recipes describe the same run, but for keys that say where and how long it runs (run.dir, run.name, train.steps,
-// train.threads, ...) and those in `allow`; else a CheckpointError listing every key that differs, with both values.
-absl::Status CheckSameRun(const Recipe& now, const std::string& checkpoint_recipe, const std::string& path, const std::vector<std::string>& allow);
+// OK where the two recipes describe the same run, but for keys that say where and how long it runs
+// (run.dir, run.name, train.steps, train.threads, ...) and those in `allow`; else a CheckpointError
+// listing every key that differs, with both values.
+absl::Status CheckSameRun(const Recipe& now, const std::string& checkpoint_recipe,
+                          const std::string& path, const std::vector<std::string>& allow);
 
 }  // namespace lacuna

@@ -9,12 +9,14 @@
 
 namespace lacuna {
 
-absl::StatusOr<std::vector<EvaluationResult>> Evaluate(LanguageModel& model, const std::vector<std::unique_ptr<ValidationSet>>& sets,
-                                                       Communicator& comm, int64_t max_samples) {
+absl::StatusOr<std::vector<EvaluationResult>> Evaluate(
+    LanguageModel& model, const std::vector<std::unique_ptr<ValidationSet>>& sets,
+    Communicator& comm, int64_t max_samples) {
   std::vector<EvaluationResult> results;
   absl::Status status;
   for (const auto& set : sets) {
-    const int64_t samples = max_samples > 0 ? std::min(max_samples, set->num_samples()) : set->num_samples();
+    const int64_t samples =
+        max_samples > 0 ? std::min(max_samples, set->num_samples()) : set->num_samples();
     std::vector<double> sums(3, 0.0);  // loss, tokens, bytes
     for (int64_t i = comm.rank(); i < samples && status.ok(); i += comm.size()) {
       absl::StatusOr<Batch> batch = set->Load({i});
@@ -23,8 +25,10 @@ absl::StatusOr<std::vector<EvaluationResult>> Evaluate(LanguageModel& model, con
         break;
       }
       Tape tape(Tape::Mode::kInference);
-      ForwardContext ctx{.tape = tape, .sequences = batch->sequences, .rows_per_sample = batch->ids.numel()};
-      for (const double row : model.Loss(ctx, batch->ids, batch->targets, 1.0).row_loss.ToDoubles()) sums[0] += row;
+      ForwardContext ctx{
+          .tape = tape, .sequences = batch->sequences, .rows_per_sample = batch->ids.numel()};
+      for (const double row : model.Loss(ctx, batch->ids, batch->targets, 1.0).row_loss.ToDoubles())
+        sums[0] += row;
       sums[1] += static_cast<double>(batch->num_target_tokens);
       sums[2] += static_cast<double>(set->BytesOf(i));
     }

@@ -29,7 +29,9 @@ void AppendVarint(std::string& out, uint64_t value) {
   }
   out.push_back(static_cast<char>(value));
 }
-void AppendTag(std::string& out, int field, int wire_type) { AppendVarint(out, static_cast<uint64_t>(field << 3 | wire_type)); }
+void AppendTag(std::string& out, int field, int wire_type) {
+  AppendVarint(out, static_cast<uint64_t>(field << 3 | wire_type));
+}
 template <class T>
 void AppendFixed(std::string& out, T value) {
   out.append(reinterpret_cast<const char*>(&value), sizeof(value));
@@ -40,7 +42,9 @@ void AppendBytes(std::string& out, int field, const std::string& bytes) {
   out += bytes;
 }
 
-double WallTime() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+double WallTime() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 
 }  // namespace
 
@@ -55,7 +59,8 @@ uint32_t MaskedCrc32c(const std::string& data) {
 absl::StatusOr<EventFile> EventFile::Create(const std::string& directory) {
   char host[256] = "host";
   gethostname(host, sizeof(host) - 1);
-  const std::string path = fmt::format("{}/events.out.tfevents.{}.{}", directory, static_cast<int64_t>(WallTime()), host);
+  const std::string path = fmt::format("{}/events.out.tfevents.{}.{}", directory,
+                                       static_cast<int64_t>(WallTime()), host);
   std::FILE* file = std::fopen(path.c_str(), "wb");
   if (file == nullptr) return ConfigError("{}: cannot create: {}", path, std::strerror(errno));
   EventFile events(file);
@@ -82,7 +87,8 @@ bool EventFile::WriteRecord(const std::string& payload) {
   AppendFixed(record, MaskedCrc32c(record));
   record += payload;
   AppendFixed(record, MaskedCrc32c(payload));
-  return std::fwrite(record.data(), 1, record.size(), file_) == record.size() && std::fflush(file_) == 0;
+  return std::fwrite(record.data(), 1, record.size(), file_) == record.size() &&
+         std::fflush(file_) == 0;
 }
 
 bool EventFile::Write(int64_t step, const std::vector<std::pair<std::string, double>>& scalars) {

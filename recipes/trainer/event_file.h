@@ -1,4 +1,5 @@
-// TensorBoard event files: scalar summaries as length-delimited protocol buffers with masked CRC-32C (TFRecord).
+// TensorBoard event files: scalar summaries as length-delimited protocol buffers with masked
+// CRC-32C (TFRecord).
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ class EventFile {
   EventFile& operator=(EventFile&& other) noexcept;
   ~EventFile();
 
-  // One event with all scalars of a step. Failing to write is reported once by the caller and never ends a run.
+  // One event with all scalars of a step. Failing to write is reported once by the caller and never
+  // ends a run.
   bool Write(int64_t step, const std::vector<std::pair<std::string, double>>& scalars);
 
  private:

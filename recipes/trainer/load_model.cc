@@ -26,20 +26,24 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step) 
   LACUNA_ASSIGN_OR_RETURN(const CheckpointInfo info, Find(directory, step));
   LACUNA_ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(info.path));
   LoadedModel loaded;
-  LACUNA_ASSIGN_OR_RETURN(loaded.recipe, ParseRecipe(reader.manifest().recipe, info.path + "/MANIFEST.json", {}, 1));
-  loaded.model = BuildModel(loaded.recipe.model, loaded.recipe.nsa, loaded.recipe.moe, {}, loaded.recipe.train.dtype, 1);
+  LACUNA_ASSIGN_OR_RETURN(
+      loaded.recipe, ParseRecipe(reader.manifest().recipe, info.path + "/MANIFEST.json", {}, 1));
+  loaded.model = BuildModel(loaded.recipe.model, loaded.recipe.nsa, loaded.recipe.moe, {},
+                            loaded.recipe.train.dtype, 1);
   TrainingState tensors = TensorsOf(loaded.model, nullptr);
   LoadOptions options;
   if (step != 0) options.step = step;
   options.allow_unused = true;
   options.warn = [](const std::string& line) { spdlog::warn("{}", line); };
   const auto comm = MakeSelfCommunicator();
-  LACUNA_ASSIGN_OR_RETURN(const LoadedCheckpoint checkpoint, LoadCheckpoint(*comm, directory, tensors, options));
+  LACUNA_ASSIGN_OR_RETURN(const LoadedCheckpoint checkpoint,
+                          LoadCheckpoint(*comm, directory, tensors, options));
   loaded.model.parameters->SyncValueFromMaster();
   loaded.path = checkpoint.path;
   loaded.state.step = checkpoint.step;
   loaded.state.data_fingerprint = tensors.scalars.at("data_fingerprint");
-  loaded.state.tokenizer_hash = std::stoull(tensors.scalars.at("tokenizer_hash").get<std::string>(), nullptr, 16);
+  loaded.state.tokenizer_hash =
+      std::stoull(tensors.scalars.at("tokenizer_hash").get<std::string>(), nullptr, 16);
   return loaded;
 }
 

@@ -18,7 +18,8 @@ struct LoadedModel {
   std::string path;  // of the checkpoint
 };
 
-// From the checkpoint of `step` in run_dir, or with step 0 from the last one that is whole. The recipe is the checkpoint's own.
+// From the checkpoint of `step` in run_dir, or with step 0 from the last one that is whole. The
+// recipe is the checkpoint's own.
 absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step);
 
 }  // namespace lacuna

@@ -12,7 +12,8 @@ namespace lacuna {
 double MeasureMatMulPeak(DType dtype) {
   constexpr int64_t kSize = 768;
   using Clock = std::chrono::steady_clock;
-  Tensor a = Tensor::Empty({kSize, kSize}, dtype), b = Tensor::EmptyLike(a), c = Tensor::EmptyLike(a);
+  Tensor a = Tensor::Empty({kSize, kSize}, dtype), b = Tensor::EmptyLike(a),
+         c = Tensor::EmptyLike(a);
   ops::Fill({.y = a.MutableRef(), .value = 0.5}, kCpuStream);
   ops::Fill({.y = b.MutableRef(), .value = 0.25}, kCpuStream);
   double best = 0;

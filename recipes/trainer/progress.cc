@@ -30,15 +30,19 @@ std::string FormatCount(int64_t count) {
 
 std::string Format(const ProgressLine& line) {
   const std::string total = std::to_string(line.total_steps);
-  std::string text = fmt::format("step {:>{}}/{}  loss {:.4f}  norm {:.3f}  lr {:.1e}  {} tok/s", line.step, total.size(), total, line.loss,
-                                 line.gradient_norm, line.learning_rate, FormatCount(static_cast<int64_t>(line.tokens_per_second)));
-  if (line.model_flops_utilization >= 0) text += fmt::format("  MFU {:.1f} %", 100 * line.model_flops_utilization);
+  std::string text =
+      fmt::format("step {:>{}}/{}  loss {:.4f}  norm {:.3f}  lr {:.1e}  {} tok/s", line.step,
+                  total.size(), total, line.loss, line.gradient_norm, line.learning_rate,
+                  FormatCount(static_cast<int64_t>(line.tokens_per_second)));
+  if (line.model_flops_utilization >= 0)
+    text += fmt::format("  MFU {:.1f} %", 100 * line.model_flops_utilization);
   return text + fmt::format("  ETA {}", FormatDuration(line.seconds_left));
 }
 
 namespace {
 
-// Under mpirun a rank's stdout is always a pseudo terminal; what counts is where mpirun, its parent, writes to.
+// Under mpirun a rank's stdout is always a pseudo terminal; what counts is where mpirun, its
+// parent, writes to.
 bool WritesToTerminal() {
   if (isatty(STDOUT_FILENO) == 0) return false;
   if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr) return true;

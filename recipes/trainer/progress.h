@@ -12,7 +12,7 @@ struct ProgressLine {
   double loss = 0;
   double gradient_norm = 0;
   double learning_rate = 0;
-  double tokens_per_second = 0;  // all ranks
+  double tokens_per_second = 0;        // all ranks
   double model_flops_utilization = 0;  // of the measured matmul peak; < 0 where no peak is known
   double seconds_left = 0;
 };

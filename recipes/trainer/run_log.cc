@@ -13,7 +13,9 @@ namespace lacuna {
 namespace {
 
 // JSON has no NaN; null stands for it.
-nlohmann::ordered_json Number(double value) { return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json(nullptr); }
+nlohmann::ordered_json Number(double value) {
+  return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json(nullptr);
+}
 
 }  // namespace
 
@@ -28,25 +30,31 @@ absl::StatusOr<RunLog> RunLog::Open(const std::string& dir) {
   return RunLog(lines, std::move(events));
 }
 
-void RunLog::Write(const nlohmann::ordered_json& line, const std::vector<std::pair<std::string, double>>& scalars) {
+void RunLog::Write(const nlohmann::ordered_json& line,
+                   const std::vector<std::pair<std::string, double>>& scalars) {
   const std::string text = line.dump() + "\n";
-  bool ok = std::fwrite(text.data(), 1, text.size(), lines_.get()) == text.size() && std::fflush(lines_.get()) == 0;
+  bool ok = std::fwrite(text.data(), 1, text.size(), lines_.get()) == text.size() &&
+            std::fflush(lines_.get()) == 0;
   if (!scalars.empty()) ok &= events_.Write(line["step"], scalars);
-  if (!ok && !warned_) spdlog::warn("metrics cannot be written ({}); training goes on without them", std::strerror(errno));
+  if (!ok && !warned_)
+    spdlog::warn("metrics cannot be written ({}); training goes on without them",
+                 std::strerror(errno));
   warned_ |= !ok;
 }
 
-void RunLog::Step(int64_t step, const StepResult& result, double learning_rate, double tokens_per_second, double mfu, const Metrics* telemetry) {
+void RunLog::Step(int64_t step, const StepResult& result, double learning_rate,
+                  double tokens_per_second, double mfu, const Metrics* telemetry) {
   nlohmann::ordered_json line = {{"step", step},
                                  {"loss", Number(result.loss)},
                                  {"gradient_norm", Number(result.gradient_norm)},
                                  {"learning_rate", learning_rate},
                                  {"target_tokens", result.target_tokens},
                                  {"tokens_per_second", Number(tokens_per_second)}};
-  std::vector<std::pair<std::string, double>> scalars = {{"train/loss", result.loss},
-                                                         {"train/gradient_norm", result.gradient_norm},
-                                                         {"train/learning_rate", learning_rate},
-                                                         {"speed/tokens_per_second", tokens_per_second}};
+  std::vector<std::pair<std::string, double>> scalars = {
+      {"train/loss", result.loss},
+      {"train/gradient_norm", result.gradient_norm},
+      {"train/learning_rate", learning_rate},
+      {"speed/tokens_per_second", tokens_per_second}};
   if (mfu >= 0) {
     line["mfu"] = mfu;
     scalars.emplace_back("speed/mfu", mfu);
@@ -67,7 +75,10 @@ void RunLog::Evaluation(int64_t step, const std::vector<EvaluationResult>& resul
   nlohmann::ordered_json line = {{"step", step}, {"evaluation", nlohmann::ordered_json::object()}};
   std::vector<std::pair<std::string, double>> scalars;
   for (const EvaluationResult& r : results) {
-    line["evaluation"][r.name] = {{"loss", Number(r.loss)}, {"bits_per_byte", Number(r.bits_per_byte)}, {"tokens", r.tokens}, {"bytes", r.bytes}};
+    line["evaluation"][r.name] = {{"loss", Number(r.loss)},
+                                  {"bits_per_byte", Number(r.bits_per_byte)},
+                                  {"tokens", r.tokens},
+                                  {"bytes", r.bytes}};
     scalars.emplace_back("evaluation/" + r.name + "/loss", r.loss);
     scalars.emplace_back("evaluation/" + r.name + "/bits_per_byte", r.bits_per_byte);
   }

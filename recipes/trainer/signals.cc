@@ -25,6 +25,8 @@ void InstallStopSignals() {
   for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaction(signal, &action, nullptr);
 }
 
-int StopSignal() { return stop_signal; }
+int StopSignal() {
+  return stop_signal;
+}
 
 }  // namespace lacuna

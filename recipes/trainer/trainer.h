@@ -11,13 +11,16 @@
 namespace lacuna {
 
 struct TrainOptions {
-  bool resume = false;             // continue from the latest good checkpoint in run.dir, if there is any
+  // continue from the latest good checkpoint in run.dir, if there is any
+  bool resume = false;
   std::vector<std::string> allow;  // recipe keys that may differ from the checkpoint's
 };
 
-// Trains until train.steps steps are done, or a signal asks to stop: then a checkpoint is saved and the status carries the exit code
-// 128 + signal. Errors of the outside world carry theirs (core/status.h). All ranks call it together and get the same outcome.
-// Progress goes to stdout on rank 0; the run's folder gets recipe.yaml (resolved), metrics.jsonl, tensorboard/ and checkpoints/.
+// Trains until train.steps steps are done, or a signal asks to stop: then a checkpoint is saved and
+// the status carries the exit code 128 + signal. Errors of the outside world carry theirs
+// (core/status.h). All ranks call it together and get the same outcome.
+// Progress goes to stdout on rank 0; the run's folder gets recipe.yaml (resolved), metrics.jsonl,
+// tensorboard/ and checkpoints/.
 absl::Status Train(const Recipe& recipe, const TrainOptions& options, Communicator& comm);
 
 }  // namespace lacuna

@@ -12,15 +12,21 @@ void SumOverRanks(Communicator& comm, std::vector<double>* values) {
   *values = tensor.ToDoubles();
 }
 
-TrainingStep::TrainingStep(BuiltModel& model, AdamW& optimizer, GradientReducer& reducer, Communicator& comm, double clip_norm,
-                           int64_t sequence_length)
-    : model_(model), optimizer_(optimizer), reducer_(reducer), comm_(comm), clip_norm_(clip_norm), sequence_length_(sequence_length) {
+TrainingStep::TrainingStep(BuiltModel& model, AdamW& optimizer, GradientReducer& reducer,
+                           Communicator& comm, double clip_norm, int64_t sequence_length)
+    : model_(model),
+      optimizer_(optimizer),
+      reducer_(reducer),
+      comm_(comm),
+      clip_norm_(clip_norm),
+      sequence_length_(sequence_length) {
   for (MoeLayer* layer : model_.moe_layers) {
     layer->set_count_reducer([&comm](Tensor& counts) { comm.AllReduceSum(counts).Wait(); });
   }
 }
 
-double TrainingStep::Accumulate(const std::vector<Batch>& micro_batches, double scale, Metrics* metrics) {
+double TrainingStep::Accumulate(const std::vector<Batch>& micro_batches, double scale,
+                                Metrics* metrics) {
   double loss = 0;
   const double share = 1.0 / (static_cast<double>(micro_batches.size()) * comm_.size());
   for (size_t i = 0; i < micro_batches.size(); ++i) {
@@ -32,17 +38,21 @@ double TrainingStep::Accumulate(const std::vector<Batch>& micro_batches, double 
                        .rows_per_sample = sequence_length_,
                        .micro_batch_share = share,
                        .micro_batch = static_cast<int64_t>(i)};
-    const LinearCrossEntropyResult result = model_.model->Loss(ctx, batch.ids, batch.targets, scale);
+    const LinearCrossEntropyResult result =
+        model_.model->Loss(ctx, batch.ids, batch.targets, scale);
     for (const double row : result.row_loss.ToDoubles()) loss += row;
-    tape.Backward({{result.loss, Tensor::FromDoubles({1.0}, {1}, result.loss.dtype())}}, /*fire_hooks=*/i + 1 == micro_batches.size());
+    tape.Backward({{result.loss, Tensor::FromDoubles({1.0}, {1}, result.loss.dtype())}},
+                  /*fire_hooks=*/i + 1 == micro_batches.size());
   }
   return loss;
 }
 
-StepResult TrainingStep::Run(const std::vector<Batch>& micro_batches, double learning_rate, Metrics* metrics) {
+StepResult TrainingStep::Run(const std::vector<Batch>& micro_batches, double learning_rate,
+                             Metrics* metrics) {
   StepResult result;
   std::vector<double> tokens{0};
-  for (const Batch& batch : micro_batches) tokens[0] += static_cast<double>(batch.num_target_tokens);
+  for (const Batch& batch : micro_batches)
+    tokens[0] += static_cast<double>(batch.num_target_tokens);
   SumOverRanks(comm_, &tokens);
   result.target_tokens = static_cast<int64_t>(tokens[0]);
 
@@ -64,7 +74,8 @@ StepResult TrainingStep::Run(const std::vector<Batch>& micro_batches, double lea
   } else if (!std::isfinite(result.gradient_norm) || !std::isfinite(result.loss)) {
     result.skipped = FirstNonFiniteGradient(*model_.parameters).value_or("loss") + " is not finite";
   } else {
-    const double clip = clip_norm_ > 0 ? std::min(1.0, clip_norm_ / std::max(result.gradient_norm, 1e-30)) : 1.0;
+    const double clip =
+        clip_norm_ > 0 ? std::min(1.0, clip_norm_ / std::max(result.gradient_norm, 1e-30)) : 1.0;
     optimizer_.Step(learning_rate, clip, kCpuStream);
   }
   UpdateRouterBias(!result.skipped.empty());

@@ -1,7 +1,8 @@
-// One optimizer step: micro-batches forward and backward, gradients summed over the ranks, clipping, AdamW, router bias.
+// One optimizer step: micro-batches forward and backward, gradients summed over the ranks,
+// clipping, AdamW, router bias.
 //
-// The loss is the mean over all unmasked tokens of the global batch: the count is summed over micro-batches and ranks before
-// backward, so it does not depend on how the batch is cut or packed.
+// The loss is the mean over all unmasked tokens of the global batch: the count is summed over
+// micro-batches and ranks before backward, so it does not depend on how the batch is cut or packed.
 #pragma once
 
 #include <cstdint>
@@ -18,19 +19,22 @@
 namespace lacuna {
 
 struct StepResult {
-  double loss = 0;           // nats a token
-  double gradient_norm = 0;  // before clipping
-  int64_t target_tokens = 0; // of the global batch
-  // Empty where the weights were updated; else why they were not (the first tensor that is not finite, or an empty batch).
+  double loss = 0;            // nats a token
+  double gradient_norm = 0;   // before clipping
+  int64_t target_tokens = 0;  // of the global batch
+  // Empty where the weights were updated; else why they were not (the first tensor that is not
+  // finite, or an empty batch).
   std::string skipped;
 };
 
 class TrainingStep {
  public:
   // All arguments must outlive this; `sequence_length` is the rows of a sample.
-  TrainingStep(BuiltModel& model, AdamW& optimizer, GradientReducer& reducer, Communicator& comm, double clip_norm, int64_t sequence_length);
+  TrainingStep(BuiltModel& model, AdamW& optimizer, GradientReducer& reducer, Communicator& comm,
+               double clip_norm, int64_t sequence_length);
 
-  // `micro_batches`: this rank's; every rank has as many. Metrics are collected, summed over ranks, where `metrics` is not null.
+  // `micro_batches`: this rank's; every rank has as many. Metrics are collected, summed over ranks,
+  // where `metrics` is not null.
   StepResult Run(const std::vector<Batch>& micro_batches, double learning_rate, Metrics* metrics);
 
  private:

@@ -1,4 +1,5 @@
-// Every rule of autograd/functions against central differences in f64 (attention has a file of its own).
+// Every rule of autograd/functions against central differences in f64 (attention has a file of its
+// own).
 #include <gtest/gtest.h>
 
 #include "autograd/functions/activation.h"
@@ -20,19 +21,28 @@ using test::RandomTensor;
 
 TEST(Gradients, Linear) {
   Parameter w = RandomParameter("w", {5, 4}, DType::kF64, 1);
-  EXPECT_TRUE(GradCheck([&](Tape& t, const std::vector<Variable>& in) { return std::vector<Variable>{Linear(t, in[0], w)}; },
-                        {RandomTensor({3, 2, 4}, DType::kF64, 2)}, {&w}));
+  EXPECT_TRUE(GradCheck(
+      [&](Tape& t, const std::vector<Variable>& in) {
+        return std::vector<Variable>{Linear(t, in[0], w)};
+      },
+      {RandomTensor({3, 2, 4}, DType::kF64, 2)}, {&w}));
 }
 
 TEST(Gradients, RmsNorm) {
   Parameter w = RandomParameter("w", {6}, DType::kF64, 1);
-  EXPECT_TRUE(GradCheck([&](Tape& t, const std::vector<Variable>& in) { return std::vector<Variable>{RmsNorm(t, in[0], w, 1e-5)}; },
-                        {RandomTensor({130, 6}, DType::kF64, 2)}, {&w}));
+  EXPECT_TRUE(GradCheck(
+      [&](Tape& t, const std::vector<Variable>& in) {
+        return std::vector<Variable>{RmsNorm(t, in[0], w, 1e-5)};
+      },
+      {RandomTensor({130, 6}, DType::kF64, 2)}, {&w}));
 }
 
 TEST(Gradients, SwiGlu) {
-  EXPECT_TRUE(GradCheck([&](Tape& t, const std::vector<Variable>& in) { return std::vector<Variable>{SwiGlu(t, in[0])}; },
-                        {RandomTensor({7, 10}, DType::kF64, 2)}));
+  EXPECT_TRUE(GradCheck(
+      [&](Tape& t, const std::vector<Variable>& in) {
+        return std::vector<Variable>{SwiGlu(t, in[0])};
+      },
+      {RandomTensor({7, 10}, DType::kF64, 2)}));
 }
 
 TEST(Gradients, SigmoidAddReshape) {
@@ -46,7 +56,11 @@ TEST(Gradients, SigmoidAddReshape) {
 TEST(Gradients, Embedding) {
   Parameter w = RandomParameter("w", {7, 70}, DType::kF64, 1);
   const Tensor ids = Tensor::FromVector(std::vector<int32_t>{3, 0, 3, 6}, {4});
-  EXPECT_TRUE(GradCheck([&](Tape& t, const std::vector<Variable>&) { return std::vector<Variable>{Embedding(t, ids, w)}; }, {}, {&w}));
+  EXPECT_TRUE(GradCheck(
+      [&](Tape& t, const std::vector<Variable>&) {
+        return std::vector<Variable>{Embedding(t, ids, w)};
+      },
+      {}, {&w}));
 }
 
 TEST(Gradients, LinearCrossEntropyWithMaskedRowsAndChunks) {
@@ -64,10 +78,17 @@ TEST(Gradients, LinearCrossEntropyWithMaskedRowsAndChunks) {
 TEST(Gradients, RopePlainAndYarn) {
   const PackedSequences sequences({0, 5, 6, 9});
   for (const double factor : {1.0, 4.0}) {
-    RopeTable table({.rotary_dims = 4, .theta = 100.0, .yarn_factor = factor, .yarn_original_length = 64, .yarn_beta_fast = 4.0}, DType::kF64);
+    RopeTable table({.rotary_dims = 4,
+                     .theta = 100.0,
+                     .yarn_factor = factor,
+                     .yarn_original_length = 64,
+                     .yarn_beta_fast = 4.0},
+                    DType::kF64);
     table.Prepare(sequences.max_length());
     EXPECT_TRUE(GradCheck(
-        [&](Tape& t, const std::vector<Variable>& in) { return std::vector<Variable>{Rope(t, in[0], sequences.positions(), table)}; },
+        [&](Tape& t, const std::vector<Variable>& in) {
+          return std::vector<Variable>{Rope(t, in[0], sequences.positions(), table)};
+        },
         {RandomTensor({9, 2, 6}, DType::kF64, 2)}));
   }
 }

@@ -17,13 +17,16 @@ namespace {
 using test::RandomParameter;
 using test::RandomTensor;
 
-Tensor Ones(const Shape& shape) { return Tensor::FromDoubles(std::vector<double>(static_cast<size_t>(NumElements(shape)), 1.0), shape, DType::kF64); }
+Tensor Ones(const Shape& shape) {
+  return Tensor::FromDoubles(std::vector<double>(static_cast<size_t>(NumElements(shape)), 1.0),
+                             shape, DType::kF64);
+}
 
 TEST(Tape, SumsOverConsumersAndLeavesTheSharedGradientAlone) {
   Tape tape;
   const Variable x = tape.Leaf(RandomTensor({3, 2}, DType::kF64, 1));
-  const Variable y = Add(tape, x, x);       // hands one tensor to both inputs
-  const Variable z = Add(tape, y, x);       // x has three consumers
+  const Variable y = Add(tape, x, x);  // hands one tensor to both inputs
+  const Variable z = Add(tape, y, x);  // x has three consumers
   const Tensor seed = Ones({3, 2});
   tape.Backward({{z, seed}});
   EXPECT_TRUE(test::Close(tape.Grad(x), std::vector<double>(6, 3.0), 0));
@@ -66,7 +69,8 @@ TEST(Tape, HookFiresOnceWhenTheLastConsumerIsDone) {
 }
 
 TEST(Tape, HookFiresWhereNoGradientArrives) {
-  Parameter used = RandomParameter("used", {2, 2}, DType::kF64, 3), unused = RandomParameter("unused", {2, 2}, DType::kF64, 5);
+  Parameter used = RandomParameter("used", {2, 2}, DType::kF64, 3),
+            unused = RandomParameter("unused", {2, 2}, DType::kF64, 5);
   int fired = 0;
   unused.on_grad_ready = [&](Parameter&) { ++fired; };
   Tape tape;
@@ -108,7 +112,8 @@ TEST(Tape, WrongGradientShapeIsAnError) {
 }
 
 // A segment with a decision, two parameters (one used twice) and a branch.
-std::vector<Variable> Block(Tape& tape, const std::vector<Variable>& in, Parameter& w, Parameter& scale, int* decided) {
+std::vector<Variable> Block(Tape& tape, const std::vector<Variable>& in, Parameter& w,
+                            Parameter& scale, int* decided) {
   const Variable h = RmsNorm(tape, in[0], scale, 1e-6);
   const std::vector<Tensor> decision = tape.Decide([&] {
     ++*decided;
@@ -119,7 +124,8 @@ std::vector<Variable> Block(Tape& tape, const std::vector<Variable>& in, Paramet
 }
 
 TEST(Recompute, SameBitsAsWithoutAndDecidesOnce) {
-  Parameter w = RandomParameter("w", {3, 3}, DType::kF64, 3), scale = RandomParameter("scale", {3}, DType::kF64, 4);
+  Parameter w = RandomParameter("w", {3, 3}, DType::kF64, 3),
+            scale = RandomParameter("scale", {3}, DType::kF64, 4);
   const Tensor input = RandomTensor({4, 3}, DType::kF64, 5);
   std::vector<std::vector<Tensor>> results;
   for (const bool recompute : {false, true}) {
@@ -129,22 +135,32 @@ TEST(Recompute, SameBitsAsWithoutAndDecidesOnce) {
     w.on_grad_ready = scale.on_grad_ready = [&](Parameter&) { ++hooks; };
     Tape tape;
     const Variable x = tape.Leaf(input);
-    const Segment segment = [&](Tape& t, const std::vector<Variable>& in) { return Block(t, in, w, scale, &decided); };
-    const std::vector<Variable> y = recompute ? Recompute(tape, "block", {x}, segment) : segment(tape, {x});
-    tape.Backward({{y[0], RandomTensor({4, 3}, DType::kF64, 6)}, {y[1], RandomTensor({4, 3}, DType::kF64, 7)}}, true);
+    const Segment segment = [&](Tape& t, const std::vector<Variable>& in) {
+      return Block(t, in, w, scale, &decided);
+    };
+    const std::vector<Variable> y =
+        recompute ? Recompute(tape, "block", {x}, segment) : segment(tape, {x});
+    tape.Backward({{y[0], RandomTensor({4, 3}, DType::kF64, 6)},
+                   {y[1], RandomTensor({4, 3}, DType::kF64, 7)}},
+                  true);
     EXPECT_EQ(decided, 1);
     EXPECT_EQ(hooks, 2);
-    results.push_back({y[0].value(), y[1].value(), tape.Grad(x), w.grad.Clone(), scale.grad.Clone()});
+    results.push_back(
+        {y[0].value(), y[1].value(), tape.Grad(x), w.grad.Clone(), scale.grad.Clone()});
   }
-  for (size_t i = 0; i < results[0].size(); ++i) EXPECT_TRUE(test::SameBits(results[1][i], results[0][i])) << i;
+  for (size_t i = 0; i < results[0].size(); ++i)
+    EXPECT_TRUE(test::SameBits(results[1][i], results[0][i])) << i;
 }
 
 TEST(Recompute, GradientsAgreeWithDifferences) {
-  Parameter w = RandomParameter("w", {3, 3}, DType::kF64, 3), scale = RandomParameter("scale", {3}, DType::kF64, 4);
+  Parameter w = RandomParameter("w", {3, 3}, DType::kF64, 3),
+            scale = RandomParameter("scale", {3}, DType::kF64, 4);
   int decided = 0;
   EXPECT_TRUE(test::GradCheck(
       [&](Tape& tape, const std::vector<Variable>& in) {
-        return Recompute(tape, "block", in, [&](Tape& t, const std::vector<Variable>& x) { return Block(t, x, w, scale, &decided); });
+        return Recompute(tape, "block", in, [&](Tape& t, const std::vector<Variable>& x) {
+          return Block(t, x, w, scale, &decided);
+        });
       },
       {RandomTensor({4, 3}, DType::kF64, 5)}, {&w, &scale}));
 }

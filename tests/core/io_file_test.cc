@@ -18,7 +18,8 @@ constexpr ExitCode kData = ExitCode::kData;
 
 TEST(File, WritesReadsAndReplaces) {
   const TempDir dir;
-  for (const std::string& text : {std::string("first"), std::string("\0second\n", 8), std::string()}) {
+  for (const std::string& text :
+       {std::string("first"), std::string("\0second\n", 8), std::string()}) {
     ASSERT_TRUE(WriteFileDurably(dir / "f", text, kData).ok());
     EXPECT_EQ(*ReadFile(dir / "f", 100, kData), text);
   }
@@ -31,9 +32,11 @@ TEST(File, ErrorsNamePathAndReason) {
   EXPECT_EQ(Message(missing.status()), dir / "f: cannot open: No such file or directory");
   EXPECT_EQ(ErrnoOf(missing.status()), ENOENT);
   EXPECT_EQ(ExitCodeOf(missing.status()), kData);
-  EXPECT_EQ(Message(ReadFile(dir.path(), 100, kData).status()), dir.path() + ": cannot read: Is a directory");
+  EXPECT_EQ(Message(ReadFile(dir.path(), 100, kData).status()),
+            dir.path() + ": cannot read: Is a directory");
   ASSERT_TRUE(WriteFileDurably(dir / "f", "12345", kData).ok());
-  EXPECT_EQ(Message(ReadFile(dir / "f", 4, kData).status()), dir / "f: has 5 bytes, allowed are at most 4");
+  EXPECT_EQ(Message(ReadFile(dir / "f", 4, kData).status()),
+            dir / "f: has 5 bytes, allowed are at most 4");
   ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
   // Opening a pipe for reading waits for a writer; this one closes at once.
   if (::fork() == 0) {
@@ -50,7 +53,8 @@ TEST(File, ErrorsNamePathAndReason) {
 TEST(File, FailedReplacementKeepsTheOldFileAndLeavesNothing) {
   const TempDir dir;
   ASSERT_TRUE(MakeDirectories(dir / "d/e", kData).ok());
-  EXPECT_FALSE(WriteFileDurably(dir / "d", "x", kData).ok());  // a directory cannot be replaced by a file
+  EXPECT_FALSE(
+      WriteFileDurably(dir / "d", "x", kData).ok());  // a directory cannot be replaced by a file
   EXPECT_EQ(*ListDirectory(dir.path(), kData), std::vector<std::string>{"d"});
 }
 
@@ -90,7 +94,8 @@ TEST(BlockHash, IsXxh3OfEachBlockWhateverTheSplit) {
     const std::string block = bytes.substr(begin, static_cast<size_t>(kHashBlockBytes));
     EXPECT_EQ(whole.blocks[i], XXH3_64bits(block.data(), block.size()));
   }
-  for (const int64_t split : {int64_t{1}, kHashBlockBytes - 1, kHashBlockBytes, kHashBlockBytes + 1, size}) {
+  for (const int64_t split :
+       {int64_t{1}, kHashBlockBytes - 1, kHashBlockBytes, kHashBlockBytes + 1, size}) {
     BlockHasher hasher;
     hasher.Update(bytes.data(), split);
     hasher.Update(bytes.data() + split, size - split);
@@ -104,7 +109,8 @@ TEST(BlockHash, IsXxh3OfEachBlockWhateverTheSplit) {
 }
 
 TEST(BlockHash, RootDependsOnOrderAndLength) {
-  BlockHashes a{.bytes = 10, .blocks = {1, 2}}, swapped{.bytes = 10, .blocks = {2, 1}}, longer{.bytes = 11, .blocks = {1, 2}};
+  BlockHashes a{.bytes = 10, .blocks = {1, 2}}, swapped{.bytes = 10, .blocks = {2, 1}},
+      longer{.bytes = 11, .blocks = {1, 2}};
   EXPECT_NE(a.Root(), swapped.Root());
   EXPECT_NE(a.Root(), longer.Root());
   EXPECT_TRUE(HashBytes("", 0).blocks.empty());
@@ -115,7 +121,8 @@ TEST(BlockHash, Hexadecimal) {
   EXPECT_EQ(ToHex(0x00ABCDEF12345678u), "00abcdef12345678");
   EXPECT_TRUE(FromHex("00abcdef12345678", &hash));
   EXPECT_EQ(hash, 0x00ABCDEF12345678u);
-  for (const char* bad : {"", "0", "00abcdef1234567", "00abcdef123456789", "00ABCDEF12345678", "00abcdef1234567g", " 0abcdef12345678"}) {
+  for (const char* bad : {"", "0", "00abcdef1234567", "00abcdef123456789", "00ABCDEF12345678",
+                          "00abcdef1234567g", " 0abcdef12345678"}) {
     EXPECT_FALSE(FromHex(bad, &hash)) << bad;
   }
 }

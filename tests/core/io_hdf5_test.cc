@@ -1,4 +1,5 @@
-// HDF5 files: what is written reads back, and what a foreign file may not hold is refused with its name.
+// HDF5 files: what is written reads back, and what a foreign file may not hold is refused with its
+// name.
 #include <gtest/gtest.h>
 #include <hdf5.h>
 #include <sys/wait.h>
@@ -23,9 +24,11 @@ TEST(Hdf5, RoundTripOfEveryTypeAndAttribute) {
   const std::string path = dir / "a.h5";
   auto writer = Hdf5Writer::Create(path, kData);
   ASSERT_TRUE(writer.ok()) << writer.status();
-  const Hdf5Type types[] = {Hdf5Type::kU8,  Hdf5Type::kI8,  Hdf5Type::kU16,  Hdf5Type::kU32, Hdf5Type::kU64,
-                            Hdf5Type::kI32, Hdf5Type::kI64, Hdf5Type::kBF16, Hdf5Type::kF32, Hdf5Type::kF64};
-  for (const Hdf5Type type : types) writer->AddDataset(fmt::format("group/{}", NameOf(type)), type, {3, 5});
+  const Hdf5Type types[] = {Hdf5Type::kU8,  Hdf5Type::kI8,  Hdf5Type::kU16, Hdf5Type::kU32,
+                            Hdf5Type::kU64, Hdf5Type::kI32, Hdf5Type::kI64, Hdf5Type::kBF16,
+                            Hdf5Type::kF32, Hdf5Type::kF64};
+  for (const Hdf5Type type : types)
+    writer->AddDataset(fmt::format("group/{}", NameOf(type)), type, {3, 5});
   writer->AddDataset("empty", Hdf5Type::kF32, {0, 4});
   writer->SetAttribute("/", "version", int64_t{7});
   writer->SetAttribute("group/f32", "scale", 0.1);
@@ -37,7 +40,8 @@ TEST(Hdf5, RoundTripOfEveryTypeAndAttribute) {
   for (const Hdf5Type type : types) {
     const int64_t half = 7 * SizeOf(type);
     const std::string name = fmt::format("group/{}", NameOf(type));
-    ASSERT_TRUE(writer->Write(name, half, bytes.data() + half, 15 * SizeOf(type) - half).ok());  // in any order
+    // in any order
+    ASSERT_TRUE(writer->Write(name, half, bytes.data() + half, 15 * SizeOf(type) - half).ok());
     ASSERT_TRUE(writer->Write(name, 0, bytes.data(), half).ok());
   }
   ASSERT_TRUE(writer->Close().ok());
@@ -62,11 +66,12 @@ TEST(Hdf5, RoundTripOfEveryTypeAndAttribute) {
   EXPECT_EQ(*reader->DoubleAttribute("group/f32", "scale"), 0.1);
   EXPECT_EQ(*reader->StringAttribute("/", "licence"), "CC0, \xC3\xA9");
   EXPECT_EQ(*reader->StringAttribute("/", "nothing"), "");
-  EXPECT_EQ(Message(reader->IntAttribute("/", "licence").status()), path + ": attribute licence of / is not an integer");
-  EXPECT_EQ(
-      Message(reader->Find("tokens").status()),
-      path +
-          ": no dataset /tokens; the file holds empty, group/bf16, group/f32, group/f64, group/i32, group/i64, group/i8, group/u16, ...");
+  EXPECT_EQ(Message(reader->IntAttribute("/", "licence").status()),
+            path + ": attribute licence of / is not an integer");
+  EXPECT_EQ(Message(reader->Find("tokens").status()),
+            path +
+                ": no dataset /tokens; the file holds empty, group/bf16, group/f32, group/f64, "
+                "group/i32, group/i64, group/i8, group/u16, ...");
 }
 
 TEST(Hdf5, SameContentsGiveTheSameBytes) {
@@ -114,7 +119,8 @@ std::string Foreign(const TempDir& dir, F&& fill) {
   return path;
 }
 
-hid_t Dataset(hid_t file, const char* name, hid_t type, std::vector<hsize_t> dims, hid_t creation = H5P_DEFAULT) {
+hid_t Dataset(hid_t file, const char* name, hid_t type, std::vector<hsize_t> dims,
+              hid_t creation = H5P_DEFAULT) {
   const hid_t space = H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr);
   const hid_t dataset = H5Dcreate2(file, name, type, space, H5P_DEFAULT, creation, H5P_DEFAULT);
   H5Sclose(space);
@@ -123,9 +129,14 @@ hid_t Dataset(hid_t file, const char* name, hid_t type, std::vector<hsize_t> dim
 
 TEST(Hdf5, RefusesWhatNeedsOtherFilesOrCode) {
   const TempDir dir;
-  EXPECT_EQ(OpenError(Foreign(dir, [](hid_t f) { H5Lcreate_external("/etc/passwd", "x", f, "e", H5P_DEFAULT, H5P_DEFAULT); })),
+  EXPECT_EQ(OpenError(Foreign(dir,
+                              [](hid_t f) {
+                                H5Lcreate_external("/etc/passwd", "x", f, "e", H5P_DEFAULT,
+                                                   H5P_DEFAULT);
+                              })),
             ":/e: is a soft or external link; only hard links are allowed");
-  EXPECT_EQ(OpenError(Foreign(dir, [](hid_t f) { H5Lcreate_soft("/x", f, "s", H5P_DEFAULT, H5P_DEFAULT); })),
+  EXPECT_EQ(OpenError(Foreign(
+                dir, [](hid_t f) { H5Lcreate_soft("/x", f, "s", H5P_DEFAULT, H5P_DEFAULT); })),
             ":/s: is a soft or external link; only hard links are allowed");
   EXPECT_EQ(OpenError(Foreign(dir,
                               [](hid_t f) {
@@ -146,14 +157,18 @@ TEST(Hdf5, RefusesWhatNeedsOtherFilesOrCode) {
                               })),
             ":/x: uses filter 2; deflate and fletcher32 are allowed");
   EXPECT_EQ(OpenError(Foreign(dir, [](hid_t f) { H5Dclose(Dataset(f, "x", H5T_STD_I32BE, {4})); })),
-            ":/x: holds 32-bit big-endian integer elements; little-endian integers and floats of 8 to 64 bits are allowed");
+            ":/x: holds 32-bit big-endian integer elements; little-endian integers and floats of 8 "
+            "to 64 bits are allowed");
   EXPECT_EQ(OpenError(Foreign(dir,
                               [](hid_t f) {
                                 H5Dclose(Dataset(f, "x", H5T_STD_U8LE, {1ull << 40, 1ull << 40}));
                               })),
             ":/x: its shape [1099511627776, 1099511627776] has more than 2^63 bytes");
-  const std::string huge = OpenError(Foreign(dir, [](hid_t f) { H5Dclose(Dataset(f, "x", H5T_STD_U8LE, {1ull << 40})); }));
-  EXPECT_NE(huge.find(":/x: its shape [1099511627776] needs 1099511627776 bytes, the file has "), std::string::npos) << huge;
+  const std::string huge = OpenError(
+      Foreign(dir, [](hid_t f) { H5Dclose(Dataset(f, "x", H5T_STD_U8LE, {1ull << 40})); }));
+  EXPECT_NE(huge.find(":/x: its shape [1099511627776] needs 1099511627776 bytes, the file has "),
+            std::string::npos)
+      << huge;
 }
 
 TEST(Hdf5, DeflatedChunksReadWhole) {

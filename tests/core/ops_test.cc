@@ -1,4 +1,5 @@
-// Operators against naive double loops in every dtype: the relative rule for low precision, the f64 tolerance for f64.
+// Operators against naive double loops in every dtype: the relative rule for low precision, the f64
+// tolerance for f64.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -24,38 +25,53 @@ using Values = std::vector<double>;
 class Ops : public testing::TestWithParam<DType> {
  protected:
   DType dtype() const { return GetParam(); }
-  Tensor Random(Shape shape, uint64_t seed, double scale = 1) const { return RandomTensor(std::move(shape), dtype(), seed, scale); }
+  Tensor Random(Shape shape, uint64_t seed, double scale = 1) const {
+    return RandomTensor(std::move(shape), dtype(), seed, scale);
+  }
   // One rounding of inputs and output, sums in the accumulation type.
   testing::AssertionResult Near(const Tensor& actual, const Values& expected) const {
     return test::Close(actual, expected, test::Tolerance(actual.dtype()));
   }
 };
 
-size_t Z(int64_t i) { return static_cast<size_t>(i); }
+size_t Z(int64_t i) {
+  return static_cast<size_t>(i);
+}
 
 TEST_P(Ops, MatMul) {
   struct Case {
     int64_t m, n, k;
   };
-  for (const Case& c : {Case{5, 7, 3}, Case{1, 1, 1}, Case{64, 33, 100}, Case{3, 4, 0}, Case{0, 4, 3}, Case{130, 2, 65}}) {
+  for (const Case& c : {Case{5, 7, 3}, Case{1, 1, 1}, Case{64, 33, 100}, Case{3, 4, 0},
+                        Case{0, 4, 3}, Case{130, 2, 65}}) {
     for (const bool ta : {false, true}) {
       for (const bool tb : {false, true}) {
-        const Tensor a = Random(ta ? Shape{c.k, c.m} : Shape{c.m, c.k}, 1), b = Random(tb ? Shape{c.n, c.k} : Shape{c.k, c.n}, 2);
+        const Tensor a = Random(ta ? Shape{c.k, c.m} : Shape{c.m, c.k}, 1),
+                     b = Random(tb ? Shape{c.n, c.k} : Shape{c.k, c.n}, 2);
         // Into the own dtype, and accumulating into the accumulation type.
         for (const bool accumulate : {false, true}) {
-          Tensor y = accumulate ? RandomTensor({c.m, c.n}, AccumulationType(dtype()), 3) : Tensor::Empty({c.m, c.n}, dtype());
+          Tensor y = accumulate ? RandomTensor({c.m, c.n}, AccumulationType(dtype()), 3)
+                                : Tensor::Empty({c.m, c.n}, dtype());
           Values expected = accumulate ? y.ToDoubles() : Values(Z(c.m * c.n), 0.0);
           const Values av = a.ToDoubles(), bv = b.ToDoubles();
           for (int64_t i = 0; i < c.m; ++i) {
             for (int64_t j = 0; j < c.n; ++j) {
               for (int64_t p = 0; p < c.k; ++p) {
-                expected[Z(i * c.n + j)] += 0.5 * av[Z(ta ? p * c.m + i : i * c.k + p)] * bv[Z(tb ? j * c.k + p : p * c.n + j)];
+                expected[Z(i * c.n + j)] += 0.5 * av[Z(ta ? p * c.m + i : i * c.k + p)] *
+                                            bv[Z(tb ? j * c.k + p : p * c.n + j)];
               }
             }
           }
-          ops::MatMul({.a = a.Ref(), .b = b.Ref(), .c = y.MutableRef(), .transpose_a = ta, .transpose_b = tb, .alpha = 0.5, .beta = accumulate ? 1.0 : 0.0},
+          ops::MatMul({.a = a.Ref(),
+                       .b = b.Ref(),
+                       .c = y.MutableRef(),
+                       .transpose_a = ta,
+                       .transpose_b = tb,
+                       .alpha = 0.5,
+                       .beta = accumulate ? 1.0 : 0.0},
                       kCpuStream);
-          EXPECT_TRUE(Near(y, expected)) << c.m << " " << c.n << " " << c.k << " " << ta << tb << accumulate;
+          EXPECT_TRUE(Near(y, expected))
+              << c.m << " " << c.n << " " << c.k << " " << ta << tb << accumulate;
         }
       }
     }
@@ -65,13 +81,16 @@ TEST_P(Ops, MatMul) {
 TEST_P(Ops, RmsNormForward) {
   const Tensor x = Random({9, 37}, 1), w = Random({37}, 2);
   Tensor y = Tensor::EmptyLike(x), rstd = Tensor::Empty({9}, AccumulationType(dtype()));
-  ops::RmsNormFwd({.x = x.Ref(), .w = w.Ref(), .y = y.MutableRef(), .rstd = rstd.MutableRef(), .eps = 1e-3}, kCpuStream);
+  ops::RmsNormFwd(
+      {.x = x.Ref(), .w = w.Ref(), .y = y.MutableRef(), .rstd = rstd.MutableRef(), .eps = 1e-3},
+      kCpuStream);
   const Values xs = x.ToDoubles(), ws = w.ToDoubles();
   Values expected;
   for (size_t n = 0; n < 9; ++n) {
     double mean = 0;
     for (size_t c = 0; c < 37; ++c) mean += xs[n * 37 + c] * xs[n * 37 + c] / 37;
-    for (size_t c = 0; c < 37; ++c) expected.push_back(xs[n * 37 + c] / std::sqrt(mean + 1e-3) * ws[c]);
+    for (size_t c = 0; c < 37; ++c)
+      expected.push_back(xs[n * 37 + c] / std::sqrt(mean + 1e-3) * ws[c]);
   }
   EXPECT_TRUE(Near(y, expected));
 }
@@ -83,7 +102,8 @@ TEST_P(Ops, SwiGluForward) {
   const Values xs = x.ToDoubles();
   Values expected;
   for (size_t n = 0; n < 11; ++n) {
-    for (size_t c = 0; c < 13; ++c) expected.push_back(xs[n * 26 + c] / (1 + std::exp(-xs[n * 26 + c])) * xs[n * 26 + 13 + c]);
+    for (size_t c = 0; c < 13; ++c)
+      expected.push_back(xs[n * 26 + c] / (1 + std::exp(-xs[n * 26 + c])) * xs[n * 26 + 13 + c]);
   }
   EXPECT_TRUE(Near(h, expected));
 }
@@ -93,7 +113,12 @@ TEST_P(Ops, CrossEntropyWithExtremeLogits) {
   const Tensor targets = Tensor::FromVector(std::vector<int32_t>{3, -1, 9, 0}, {4});
   const Values l = logits.ToDoubles();
   Tensor loss = Tensor::Empty({4}, AccumulationType(dtype()));
-  ops::CrossEntropy({.logits = logits.MutableRef(), .targets = targets.Ref(), .loss = loss.MutableRef(), .with_gradient = true, .scale = 0.5}, kCpuStream);
+  ops::CrossEntropy({.logits = logits.MutableRef(),
+                     .targets = targets.Ref(),
+                     .loss = loss.MutableRef(),
+                     .with_gradient = true,
+                     .scale = 0.5},
+                    kCpuStream);
   Values expected_loss(4, 0.0), expected_grad(40, 0.0);
   for (size_t n : {0u, 2u, 3u}) {
     const auto target = static_cast<size_t>(targets.data<int32_t>()[n]);
@@ -101,12 +126,18 @@ TEST_P(Ops, CrossEntropyWithExtremeLogits) {
     for (size_t v = 0; v < 10; ++v) top = std::max(top, l[n * 10 + v]);
     for (size_t v = 0; v < 10; ++v) sum += std::exp(l[n * 10 + v] - top);
     expected_loss[n] = std::log(sum) + top - l[n * 10 + target];
-    for (size_t v = 0; v < 10; ++v) expected_grad[n * 10 + v] = 0.5 * (std::exp(l[n * 10 + v] - top) / sum - (v == target));
+    for (size_t v = 0; v < 10; ++v)
+      expected_grad[n * 10 + v] = 0.5 * (std::exp(l[n * 10 + v] - top) / sum - (v == target));
   }
   EXPECT_TRUE(Near(loss, expected_loss));
   EXPECT_TRUE(Near(logits, expected_grad));
   Tensor bad = Random({1, 10}, 1);
-  EXPECT_THROW(ops::CrossEntropy({.logits = bad.MutableRef(), .targets = Tensor::FromVector(std::vector<int32_t>{10}, {1}).Ref(), .loss = loss.Slice(0, 1).MutableRef()}, kCpuStream), Error);
+  EXPECT_THROW(
+      ops::CrossEntropy({.logits = bad.MutableRef(),
+                         .targets = Tensor::FromVector(std::vector<int32_t>{10}, {1}).Ref(),
+                         .loss = loss.Slice(0, 1).MutableRef()},
+                        kCpuStream),
+      Error);
 }
 
 TEST_P(Ops, CastAndFill) {
@@ -129,7 +160,9 @@ TEST_P(Ops, EmbeddingGathersAndChecksIds) {
   EXPECT_TRUE(test::SameBits(y.Slice(0, 1), w.Slice(5, 6)));
   EXPECT_TRUE(test::SameBits(y.Slice(2, 3), w.Slice(5, 6)));
   const Tensor outside = Tensor::FromVector(std::vector<int32_t>{6, 0, -1}, {3});
-  EXPECT_THROW(ops::EmbeddingFwd({.w = w.Ref(), .ids = outside.Ref(), .y = y.MutableRef()}, kCpuStream), Error);
+  EXPECT_THROW(
+      ops::EmbeddingFwd({.w = w.Ref(), .ids = outside.Ref(), .y = y.MutableRef()}, kCpuStream),
+      Error);
 }
 
 TEST_P(Ops, AdamW) {
@@ -143,16 +176,29 @@ TEST_P(Ops, AdamW) {
     });
   }
   const Tensor grad = RandomTensor({50}, accumulation, 4);
-  const Values p0 = master.ToDoubles(), m0 = m.ToDoubles(), v0 = v.ToDoubles(), g = grad.ToDoubles();
+  const Values p0 = master.ToDoubles(), m0 = m.ToDoubles(), v0 = v.ToDoubles(),
+               g = grad.ToDoubles();
   const Tensor old = master;
   if (dtype() == accumulation) value = master;
-  ops::AdamW({.master = master.MutableRef(), .value = value.MutableRef(), .grad = grad.Ref(), .m = m.MutableRef(), .v = v.MutableRef(),
-              .learning_rate = 0.01, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .gradient_scale = 0.5, .step = 3},
+  ops::AdamW({.master = master.MutableRef(),
+              .value = value.MutableRef(),
+              .grad = grad.Ref(),
+              .m = m.MutableRef(),
+              .v = v.MutableRef(),
+              .learning_rate = 0.01,
+              .beta1 = 0.9,
+              .beta2 = 0.95,
+              .eps = 1e-8,
+              .weight_decay = 0.1,
+              .gradient_scale = 0.5,
+              .step = 3},
              kCpuStream);
   Values expected;
   for (size_t i = 0; i < 50; ++i) {
     const double gi = 0.5 * g[i], mi = 0.9 * m0[i] + 0.1 * gi, vi = 0.95 * v0[i] + 0.05 * gi * gi;
-    expected.push_back(p0[i] - 0.01 * (mi / (1 - std::pow(0.9, 3)) / (std::sqrt(vi / (1 - std::pow(0.95, 3))) + 1e-8) + 0.1 * p0[i]));
+    expected.push_back(p0[i] - 0.01 * (mi / (1 - std::pow(0.9, 3)) /
+                                           (std::sqrt(vi / (1 - std::pow(0.95, 3))) + 1e-8) +
+                                       0.1 * p0[i]));
   }
   EXPECT_TRUE(test::Close(master, expected, test::Tolerance(accumulation)));
   EXPECT_TRUE(test::Close(value, expected, test::Tolerance(dtype())));
@@ -166,14 +212,17 @@ TEST_P(Ops, SumOfSquaresIsNotFiniteWhereAnElementIsNot) {
   EXPECT_NEAR(result, expected, 1e-12 * expected);
   Values poisoned = x.ToDoubles();
   poisoned[777] = NAN;
-  ops::SumOfSquares({.x = Tensor::FromDoubles(poisoned, {1000}, dtype()).Ref(), .result = &result}, kCpuStream);
+  ops::SumOfSquares({.x = Tensor::FromDoubles(poisoned, {1000}, dtype()).Ref(), .result = &result},
+                    kCpuStream);
   EXPECT_FALSE(std::isfinite(result));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Ops, testing::Values(DType::kF64, DType::kF32, DType::kBF16), [](const auto& info) { return NameOf(info.param); });
+INSTANTIATE_TEST_SUITE_P(All, Ops, testing::Values(DType::kF64, DType::kF32, DType::kBF16),
+                         [](const auto& info) { return NameOf(info.param); });
 
 TEST(OpChecks, NameTheOperatorAndTheShapes) {
-  Tensor a = Tensor::Zeros({2, 3}, DType::kF32), b = Tensor::Zeros({4, 5}, DType::kF32), c = Tensor::Zeros({2, 5}, DType::kF32);
+  Tensor a = Tensor::Zeros({2, 3}, DType::kF32), b = Tensor::Zeros({4, 5}, DType::kF32),
+         c = Tensor::Zeros({2, 5}, DType::kF32);
   try {
     ops::MatMul({.a = a.Ref(), .b = b.Ref(), .c = c.MutableRef()}, kCpuStream);
     FAIL() << "a product of [2, 3] and [4, 5] was accepted";

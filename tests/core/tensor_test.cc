@@ -51,11 +51,12 @@ TEST(Tensor, EmptyDimensions) {
 }
 
 TEST(BFloat16, RoundsToNearestEven) {
-  EXPECT_EQ(static_cast<float>(BFloat16(1.00390625f)), 1.0f);         // half way: to even
-  EXPECT_EQ(static_cast<float>(BFloat16(1.01171875f)), 1.015625f);    // half way: to even
+  EXPECT_EQ(static_cast<float>(BFloat16(1.00390625f)), 1.0f);       // half way: to even
+  EXPECT_EQ(static_cast<float>(BFloat16(1.01171875f)), 1.015625f);  // half way: to even
   EXPECT_EQ(static_cast<float>(BFloat16(1.004f)), 1.0078125f);
   EXPECT_TRUE(std::isnan(static_cast<float>(BFloat16(std::numeric_limits<float>::quiet_NaN()))));
-  EXPECT_EQ(static_cast<float>(BFloat16(std::numeric_limits<float>::infinity())), std::numeric_limits<float>::infinity());
+  EXPECT_EQ(static_cast<float>(BFloat16(std::numeric_limits<float>::infinity())),
+            std::numeric_limits<float>::infinity());
   EXPECT_TRUE(std::isinf(static_cast<float>(BFloat16(3.4e38f))));
   EXPECT_EQ(static_cast<float>(BFloat16(-0.0f)), 0.0f);
 }

@@ -1,6 +1,8 @@
-// Speed of what stands between the disk and a training step: verifying a shard, indexing an epoch, loading samples.
+// Speed of what stands between the disk and a training step: verifying a shard, indexing an epoch,
+// loading samples.
 //   loader_bench [documents=200000] [sequence_length=4096]
-// Reading and hashing is bounded by memory (some GB/s once the file is in the page cache); a step must not wait for Load.
+// Reading and hashing is bounded by memory (some GB/s once the file is in the page cache); a step
+// must not wait for Load.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,7 +17,9 @@
 namespace lacuna {
 namespace {
 
-double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 void Run(int64_t documents, int64_t sequence_length) {
   const test::TempDir dir;
@@ -27,14 +31,16 @@ void Run(int64_t documents, int64_t sequence_length) {
   std::vector<int32_t> tokens;
   for (int64_t d = 0; d < documents; ++d) {
     const double u = PhiloxUniform(1, 0, static_cast<uint64_t>(d));
-    tokens.assign(static_cast<size_t>(8.0 / (u + 0.001)) + 200, static_cast<int32_t>(d % test::kVocabulary));
+    tokens.assign(static_cast<size_t>(8.0 / (u + 0.001)) + 200,
+                  static_cast<int32_t>(d % test::kVocabulary));
     const absl::Status status = writer->AddDocument(tokens, static_cast<int64_t>(tokens.size()));
     LACUNA_CHECK(status.ok(), "{}", Message(status));
   }
   const auto count = static_cast<double>(writer->num_tokens());
   const absl::Status status = writer->Finish();
   LACUNA_CHECK(status.ok(), "{}", Message(status));
-  fmt::print("write        {:8.1f} M tokens/s ({} documents, {:.0f} M tokens)\n", count / 1e6 / (Seconds() - start), documents, count / 1e6);
+  fmt::print("write        {:8.1f} M tokens/s ({} documents, {:.0f} M tokens)\n",
+             count / 1e6 / (Seconds() - start), documents, count / 1e6);
 
   start = Seconds();
   const auto shard = TokenShard::Open(path);
@@ -43,10 +49,12 @@ void Run(int64_t documents, int64_t sequence_length) {
 
   DataConfig config;
   config.sources = {{.name = "text", .path = path, .weight = 1.0}};
-  for (const auto& [name, packing] : {std::pair{"concat", Packing::kConcat}, {"best_fit", Packing::kBestFit}}) {
+  for (const auto& [name, packing] :
+       {std::pair{"concat", Packing::kConcat}, {"best_fit", Packing::kBestFit}}) {
     config.packing = packing;
     std::vector<std::string> problems;
-    const TokenCorpus corpus = TokenCorpus::Open(path, {test::kVocabulary, test::kTokenizerHash}, &problems);
+    const TokenCorpus corpus =
+        TokenCorpus::Open(path, {test::kVocabulary, test::kTokenizerHash}, &problems);
     SampleIndexOptions options;
     options.packing = packing;
     options.sequence_length = sequence_length;
@@ -54,9 +62,11 @@ void Run(int64_t documents, int64_t sequence_length) {
     const SampleIndex index = SampleIndex::Build(corpus, options);
     const double build = Seconds() - start;
     const double samples = static_cast<double>(index.num_samples());
-    fmt::print("{:8} index{:8.2f} M documents/s, padding {:.3f} %\n", name, static_cast<double>(documents) / 1e6 / build,
+    fmt::print("{:8} index{:8.2f} M documents/s, padding {:.3f} %\n", name,
+               static_cast<double>(documents) / 1e6 / build,
                100 * (1 - count / (samples * static_cast<double>(sequence_length))));
-    auto loader = DataLoader::Open(config, sequence_length, 1, "pretrain", test::kVocabulary, test::kTokenizerHash, false);
+    auto loader = DataLoader::Open(config, sequence_length, 1, "pretrain", test::kVocabulary,
+                                   test::kTokenizerHash, false);
     LACUNA_CHECK(loader.ok(), "{}", Message(loader.status()));
     start = Seconds();
     const int64_t loads = std::min<int64_t>(4000, index.num_samples());
@@ -71,6 +81,8 @@ void Run(int64_t documents, int64_t sequence_length) {
 }  // namespace lacuna
 
 int main(int argc, char** argv) {
-  const auto argument = [&](int i, int64_t otherwise) { return argc > i ? std::atoll(argv[i]) : otherwise; };
+  const auto argument = [&](int i, int64_t otherwise) {
+    return argc > i ? std::atoll(argv[i]) : otherwise;
+  };
   lacuna::Run(argument(1, 200000), argument(2, 4096));
 }

@@ -1,4 +1,5 @@
-// The stream of samples: targets, padding, masks, and that sample k depends on (seed, stage, k) and the shards only.
+// The stream of samples: targets, padding, masks, and that sample k depends on (seed, stage, k) and
+// the shards only.
 #include "data/loader.h"
 
 #include <gmock/gmock.h>
@@ -32,7 +33,8 @@ struct Opener {
   bool may_write_cache = false;
 
   absl::StatusOr<std::unique_ptr<DataLoader>> TryOpen() const {
-    return DataLoader::Open(config, sequence_length, seed, stage, vocab_size, tokenizer_hash, may_write_cache);
+    return DataLoader::Open(config, sequence_length, seed, stage, vocab_size, tokenizer_hash,
+                            may_write_cache);
   }
   std::unique_ptr<DataLoader> Open() const {
     auto loader = TryOpen();
@@ -42,7 +44,8 @@ struct Opener {
 };
 
 // One source with these documents.
-Opener OneSource(const TempDir& dir, const test::Documents& documents, Packing packing = Packing::kConcat,
+Opener OneSource(const TempDir& dir, const test::Documents& documents,
+                 Packing packing = Packing::kConcat,
                  const std::vector<std::vector<uint8_t>>& masks = {}) {
   test::WriteShard(dir / "train.h5", documents, test::ShardInfo(), masks);
   Opener opener;
@@ -61,7 +64,8 @@ TEST(DataLoader, TargetsShiftInsideDocumentsOnly) {
   EXPECT_THAT(batch.tokens_per_source, ElementsAre(4));
 }
 
-// A document's own end-of-document tokens are scored; padding with the same id is not: place tells them apart, not the id.
+// A document's own end-of-document tokens are scored; padding with the same id is not: place tells
+// them apart, not the id.
 TEST(DataLoader, EndOfDocumentIsATargetAndPaddingIsNot) {
   const TempDir dir;
   const Batch batch = *OneSource(dir, {{0, 0, 5, 0, 0}}).Open()->Load({0});
@@ -72,7 +76,8 @@ TEST(DataLoader, EndOfDocumentIsATargetAndPaddingIsNot) {
 TEST(DataLoader, DocumentsPredictAcrossACutButNotAcrossTheirEnd) {
   const TempDir dir;
   const auto loader = OneSource(dir, test::CountedDocuments({21, 3})).Open();
-  // Whatever the order, row by row: a target is the next token of its own document, found by the token itself.
+  // Whatever the order, row by row: a target is the next token of its own document, found by the
+  // token itself.
   std::map<int32_t, int32_t> next;
   for (int32_t t = 1; t < 20; ++t) next[t] = t + 1;
   next[20] = 0;
@@ -83,7 +88,8 @@ TEST(DataLoader, DocumentsPredictAcrossACutButNotAcrossTheirEnd) {
     const Batch batch = *loader->Load({k});
     const auto ids = Values(batch.ids), wanted = Values(batch.targets);
     for (size_t row = 0; row < 8; ++row) {
-      EXPECT_EQ(wanted[row], ids[row] == 0 ? -1 : next.at(ids[row])) << "sample " << k << " row " << row;
+      EXPECT_EQ(wanted[row], ids[row] == 0 ? -1 : next.at(ids[row]))
+          << "sample " << k << " row " << row;
       cuts += row == 7 && wanted[row] >= 0;
     }
     targets += batch.num_target_tokens;
@@ -94,18 +100,21 @@ TEST(DataLoader, DocumentsPredictAcrossACutButNotAcrossTheirEnd) {
 
 TEST(DataLoader, MaskedTokensAreNoTargets) {
   const TempDir dir;
-  const Batch batch = *OneSource(dir, {{11, 12, 13, 14, 0}}, Packing::kConcat, {{0, 0, 1, 0, 1}}).Open()->Load({0});
+  const Batch batch =
+      *OneSource(dir, {{11, 12, 13, 14, 0}}, Packing::kConcat, {{0, 0, 1, 0, 1}}).Open()->Load({0});
   EXPECT_THAT(Values(batch.targets), ElementsAre(-1, 13, -1, 0, -1, -1, -1, -1));
   EXPECT_EQ(batch.num_target_tokens, 2);
   const TempDir other;
-  const Batch none = *OneSource(other, {{11, 12, 0}}, Packing::kConcat, {{0, 0, 0}}).Open()->Load({0});
+  const Batch none =
+      *OneSource(other, {{11, 12, 0}}, Packing::kConcat, {{0, 0, 0}}).Open()->Load({0});
   EXPECT_EQ(none.num_target_tokens, 0);
 }
 
 TEST(DataLoader, ABatchIsItsSamplesOneAfterTheOther) {
   const TempDir dir;
   for (const Packing packing : {Packing::kConcat, Packing::kBestFit, Packing::kOneDocument}) {
-    const auto loader = OneSource(dir, test::CountedDocuments({3, 30, 5, 7, 1, 2, 17, 8}), packing).Open();
+    const auto loader =
+        OneSource(dir, test::CountedDocuments({3, 30, 5, 7, 1, 2, 17, 8}), packing).Open();
     const Batch batch = *loader->Load({4, 1, 6});
     std::vector<int32_t> ids, targets, cu{0};
     int64_t count = 0, tokens = 0;
@@ -115,7 +124,8 @@ TEST(DataLoader, ABatchIsItsSamplesOneAfterTheOther) {
       for (const int32_t id : Values(one.ids)) ids.push_back(id);
       for (const int32_t target : Values(one.targets)) targets.push_back(target);
       const int32_t base = cu.back();
-      for (size_t i = 1; i < one.sequences.host_cu_seqlens().size(); ++i) cu.push_back(base + one.sequences.host_cu_seqlens()[i]);
+      for (size_t i = 1; i < one.sequences.host_cu_seqlens().size(); ++i)
+        cu.push_back(base + one.sequences.host_cu_seqlens()[i]);
       count += one.num_target_tokens;
       tokens += one.tokens_per_source[0];
     }
@@ -132,7 +142,8 @@ std::vector<std::string> Stream(const DataLoader& loader, int64_t begin, int64_t
   std::vector<std::string> samples;
   for (int64_t k = begin; k < end; ++k) {
     const Batch batch = *loader.Load({k});
-    samples.push_back(fmt::format("{} {} {}", fmt::join(Values(batch.ids), ","), fmt::join(Values(batch.targets), ","),
+    samples.push_back(fmt::format("{} {} {}", fmt::join(Values(batch.ids), ","),
+                                  fmt::join(Values(batch.targets), ","),
                                   fmt::join(batch.sequences.host_cu_seqlens(), ",")));
   }
   return samples;
@@ -143,7 +154,8 @@ Opener TwoSources(const TempDir& dir) {
   test::WriteShard(dir / "a_1.h5", test::CountedDocuments({13, 2, 40}, 200));
   test::WriteShard(dir / "b.h5", test::CountedDocuments({9, 9, 9, 9}, 500));
   Opener opener;
-  opener.config.sources = {{.name = "a", .path = dir / "a_*.h5", .weight = 3}, {.name = "b", .path = dir / "b.h5", .weight = 1}};
+  opener.config.sources = {{.name = "a", .path = dir / "a_*.h5", .weight = 3},
+                           {.name = "b", .path = dir / "b.h5", .weight = 1}};
   return opener;
 }
 
@@ -170,7 +182,8 @@ TEST(DataLoader, SampleKIsAPureFunction) {
 
 TEST(DataLoader, EveryEpochHasEveryTokenOnceAndItsOwnOrder) {
   const TempDir dir;
-  const test::Documents documents = test::CountedDocuments({3, 30, 5, 7, 1, 2, 17, 8, 12, 4, 19, 33});
+  const test::Documents documents =
+      test::CountedDocuments({3, 30, 5, 7, 1, 2, 17, 8, 12, 4, 19, 33});
   for (const Packing packing : {Packing::kConcat, Packing::kBestFit, Packing::kOneDocument}) {
     const auto loader = OneSource(dir, documents, packing).Open();
     int64_t per_epoch = 0;
@@ -221,7 +234,8 @@ TEST(DataLoader, CacheGivesTheSameStream) {
   EXPECT_EQ(Stream(*opener.Open(), 0, 60), plain);
   // A damaged index is built anew.
   for (const std::string& file : files) {
-    ASSERT_TRUE(WriteFileDurably(opener.config.cache + "/" + file, "garbage", ExitCode::kData).ok());
+    ASSERT_TRUE(
+        WriteFileDurably(opener.config.cache + "/" + file, "garbage", ExitCode::kData).ok());
   }
   EXPECT_EQ(Stream(*opener.Open(), 0, 60), plain);
   EXPECT_GT(ReadFile(opener.config.cache + "/" + files[0], 1 << 20, ExitCode::kData)->size(), 100u);
@@ -238,16 +252,20 @@ TEST(DataLoader, ThreadsSeeTheSameSamples) {
   std::vector<std::vector<std::string>> seen(4);
   std::vector<std::thread> threads;
   for (size_t t = 0; t < 4; ++t) {
-    threads.emplace_back([&, t] { seen[t] = Stream(*loader, static_cast<int64_t>(50 * t), static_cast<int64_t>(50 * t + 50)); });
+    threads.emplace_back([&, t] {
+      seen[t] = Stream(*loader, static_cast<int64_t>(50 * t), static_cast<int64_t>(50 * t + 50));
+    });
   }
   for (std::thread& thread : threads) thread.join();
-  for (size_t t = 0; t < 4; ++t) EXPECT_EQ(seen[t], std::vector<std::string>(all.begin() + 50 * t, all.begin() + 50 * t + 50));
+  for (size_t t = 0; t < 4; ++t)
+    EXPECT_EQ(seen[t], std::vector<std::string>(all.begin() + 50 * t, all.begin() + 50 * t + 50));
 }
 
 TEST(DataLoader, FingerprintTellsContentsApart) {
   const TempDir dir, other;
   const Opener opener = TwoSources(dir);
-  EXPECT_EQ(opener.Open()->fingerprint(), TwoSources(other).Open()->fingerprint());  // wherever they lie
+  // wherever they lie
+  EXPECT_EQ(opener.Open()->fingerprint(), TwoSources(other).Open()->fingerprint());
   Opener moved = opener;
   std::swap(moved.config.sources[0].path, moved.config.sources[1].path);
   EXPECT_NE(moved.Open()->fingerprint(), opener.Open()->fingerprint());

@@ -34,7 +34,8 @@ TEST(Mixture, ExtremeWeightsAndManySources) {
   EXPECT_EQ(tiny.shares(), (std::vector<int64_t>{1, 1, Mixture::kPeriod - 2}));
   const std::vector<double> many(100, 1.0);
   const Mixture equal(many);
-  EXPECT_EQ(std::accumulate(equal.shares().begin(), equal.shares().end(), int64_t{0}), Mixture::kPeriod);
+  EXPECT_EQ(std::accumulate(equal.shares().begin(), equal.shares().end(), int64_t{0}),
+            Mixture::kPeriod);
   for (int64_t k = 0; k < 100; ++k) EXPECT_EQ(equal.At(k).number, 0) << k;
 }
 

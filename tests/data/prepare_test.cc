@@ -1,4 +1,5 @@
-// Text to shards: what is read, what is left out, what is refused; the same shards from any number of threads.
+// Text to shards: what is read, what is left out, what is refused; the same shards from any number
+// of threads.
 #include "data/prepare/prepare.h"
 
 #include <gmock/gmock.h>
@@ -51,11 +52,13 @@ class PrepareTest : public testing::Test {
     std::string message = Message(report.status());
     EXPECT_EQ(message.find('\n'), std::string::npos);
     // Paths in messages are inside the test's folder.
-    for (size_t at; (at = message.find(dir_.path() + "/")) != std::string::npos;) message.erase(at, dir_.path().size() + 1);
+    for (size_t at; (at = message.find(dir_.path() + "/")) != std::string::npos;)
+      message.erase(at, dir_.path().size() + 1);
     return message;
   }
   std::vector<std::string> Outputs() const {
-    return PathExists(dir_ / "out") ? *ListDirectory(dir_ / "out", ExitCode::kData) : std::vector<std::string>{};
+    return PathExists(dir_ / "out") ? *ListDirectory(dir_ / "out", ExitCode::kData)
+                                    : std::vector<std::string>{};
   }
 
   // The documents of a shard as text; each must end with the one end of document that it holds.
@@ -65,7 +68,8 @@ class PrepareTest : public testing::Test {
     const Tokenizer tokenizer = *Tokenizer::Load(options_.tokenizer);
     std::vector<std::string> texts;
     for (int64_t d = 0; d < shard->num_documents(); ++d) {
-      const int64_t begin = shard->document_offsets()[static_cast<size_t>(d)], end = shard->document_offsets()[static_cast<size_t>(d) + 1];
+      const int64_t begin = shard->document_offsets()[static_cast<size_t>(d)],
+                    end = shard->document_offsets()[static_cast<size_t>(d) + 1];
       std::vector<int32_t> ids(static_cast<size_t>(end - begin));
       shard->Read(begin, end - begin, ids.data());
       EXPECT_EQ(std::count(ids.begin(), ids.end(), test::kByteEod), 1);
@@ -113,19 +117,22 @@ TEST_F(PrepareTest, FolderInSortedOrderByExtension) {
   Put("in/e.txt", "");
   const PrepareReport report = Run();
   EXPECT_THAT(Outputs(), ElementsAre("train_00000.h5"));
-  EXPECT_THAT(Texts("train_00000.h5"), ElementsAre("first", "the second", "third", "f\u00f6urth\n"));
+  EXPECT_THAT(Texts("train_00000.h5"),
+              ElementsAre("first", "the second", "third", "f\u00f6urth\n"));
   EXPECT_EQ(report.files, 4);
   EXPECT_EQ(report.other_files, 1);
   EXPECT_EQ(report.empty_documents, 1);
   ASSERT_EQ(report.splits.size(), 1u);
   EXPECT_EQ(report.splits[0].documents, 4);
   EXPECT_EQ(report.splits[0].bytes, 5 + 10 + 5 + 8);
-  EXPECT_EQ(report.splits[0].tokens, (5 + 1) + (9 + 1) + (4 + 1) + (7 + 1));  // "th" is one token in "the", "third", "fourth"
+  EXPECT_EQ(report.splits[0].tokens, (5 + 1) + (9 + 1) + (4 + 1) +
+                                         (7 + 1));  // "th" is one token in "the", "third", "fourth"
   EXPECT_THAT(ToString(report), HasSubstr("train                  1           4              28"));
 }
 
 TEST_F(PrepareTest, CompressedInputs) {
-  // Larger than every buffer on the way, so that decoders are resumed; two members or frames follow each other.
+  // Larger than every buffer on the way, so that decoders are resumed; two members or frames follow
+  // each other.
   std::string lines, more;
   std::vector<std::string> expected;
   for (int i = 0; i < 60000; ++i) {
@@ -149,7 +156,9 @@ TEST_F(PrepareTest, DamagedCompressedInputs) {
     const std::string whole = name.ends_with("gz") ? Gzip(text + "z") : Zstd(text + "z");
     for (size_t size = 0; size < whole.size(); ++size) {
       Put(name, whole.substr(0, size));
-      EXPECT_THAT(Error(), HasSubstr(name + ": the " + (name.ends_with("gz") ? "gzip" : "zstd") + " data end early")) << size;
+      EXPECT_THAT(Error(), HasSubstr(name + ": the " + (name.ends_with("gz") ? "gzip" : "zstd") +
+                                     " data end early"))
+          << size;
     }
     Put(name, "no such format, surely");
     EXPECT_THAT(Error(), HasSubstr(name + ": damaged "));
@@ -180,7 +189,8 @@ TEST_F(PrepareTest, ByteOrderMarksAndLineEnds) {
 TEST_F(PrepareTest, InvalidUtf8) {
   Put("in/a.txt", "good");
   Put("in/b.txt", "ab\xFFzz");
-  EXPECT_EQ(Error(), "in/b.txt: byte 2 (0xFF) is not UTF-8; --replace-invalid-utf8 puts U+FFFD there");
+  EXPECT_EQ(Error(),
+            "in/b.txt: byte 2 (0xFF) is not UTF-8; --replace-invalid-utf8 puts U+FFFD there");
   Put("in/b.txt", "\xEF\xBB\xBFxy\xC3");
   EXPECT_THAT(Error(), HasSubstr("in/b.txt: byte 5 (0xC3) is not UTF-8"));
   Put("in/b.txt", std::string("\xFF\xFEh\0", 4));
@@ -218,7 +228,8 @@ TEST_F(PrepareTest, LongLines) {
 TEST_F(PrepareTest, TheSameShardsFromAnyNumberOfThreads) {
   std::string lines;
   for (int i = 0; i < 9000; ++i) {
-    lines += fmt::format("{{\"text\":\"document {} of the {}\"}}\n", i, std::string(static_cast<size_t>(i % 50), 'h'));
+    lines += fmt::format("{{\"text\":\"document {} of the {}\"}}\n", i,
+                         std::string(static_cast<size_t>(i % 50), 'h'));
   }
   Put("in/a.jsonl", lines);
   options_.shard_tokens = 50000;
@@ -231,13 +242,15 @@ TEST_F(PrepareTest, TheSameShardsFromAnyNumberOfThreads) {
     const PrepareReport report = Run();
     EXPECT_GT(report.splits[0].shards, 3);
     names = *ListDirectory(options_.output, ExitCode::kData);
-    EXPECT_EQ(static_cast<int64_t>(names.size()), report.splits[0].shards + report.splits[1].shards);
+    EXPECT_EQ(static_cast<int64_t>(names.size()),
+              report.splits[0].shards + report.splits[1].shards);
   }
   SetNumThreads(threads);
   EXPECT_EQ(*ListDirectory(dir_ / "out1", ExitCode::kData), names);
   for (const std::string& name : names) {
     const std::string one = dir_ / ("out1/" + name), three = dir_ / ("out3/" + name);
-    EXPECT_EQ(*ReadFile(one, 1 << 24, ExitCode::kData), *ReadFile(three, 1 << 24, ExitCode::kData)) << name;
+    EXPECT_EQ(*ReadFile(one, 1 << 24, ExitCode::kData), *ReadFile(three, 1 << 24, ExitCode::kData))
+        << name;
     EXPECT_LE(TokenShard::Open(one)->num_tokens(), 50000);
   }
 }
@@ -248,20 +261,24 @@ TEST_F(PrepareTest, HoldoutByHash) {
   Put("in/a.jsonl", lines);
   options_.holdouts = {*Holdout::Parse("validation=0.05"), *Holdout::Parse("test=0.1")};
   const PrepareReport report = Run();
-  const auto train = Texts("train_00000.h5"), validation = Texts("validation_00000.h5"), test = Texts("test_00000.h5");
+  const auto train = Texts("train_00000.h5"), validation = Texts("validation_00000.h5"),
+             test = Texts("test_00000.h5");
   EXPECT_EQ(train.size() + validation.size() + test.size(), 4000u);
-  EXPECT_NEAR(static_cast<double>(validation.size()), 200, 2 * 5 * 9.8);  // pairs; 5 standard deviations of 2000 draws
+  // pairs; 5 standard deviations of 2000 draws
+  EXPECT_NEAR(static_cast<double>(validation.size()), 200, 2 * 5 * 9.8);
   EXPECT_NEAR(static_cast<double>(test.size()), 400, 2 * 5 * 13.5);
   EXPECT_EQ(report.splits[1].documents, static_cast<int64_t>(validation.size()));
   // Equal documents are never on both sides.
-  for (const std::string& text : validation) EXPECT_EQ(std::count(train.begin(), train.end(), text), 0);
+  for (const std::string& text : validation)
+    EXPECT_EQ(std::count(train.begin(), train.end(), text), 0);
   EXPECT_EQ(std::count(validation.begin(), validation.end(), validation[0]), 2);
   // More input does not move a document.
   Put("in/a.jsonl", "{\"text\":\"new\"}\n" + lines);
   options_.overwrite = true;
   Run();
   const auto again = Texts("validation_00000.h5");
-  for (const std::string& text : validation) EXPECT_EQ(std::count(again.begin(), again.end(), text), 2);
+  for (const std::string& text : validation)
+    EXPECT_EQ(std::count(again.begin(), again.end(), text), 2);
 }
 
 TEST_F(PrepareTest, HoldoutByPath) {
@@ -280,7 +297,8 @@ TEST_F(PrepareTest, OptionsThatCannotBeMet) {
     EXPECT_EQ(ExitCodeOf(Holdout::Parse(text).status()), ExitCode::kConfig) << text;
   }
   options_.holdouts = {*Holdout::Parse("v=none/such")};
-  EXPECT_EQ(Error(), "prepare: hold-out v: no input file lies below none/such, e.g. there is a.txt");
+  EXPECT_EQ(Error(),
+            "prepare: hold-out v: no input file lies below none/such, e.g. there is a.txt");
   EXPECT_EQ(code_, ExitCode::kConfig);
   options_.holdouts = {*Holdout::Parse("v=0.6"), *Holdout::Parse("w=0.5")};
   EXPECT_THAT(Error(), HasSubstr("must be below 1"));
@@ -303,7 +321,8 @@ TEST_F(PrepareTest, KeepsShardsThatAreThere) {
   Put("out/train_x.h5", "not ours");
   const auto report = Prepare(options_);
   EXPECT_EQ(ExitCodeOf(report.status()), ExitCode::kConfig);
-  EXPECT_THAT(Message(report.status()), HasSubstr("train_00007.h5: exists already (with 0 others)"));
+  EXPECT_THAT(Message(report.status()),
+              HasSubstr("train_00007.h5: exists already (with 0 others)"));
   EXPECT_THAT(Outputs(), ElementsAre("train_00007.h5", "train_x.h5"));
   options_.overwrite = true;
   Run();

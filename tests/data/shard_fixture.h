@@ -35,7 +35,8 @@ inline TokenShardInfo ShardInfo(int64_t vocabulary = kVocabulary) {
 
 using Documents = std::vector<std::vector<int32_t>>;
 
-// Documents of these lengths (the end-of-document token is the last of them), tokens counted up from `first` through the vocabulary.
+// Documents of these lengths (the end-of-document token is the last of them), tokens counted up
+// from `first` through the vocabulary.
 inline Documents CountedDocuments(const std::vector<int64_t>& lengths, int32_t first = 1) {
   Documents documents;
   int32_t next = first;
@@ -50,13 +51,15 @@ inline Documents CountedDocuments(const std::vector<int64_t>& lengths, int32_t f
   return documents;
 }
 
-inline void WriteShard(const std::string& path, const Documents& documents, const TokenShardInfo& info = ShardInfo(),
+inline void WriteShard(const std::string& path, const Documents& documents,
+                       const TokenShardInfo& info = ShardInfo(),
                        const std::vector<std::vector<uint8_t>>& masks = {}) {
   auto writer = TokenShardWriter::Create(path, info, TokenBytes(info.vocab_size));
   ASSERT_TRUE(writer.ok()) << writer.status();
   for (size_t d = 0; d < documents.size(); ++d) {
     const auto mask = masks.empty() ? std::span<const uint8_t>() : std::span(masks[d]);
-    const absl::Status status = writer->AddDocument(documents[d], static_cast<int64_t>(documents[d].size()), mask);
+    const absl::Status status =
+        writer->AddDocument(documents[d], static_cast<int64_t>(documents[d].size()), mask);
     ASSERT_TRUE(status.ok()) << status;
   }
   const absl::Status status = writer->Finish();

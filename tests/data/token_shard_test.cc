@@ -55,7 +55,8 @@ TEST(TokenShard, ManyBlocksAndEqualBytes) {
   const test::Documents documents = test::CountedDocuments(lengths);
   test::WriteShard(dir / "a.h5", documents);
   test::WriteShard(dir / "b.h5", documents);
-  EXPECT_EQ(*ReadFile(dir / "a.h5", 1 << 28, ExitCode::kData), *ReadFile(dir / "b.h5", 1 << 28, ExitCode::kData));
+  EXPECT_EQ(*ReadFile(dir / "a.h5", 1 << 28, ExitCode::kData),
+            *ReadFile(dir / "b.h5", 1 << 28, ExitCode::kData));
   EXPECT_EQ(ListDirectory(dir.path(), ExitCode::kData)->size(), 2u);  // nothing temporary is left
   const auto shard = TokenShard::Open(dir / "a.h5");
   ASSERT_TRUE(shard.ok()) << shard.status();
@@ -91,7 +92,9 @@ TEST(TokenShard, NamesTheDamagedBlock) {
   const std::string path = dir / "a.h5";
   test::WriteShard(path, test::CountedDocuments(std::vector<int64_t>(3000, 1501)));
   SetToken(path, (int64_t{4} << 20) / 2 + 17, 3);  // in the second block
-  EXPECT_THAT(OpenError(path), HasSubstr(":/tokens: checksum mismatch in 1 of 3 blocks of 4 MiB, the first at byte "));
+  EXPECT_THAT(
+      OpenError(path),
+      HasSubstr(":/tokens: checksum mismatch in 1 of 3 blocks of 4 MiB, the first at byte "));
 }
 
 TEST(TokenShard, EveryFlippedByteIsFound) {
@@ -103,7 +106,7 @@ TEST(TokenShard, EveryFlippedByteIsFound) {
   ASSERT_TRUE(good.ok());
   const auto reader = Hdf5Reader::Open(path, ExitCode::kData);
   for (const auto& [name, dataset] : reader->datasets()) {
-    for (int64_t at = 0; at < dataset.bytes; at += dataset.bytes > 500 ? 97 : 1) {
+    for (int64_t at = 0; at<dataset.bytes; at += dataset.bytes> 500 ? 97 : 1) {
       std::string damaged = bytes;
       damaged[static_cast<size_t>(dataset.offset + at)] ^= 0x40;
       ASSERT_TRUE(WriteFileDurably(dir / "bad.h5", damaged, ExitCode::kData).ok());
@@ -122,7 +125,8 @@ TEST(TokenShard, EveryTruncationIsFound) {
   }
 }
 
-// A file with everything a shard must have, but for what `change` does; hashes are right, so that the check behind them is reached.
+// A file with everything a shard must have, but for what `change` does; hashes are right, so that
+// the check behind them is reached.
 struct Forged {
   std::vector<uint16_t> tokens = {1, 2, 0, 3, 0};
   std::vector<int64_t> offsets = {0, 3, 5};
@@ -140,16 +144,18 @@ void Write(const std::string& path, const Forged& forged) {
   ContentHash content(info);
   auto writer = Hdf5Writer::Create(path, ExitCode::kData);
   std::vector<std::pair<std::string, BlockHashes>> hashes;
-  const auto add = [&](const std::string& name, Hdf5Type type, const std::vector<int64_t>& shape, const void* data, int64_t elements) {
+  const auto add = [&](const std::string& name, Hdf5Type type, const std::vector<int64_t>& shape,
+                       const void* data, int64_t elements) {
     writer->AddDataset(name, type, shape);
     hashes.emplace_back(name, HashBytes(data, elements * SizeOf(type)));
-    writer->AddDataset("block_hashes/" + name, Hdf5Type::kU64, {static_cast<int64_t>(hashes.back().second.blocks.size())});
+    writer->AddDataset("block_hashes/" + name, Hdf5Type::kU64,
+                       {static_cast<int64_t>(hashes.back().second.blocks.size())});
     content.AddDataset(name, NameOf(type), elements, hashes.back().second.Root());
   };
   const auto documents = static_cast<int64_t>(forged.bytes.size());
   add("tokens", forged.token_type, forged.token_shape, forged.tokens.data(), 5);
-  add("doc_offsets", Hdf5Type::kI64, {static_cast<int64_t>(forged.offsets.size())}, forged.offsets.data(),
-      static_cast<int64_t>(forged.offsets.size()));
+  add("doc_offsets", Hdf5Type::kI64, {static_cast<int64_t>(forged.offsets.size())},
+      forged.offsets.data(), static_cast<int64_t>(forged.offsets.size()));
   add("doc_bytes", Hdf5Type::kI64, {documents}, forged.bytes.data(), documents);
   add("token_bytes", Hdf5Type::kU16, {info.vocab_size}, token_bytes.data(), info.vocab_size);
   writer->SetAttribute("/", "format", forged.format);
@@ -162,10 +168,16 @@ void Write(const std::string& path, const Forged& forged) {
   writer->SetAttribute("/", "content_hash", ToHex(content.Finish()));
   ASSERT_TRUE(writer->Seal().ok());
   for (const auto& [name, hash] : hashes) {
-    ASSERT_TRUE(writer->Write("block_hashes/" + name, 0, hash.blocks.data(), static_cast<int64_t>(8 * hash.blocks.size())).ok());
+    ASSERT_TRUE(writer
+                    ->Write("block_hashes/" + name, 0, hash.blocks.data(),
+                            static_cast<int64_t>(8 * hash.blocks.size()))
+                    .ok());
   }
   ASSERT_TRUE(writer->Write("tokens", 0, forged.tokens.data(), 10).ok());
-  ASSERT_TRUE(writer->Write("doc_offsets", 0, forged.offsets.data(), static_cast<int64_t>(8 * forged.offsets.size())).ok());
+  ASSERT_TRUE(writer
+                  ->Write("doc_offsets", 0, forged.offsets.data(),
+                          static_cast<int64_t>(8 * forged.offsets.size()))
+                  .ok());
   ASSERT_TRUE(writer->Write("doc_bytes", 0, forged.bytes.data(), 8 * documents).ok());
   ASSERT_TRUE(writer->Write("token_bytes", 0, token_bytes.data(), 2 * info.vocab_size).ok());
   ASSERT_TRUE(writer->Close().ok());
@@ -186,16 +198,35 @@ TEST(TokenShard, RefusesOtherContentsByName) {
     Write(dir / "f.h5", {});
     ASSERT_EQ(OpenError(dir / "f.h5"), "opened");  // so each change below is what is refused
   }
-  EXPECT_THAT(ForgedError([](Forged& f) { f.tokens[3] = 1000; }), ":/tokens[3] = 1000, must be below vocab_size 1000");
-  EXPECT_THAT(ForgedError([](Forged& f) { f.offsets = {0, 3, 6}; }), ":/doc_offsets: runs from 0 to 6, must run from 0 to 5");
-  EXPECT_THAT(ForgedError([](Forged& f) { f.offsets = {0, 7, 5}; }), ":/doc_offsets[2] = 5 lies before the element before it, 7");
-  EXPECT_THAT(ForgedError([](Forged& f) { f.bytes = {2, -1}; }), ":/doc_bytes[1] = -1, must be at least 0");
-  EXPECT_THAT(ForgedError([](Forged& f) { f.bytes = {2, 1, 4}; }), ":/doc_bytes: has 3 elements, must be 2");
-  EXPECT_THAT(ForgedError([](Forged& f) { f.version = 2; }), ": token shard of format version 2, this program reads version 1");
+  EXPECT_THAT(ForgedError([](Forged& f) { f.tokens[3] = 1000; }),
+              ":/tokens[3] = 1000, must be below vocab_size 1000");
+  EXPECT_THAT(ForgedError([](Forged& f) {
+                f.offsets = {0, 3, 6};
+              }),
+              ":/doc_offsets: runs from 0 to 6, must run from 0 to 5");
+  EXPECT_THAT(ForgedError([](Forged& f) {
+                f.offsets = {0, 7, 5};
+              }),
+              ":/doc_offsets[2] = 5 lies before the element before it, 7");
+  EXPECT_THAT(ForgedError([](Forged& f) {
+                f.bytes = {2, -1};
+              }),
+              ":/doc_bytes[1] = -1, must be at least 0");
+  EXPECT_THAT(ForgedError([](Forged& f) {
+                f.bytes = {2, 1, 4};
+              }),
+              ":/doc_bytes: has 3 elements, must be 2");
+  EXPECT_THAT(ForgedError([](Forged& f) { f.version = 2; }),
+              ": token shard of format version 2, this program reads version 1");
   EXPECT_THAT(ForgedError([](Forged& f) { f.format = "other"; }), HasSubstr(": is no token shard"));
-  EXPECT_THAT(ForgedError([](Forged& f) { f.token_type = Hdf5Type::kBF16; }), ":/tokens: holds bf16, must be u16");
-  EXPECT_THAT(ForgedError([](Forged& f) { f.token_shape = {1, 5}; }), ":/tokens: has 2 dimensions, must be 1");
-  EXPECT_THAT(ForgedError([](Forged& f) { f.licence = "none"; }), HasSubstr(": its attributes or hash lists do not match content_hash"));
+  EXPECT_THAT(ForgedError([](Forged& f) { f.token_type = Hdf5Type::kBF16; }),
+              ":/tokens: holds bf16, must be u16");
+  EXPECT_THAT(ForgedError([](Forged& f) {
+                f.token_shape = {1, 5};
+              }),
+              ":/tokens: has 2 dimensions, must be 1");
+  EXPECT_THAT(ForgedError([](Forged& f) { f.licence = "none"; }),
+              HasSubstr(": its attributes or hash lists do not match content_hash"));
 }
 
 TEST(TokenCorpus, ListsEveryBadShardAtOnce) {
@@ -207,9 +238,12 @@ TEST(TokenCorpus, ListsEveryBadShardAtOnce) {
   ASSERT_TRUE(WriteFileDurably(dir / "c.h5", "", ExitCode::kData).ok());
   test::WriteShard(dir / "d.h5", test::CountedDocuments({5}), test::ShardInfo(1001));
   std::vector<std::string> problems;
-  TokenCorpus::Open(dir.path(), {.vocab_size = 1000, .tokenizer_hash = test::kTokenizerHash}, &problems);
+  TokenCorpus::Open(dir.path(), {.vocab_size = 1000, .tokenizer_hash = test::kTokenizerHash},
+                    &problems);
   ASSERT_EQ(problems.size(), 3u);
-  EXPECT_THAT(problems[0], HasSubstr("b.h5: made with tokenizer 0000000000000007, the recipe's is 0000000000001234"));
+  EXPECT_THAT(
+      problems[0],
+      HasSubstr("b.h5: made with tokenizer 0000000000000007, the recipe's is 0000000000001234"));
   EXPECT_THAT(problems[1], HasSubstr("c.h5: "));
   EXPECT_THAT(problems[2], HasSubstr("d.h5: has a vocabulary of 1001, the model's is 1000"));
   EXPECT_THAT(Message(ProblemsError(problems)), HasSubstr("data: 3 problems\n  "));
@@ -225,13 +259,14 @@ TEST(TokenCorpus, FindsShardsAndTokens) {
   EXPECT_EQ(FindShards(dir.path())->size(), 3u);
   EXPECT_THAT(Message(FindShards(dir / "z*.h5").status()), HasSubstr("z*.h5: matches no files"));
   std::vector<std::string> problems;
-  const TokenCorpus corpus =
-      TokenCorpus::Open(dir / "x_*.h5", {.vocab_size = 5000, .tokenizer_hash = test::kTokenizerHash}, &problems);
+  const TokenCorpus corpus = TokenCorpus::Open(
+      dir / "x_*.h5", {.vocab_size = 5000, .tokenizer_hash = test::kTokenizerHash}, &problems);
   ASSERT_TRUE(problems.empty());
   EXPECT_EQ(corpus.num_documents(), 5);
   const int64_t document_of[] = {1, 1, 3, 3, 3, 4, 4, 4};
   const int64_t row_of[] = {0, 1, 0, 1, 2, 0, 1, 2};
-  for (int64_t i = 0; i < corpus.num_tokens(); ++i) EXPECT_EQ(corpus.FindToken(i), (Fragment{document_of[i], row_of[i], 1})) << i;
+  for (int64_t i = 0; i < corpus.num_tokens(); ++i)
+    EXPECT_EQ(corpus.FindToken(i), (Fragment{document_of[i], row_of[i], 1})) << i;
   EXPECT_EQ(corpus.Find(4).shard->Token(corpus.Find(4).begin), 4);
 }
 

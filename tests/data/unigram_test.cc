@@ -17,10 +17,12 @@ TEST(UnigramModel, CountsTargetsAndSmooths) {
   test::WriteShard(dir / "train.h5", {{1, 2, 2, 0}, {3, 0}});
   test::WriteShard(dir / "validation.h5", {{2, 2, 9, 0}});
   std::vector<std::string> problems;
-  const CorpusRequirements requirements{.vocab_size = test::kVocabulary, .tokenizer_hash = test::kTokenizerHash};
+  const CorpusRequirements requirements{.vocab_size = test::kVocabulary,
+                                        .tokenizer_hash = test::kTokenizerHash};
   const TokenCorpus train = TokenCorpus::Open(dir / "train.h5", requirements, &problems);
   ASSERT_TRUE(problems.empty());
-  const auto set = *ValidationSet::Open({.name = "v", .path = dir / "validation.h5"}, 3, test::kVocabulary, test::kTokenizerHash);
+  const auto set = *ValidationSet::Open({.name = "v", .path = dir / "validation.h5"}, 3,
+                                        test::kVocabulary, test::kTokenizerHash);
   UnigramModel model(test::kVocabulary);
   model.Count(train);
   // Targets of training: 2, 2, 0, 0. Scored: 2 (2 bytes), 9 (2 bytes), 0 (none).

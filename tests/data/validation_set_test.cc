@@ -21,7 +21,8 @@ std::vector<int32_t> Values(const Tensor& tensor) {
 std::unique_ptr<ValidationSet> OpenSet(const TempDir& dir, int64_t sequence_length) {
   test::WriteShard(dir / "v_0.h5", {{1, 2, 3, 0}, {}, {8, 0}});
   test::WriteShard(dir / "v_1.h5", {{10, 11, 12, 13, 14, 0}});
-  auto set = ValidationSet::Open({.name = "held_out", .path = dir / "v_*.h5"}, sequence_length, test::kVocabulary, test::kTokenizerHash);
+  auto set = ValidationSet::Open({.name = "held_out", .path = dir / "v_*.h5"}, sequence_length,
+                                 test::kVocabulary, test::kTokenizerHash);
   LACUNA_CHECK(set.ok(), "{}", Message(set.status()));
   return *std::move(set);
 }
@@ -32,8 +33,10 @@ TEST(ValidationSet, InOrderAndPaddedAtTheEnd) {
   EXPECT_EQ(set->name(), "held_out");
   ASSERT_EQ(set->num_samples(), 3);
   const Batch batch = *set->Load({0, 1, 2});
-  EXPECT_THAT(Values(batch.ids), ElementsAre(1, 2, 3, 0, 8, /**/ 0, 10, 11, 12, 13, /**/ 14, 0, 0, 0, 0));
-  EXPECT_THAT(Values(batch.targets), ElementsAre(2, 3, 0, -1, 0, /**/ -1, 11, 12, 13, 14, /**/ 0, -1, -1, -1, -1));
+  EXPECT_THAT(Values(batch.ids),
+              ElementsAre(1, 2, 3, 0, 8, /**/ 0, 10, 11, 12, 13, /**/ 14, 0, 0, 0, 0));
+  EXPECT_THAT(Values(batch.targets),
+              ElementsAre(2, 3, 0, -1, 0, /**/ -1, 11, 12, 13, 14, /**/ 0, -1, -1, -1, -1));
   EXPECT_THAT(batch.sequences.host_cu_seqlens(), ElementsAre(0, 4, 5, 6, 10, 12, 15));
   EXPECT_EQ(batch.num_target_tokens, 9);
   EXPECT_THAT(batch.tokens_per_source, ElementsAre(12));
@@ -66,7 +69,8 @@ TEST(ValidationSet, Errors) {
   const auto set = OpenSet(dir, 5);
   EXPECT_THROW((void)set->Load({3}), Error);
   EXPECT_THROW((void)set->BytesOf(-1), Error);
-  const auto missing = ValidationSet::Open({.name = "x", .path = dir / "none.h5"}, 5, test::kVocabulary, test::kTokenizerHash);
+  const auto missing = ValidationSet::Open({.name = "x", .path = dir / "none.h5"}, 5,
+                                           test::kVocabulary, test::kTokenizerHash);
   EXPECT_EQ(ExitCodeOf(missing.status()), ExitCode::kData);
 }
 

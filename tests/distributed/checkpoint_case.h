@@ -1,4 +1,5 @@
-// A small training state for checkpoint tests: a function of the step alone, so that what is loaded can be told from its step.
+// A small training state for checkpoint tests: a function of the step alone, so that what is loaded
+// can be told from its step.
 #pragma once
 
 #include "distributed/checkpoint_reader.h"
@@ -9,11 +10,15 @@ namespace lacuna::test {
 
 inline const std::vector<std::pair<std::string, Shape>>& CheckpointShapes() {
   static const std::vector<std::pair<std::string, Shape>> shapes = {
-      {"embedding.weight", {61, 24}}, {"layers.0.norm.weight", {24}}, {"layers.0.ffn.weight", {3, 40, 24}}, {"lm_head.weight", {61, 24}}};
+      {"embedding.weight", {61, 24}},
+      {"layers.0.norm.weight", {24}},
+      {"layers.0.ffn.weight", {3, 40, 24}},
+      {"lm_head.weight", {61, 24}}};
   return shapes;
 }
 
-// Weights and moments, plus tensors of the other dtypes, one of them empty. With `step` < 0 the right shapes and no contents.
+// Weights and moments, plus tensors of the other dtypes, one of them empty. With `step` < 0 the
+// right shapes and no contents.
 inline TrainingState CheckpointState(int64_t step) {
   TrainingState state;
   uint64_t seed = static_cast<uint64_t>(step) * 1000;
@@ -21,7 +26,8 @@ inline TrainingState CheckpointState(int64_t step) {
     return step < 0 ? Tensor::Zeros(shape, dtype) : RandomTensor(shape, dtype, ++seed);
   };
   for (const char* group : {"model/", "adamw.m/", "adamw.v/"}) {
-    for (const auto& [name, shape] : CheckpointShapes()) state.Add(group + name, fill(shape, DType::kF32));
+    for (const auto& [name, shape] : CheckpointShapes())
+      state.Add(group + name, fill(shape, DType::kF32));
   }
   state.Add("model/router.bias", fill({7}, DType::kF64));
   state.Add("model/narrow", fill({5, 3}, DType::kBF16));
@@ -39,8 +45,9 @@ inline TrainingState SmallCheckpointState(int64_t step) {
   TrainingState state;
   const Shape shape = {40, 50};
   for (const char* name : {"model/w", "adamw.m/w"}) {
-    state.Add(name,
-              step < 0 ? Tensor::Zeros(shape, DType::kF32) : RandomTensor(shape, DType::kF32, static_cast<uint64_t>(step * 10 + name[0])));
+    state.Add(name, step < 0 ? Tensor::Zeros(shape, DType::kF32)
+                             : RandomTensor(shape, DType::kF32,
+                                            static_cast<uint64_t>(step * 10 + name[0])));
   }
   state.scalars = {{"step", step}};
   return state;

@@ -14,7 +14,8 @@ using test::World;
 TEST(CheckpointMpi, RanksShareTheWorkAndLoadTheSameBits) {
   const test::TempDir own;
   const std::string directory = BroadcastNow(World(), own.path(), 0, AfterSeconds(30));
-  CheckpointWriter writer(World(), {.directory = directory, .keep_latest = 1, .deadline_seconds = 60});
+  CheckpointWriter writer(World(),
+                          {.directory = directory, .keep_latest = 1, .deadline_seconds = 60});
   for (const int64_t step : {5, 6}) {
     const auto report = writer.Save(step, CheckpointState(step));
     ASSERT_TRUE(report.ok()) << report.status();
@@ -45,7 +46,8 @@ TEST(CheckpointMpi, AFailureOfRankZeroIsEveryRanksFailure) {
   CheckpointWriter writer(World(), {.directory = file + "/ckpt", .deadline_seconds = 60});
   const auto report = writer.Save(1, CheckpointState(1));
   EXPECT_EQ(Message(report.status()),
-            "checkpoint step 1 failed: " + file + "/ckpt: cannot create the directory: Not a directory; no earlier checkpoint");
+            "checkpoint step 1 failed: " + file +
+                "/ckpt: cannot create the directory: Not a directory; no earlier checkpoint");
   World().Barrier().Wait();
 }
 

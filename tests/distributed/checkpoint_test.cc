@@ -1,4 +1,5 @@
-// Checkpoints on any number of ranks: what is saved is what is loaded, and which checkpoint is taken.
+// Checkpoints on any number of ranks: what is saved is what is loaded, and which checkpoint is
+// taken.
 #include <gtest/gtest.h>
 
 #include "core/io/block_hash.h"
@@ -17,10 +18,12 @@ using test::Mailbox;
 using test::RunRanks;
 using test::TempDir;
 
-void Save(const std::string& directory, int ranks, int64_t step, const TrainingState& state, int keep = 2) {
+void Save(const std::string& directory, int ranks, int64_t step, const TrainingState& state,
+          int keep = 2) {
   Mailbox box;
   RunRanks(box, ranks, [&](Communicator& comm) {
-    CheckpointWriter writer(comm, {.directory = directory, .keep_latest = keep, .recipe = "train:\n  steps: 5\n"});
+    CheckpointWriter writer(
+        comm, {.directory = directory, .keep_latest = keep, .recipe = "train:\n  steps: 5\n"});
     const auto report = writer.Save(step, state);
     ASSERT_TRUE(report.ok()) << report.status();
     EXPECT_TRUE(report->warnings.empty()) << report->warnings[0];
@@ -76,7 +79,8 @@ TEST(Checkpoint, AnyNumberOfRanksLoadsTheSameBits) {
         EXPECT_EQ(result->layout.at("ranks"), before);
         EXPECT_EQ(result->recipe, "train:\n  steps: 5\n");
         EXPECT_EQ(loaded.scalars, CheckpointState(10).scalars);
-        for (size_t t = 0; t < state.tensors.size(); ++t) EXPECT_TRUE(test::SameBits(loaded.tensors[t].tensor, state.tensors[t].tensor));
+        for (size_t t = 0; t < state.tensors.size(); ++t)
+          EXPECT_TRUE(test::SameBits(loaded.tensors[t].tensor, state.tensors[t].tensor));
       });
     }
     Save(dir.path(), ranks, ++step, state);
@@ -104,7 +108,8 @@ TEST(Checkpoint, SharesAreBalancedContiguousAndComplete) {
       }
       EXPECT_LE(std::abs(bytes - total / ranks), 16) << r << " of " << ranks;
     }
-    for (size_t s = 0; s < covered.size(); ++s) EXPECT_EQ(covered[s], state.tensors[s].tensor.numel());
+    for (size_t s = 0; s < covered.size(); ++s)
+      EXPECT_EQ(covered[s], state.tensors[s].tensor.numel());
   }
 }
 
@@ -125,18 +130,25 @@ TEST(Checkpoint, SlicesOfTheirOwnAreLoadedAsOthers) {
   };
   Mailbox box;
   RunRanks(box, 3, [&](Communicator& comm) {
-    EXPECT_TRUE(CheckpointWriter(comm, {.directory = dir.path()}).Save(1, part(comm.rank(), 3, true)).ok());
+    EXPECT_TRUE(
+        CheckpointWriter(comm, {.directory = dir.path()}).Save(1, part(comm.rank(), 3, true)).ok());
     // A part that two ranks have is no checkpoint.
     const auto twice = CheckpointWriter(comm, {.directory = dir.path()}).Save(2, part(0, 3, true));
-    EXPECT_NE(Message(twice.status()).find("experts is held twice"), std::string::npos) << twice.status();
-    const auto hole = CheckpointWriter(comm, {.directory = dir.path()}).Save(2, part(comm.rank(), 6, true));
-    EXPECT_NE(Message(hole.status()).find("elements [30, 60) of experts are missing; kept step 1"), std::string::npos) << hole.status();
+    EXPECT_NE(Message(twice.status()).find("experts is held twice"), std::string::npos)
+        << twice.status();
+    const auto hole =
+        CheckpointWriter(comm, {.directory = dir.path()}).Save(2, part(comm.rank(), 6, true));
+    EXPECT_NE(Message(hole.status()).find("elements [30, 60) of experts are missing; kept step 1"),
+              std::string::npos)
+        << hole.status();
   });
-  EXPECT_EQ(*ListDirectory(dir.path(), ExitCode::kData), (std::vector<std::string>{"LATEST", "step_1"}));
+  EXPECT_EQ(*ListDirectory(dir.path(), ExitCode::kData),
+            (std::vector<std::string>{"LATEST", "step_1"}));
   RunRanks(box, 4, [&](Communicator& comm) {
     TrainingState state = part(comm.rank(), 4, false);
     ASSERT_TRUE(LoadCheckpoint(comm, dir.path(), state, {}).ok());
-    EXPECT_TRUE(test::SameBits(state.tensors[0].tensor, part(comm.rank(), 4, true).tensors[0].tensor));
+    EXPECT_TRUE(
+        test::SameBits(state.tensors[0].tensor, part(comm.rank(), 4, true).tensors[0].tensor));
   });
 }
 
@@ -190,20 +202,24 @@ TEST(Checkpoint, DifferencesAreListed) {
     LoadOptions options;
     options.allow_unused = true;
     const absl::Status status = LoadCheckpoint(comm, dir.path(), state, options).status();
-    EXPECT_EQ(Message(status), dir /
-                                   "step_1: does not fit the run: model/embedding.weight is f32 [61, 24], the run has f32 [62, 24]; "
-                                   "model/router.bias is f64 [7], the run has f32 [7]; model/new is not in it");
+    EXPECT_EQ(Message(status),
+              dir /
+                  "step_1: does not fit the run: model/embedding.weight is f32 [61, 24], the run "
+                  "has f32 [62, 24]; "
+                  "model/router.bias is f64 [7], the run has f32 [7]; model/new is not in it");
     EXPECT_EQ(ExitCodeOf(status), ExitCode::kCheckpoint);
     TrainingState few;
     few.Add("model/router.bias", Tensor::Zeros({7}, DType::kF64));
-    EXPECT_EQ(
-        Message(LoadCheckpoint(comm, dir.path(), few, {}).status()),
-        dir /
-            "step_1: does not fit the run: adamw.m/embedding.weight is not in the run; adamw.m/layers.0.ffn.weight is not in the run; "
-            "adamw.m/layers.0.norm.weight is not in the run; adamw.m/lm_head.weight is not in the run; adamw.v/embedding.weight is not in "
-            "the run; adamw.v/layers.0.ffn.weight is not in the run; adamw.v/layers.0.norm.weight is not in the run; "
-            "adamw.v/lm_head.weight "
-            "is not in the run; and 7 more");
+    EXPECT_EQ(Message(LoadCheckpoint(comm, dir.path(), few, {}).status()),
+              dir /
+                  "step_1: does not fit the run: adamw.m/embedding.weight is not in the run; "
+                  "adamw.m/layers.0.ffn.weight is not in the run; "
+                  "adamw.m/layers.0.norm.weight is not in the run; adamw.m/lm_head.weight is not "
+                  "in the run; adamw.v/embedding.weight is not in "
+                  "the run; adamw.v/layers.0.ffn.weight is not in the run; "
+                  "adamw.v/layers.0.norm.weight is not in the run; "
+                  "adamw.v/lm_head.weight "
+                  "is not in the run; and 7 more");
     EXPECT_TRUE(LoadCheckpoint(comm, dir.path(), few, options).ok());
     EXPECT_TRUE(test::SameBits(few.tensors[0].tensor, CheckpointState(1).tensors[12].tensor));
   });
@@ -213,11 +229,15 @@ TEST(Checkpoint, DifferencesAreListed) {
 void SetVersion(const std::string& path, int64_t version) {
   const std::string text = *ReadFile(path, 1 << 20, ExitCode::kData);
   const size_t begin = text.find('\n') + 1;
-  nlohmann::json body = nlohmann::json::parse(text.substr(begin, text.rfind('\n', text.size() - 2) - begin));
+  nlohmann::json body =
+      nlohmann::json::parse(text.substr(begin, text.rfind('\n', text.size() - 2) - begin));
   body["version"] = version;
   const std::string changed = body.dump();
   const std::string hash = ToHex(XXH3_64bits(changed.data(), changed.size()));
-  ASSERT_TRUE(WriteFileDurably(path, "{\"hash\":\"" + hash + "\",\"manifest\":\n" + changed + "\n}\n", ExitCode::kData).ok());
+  ASSERT_TRUE(WriteFileDurably(path,
+                               "{\"hash\":\"" + hash + "\",\"manifest\":\n" + changed + "\n}\n",
+                               ExitCode::kData)
+                  .ok());
 }
 
 TEST(Checkpoint, OtherFormatVersionsAreRefusedNotPassedOver) {
@@ -227,19 +247,24 @@ TEST(Checkpoint, OtherFormatVersionsAreRefusedNotPassedOver) {
   SetVersion(dir / "step_2/MANIFEST.json", kCheckpointVersion);
   EXPECT_EQ(Load(dir.path(), 2).loaded.step, 2) << "rewriting the manifest alone changes nothing";
   SetVersion(dir / "step_2/MANIFEST.json", kCheckpointVersion + 2);
-  EXPECT_EQ(Message(Load(dir.path(), 2).status),
-            dir / "step_2/MANIFEST.json: format 3 > supported 1: written by a newer lacuna, use that one");
+  EXPECT_EQ(
+      Message(Load(dir.path(), 2).status),
+      dir /
+          "step_2/MANIFEST.json: format 3 > supported 1: written by a newer lacuna, use that one");
   SetVersion(dir / "step_2/MANIFEST.json", 0);
-  EXPECT_EQ(Message(Load(dir.path()).status), dir / "step_2/MANIFEST.json: format 0 < supported 1: too old to be read");
+  EXPECT_EQ(Message(Load(dir.path()).status),
+            dir / "step_2/MANIFEST.json: format 0 < supported 1: too old to be read");
 }
 
 TEST(Checkpoint, NothingThereIsAnError) {
   const TempDir dir;
   EXPECT_EQ(Message(Load(dir.path(), 2).status), dir.path() + ": no complete checkpoint");
-  EXPECT_EQ(Message(Load(dir / "none").status), dir / "none: cannot list: No such file or directory");
+  EXPECT_EQ(Message(Load(dir / "none").status),
+            dir / "none: cannot list: No such file or directory");
   LoadOptions options;
   options.step = 7;
-  EXPECT_EQ(Message(Load(dir.path(), 1, options).status), dir / "step_7/MANIFEST.json: cannot open: No such file or directory");
+  EXPECT_EQ(Message(Load(dir.path(), 1, options).status),
+            dir / "step_7/MANIFEST.json: cannot open: No such file or directory");
 }
 
 TEST(Checkpoint, ADeadPeerEndsTheSaveAtItsDeadline) {
@@ -253,7 +278,8 @@ TEST(Checkpoint, ADeadPeerEndsTheSaveAtItsDeadline) {
       (void)writer.Save(2, CheckpointState(2));
       ADD_FAILURE() << "saved without rank 1";
     } catch (const CommunicationError& error) {
-      EXPECT_NE(std::string(error.what()).find("nothing from rank 1 within 0."), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find("nothing from rank 1 within 0."), std::string::npos)
+          << error.what();
     }
   });
   EXPECT_EQ(Load(dir.path()).loaded.step, 1);
@@ -265,13 +291,15 @@ TEST(Checkpoint, RemovesWhatKilledSavesLeft) {
   for (const char* name : {"ckpt/step_2.tmp.0123", "ckpt/step_1.tmp.removed", "ckpt/notes.tmp.x"})
     ASSERT_TRUE(MakeDirectories(dir / name, ExitCode::kData).ok());
   // A replacement without exchange that was killed between its two renames.
-  ASSERT_TRUE(RenamePath(dir / "ckpt/step_1", dir / "ckpt/step_1.tmp.ab.replaced", ExitCode::kData).ok());
+  ASSERT_TRUE(
+      RenamePath(dir / "ckpt/step_1", dir / "ckpt/step_1.tmp.ab.replaced", ExitCode::kData).ok());
   ASSERT_TRUE(WriteFileDurably(dir / "ckpt/LATEST.tmp.77", "step", ExitCode::kData).ok());
   const auto lock = RunLock::Acquire(dir.path());
   ASSERT_TRUE(lock.ok());
   const auto comm = MakeSelfCommunicator();
   ASSERT_TRUE(CheckpointWriter(*comm, {.directory = dir / "ckpt"}).RemoveStale(*lock).ok());
-  EXPECT_EQ(*ListDirectory(dir / "ckpt", ExitCode::kData), (std::vector<std::string>{"LATEST", "notes.tmp.x", "step_1"}));
+  EXPECT_EQ(*ListDirectory(dir / "ckpt", ExitCode::kData),
+            (std::vector<std::string>{"LATEST", "notes.tmp.x", "step_1"}));
   EXPECT_EQ(Load(dir / "ckpt").loaded.step, 1);
 }
 

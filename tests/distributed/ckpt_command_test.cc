@@ -25,7 +25,8 @@ Output Ckpt(const std::string& arguments) {
   FILE* pipe = ::popen(fmt::format("{} ckpt {} 2>&1", program, arguments).c_str(), "r");
   Output output{0, ""};
   char buffer[4096];
-  while (const size_t got = std::fread(buffer, 1, sizeof(buffer), pipe)) output.text.append(buffer, got);
+  while (const size_t got = std::fread(buffer, 1, sizeof(buffer), pipe))
+    output.text.append(buffer, got);
   output.code = WEXITSTATUS(::pclose(pipe));
   return output;
 }
@@ -38,8 +39,10 @@ class CkptCommand : public testing::Test {
     for (const int64_t step : {100, 200}) {
       TrainingState state;
       state.Add("model/a.weight", Tensor::FromVector(std::vector<float>{3, -4, 0, 0}, {2, 2}));
-      state.Add("buffer/bias", Tensor::FromVector(std::vector<double>{1, step == 100 ? NAN : 1}, {2}));
-      state.Add("adamw_m/a.weight", Tensor::FromVector(std::vector<float>{0.5, 0.5, 0.5, 0.5}, {2, 2}));
+      state.Add("buffer/bias",
+                Tensor::FromVector(std::vector<double>{1, step == 100 ? NAN : 1}, {2}));
+      state.Add("adamw_m/a.weight",
+                Tensor::FromVector(std::vector<float>{0.5, 0.5, 0.5, 0.5}, {2, 2}));
       state.Add("adamw_v/a.weight", Tensor::FromVector(std::vector<float>{0, 0, 0, 0.25}, {2, 2}));
       state.scalars = {{"step", step}};
       hashes_.push_back(fmt::format("{:016x}", StateHash(state)));
@@ -58,7 +61,8 @@ TEST_F(CkptCommand, VerifyAcceptsARunAFolderAndOneCheckpoint) {
     EXPECT_NE(output.text.find("state hash " + hashes_[0]), std::string::npos) << output.text;
     EXPECT_NE(output.text.find("state hash " + hashes_[1]), std::string::npos) << output.text;
   }
-  for (const std::string& arguments : {"verify " + dir_ / "run/checkpoints/step_100", "verify --step 100 " + dir_ / "run"}) {
+  for (const std::string& arguments :
+       {"verify " + dir_ / "run/checkpoints/step_100", "verify --step 100 " + dir_ / "run"}) {
     const Output output = Ckpt(arguments);
     EXPECT_EQ(output.code, 0) << output.text;
     EXPECT_NE(output.text.find(hashes_[0]), std::string::npos) << output.text;
@@ -73,7 +77,9 @@ TEST_F(CkptCommand, VerifyNamesTheDamage) {
   ASSERT_TRUE(WriteFileDurably(file, bytes, ExitCode::kData).ok());
   const Output output = Ckpt("verify " + dir_ / "run");
   EXPECT_EQ(output.code, 4);
-  EXPECT_NE(output.text.find("step 200       DAMAGED\n  " + file + ": checksum mismatch in "), std::string::npos) << output.text;
+  EXPECT_NE(output.text.find("step 200       DAMAGED\n  " + file + ": checksum mismatch in "),
+            std::string::npos)
+      << output.text;
   EXPECT_NE(output.text.find("step 100       ok"), std::string::npos) << output.text;
   EXPECT_NE(output.text.find("1 of 2 checkpoints damaged"), std::string::npos) << output.text;
   EXPECT_EQ(Ckpt("show " + dir_ / "run").code, 4);
@@ -82,8 +88,12 @@ TEST_F(CkptCommand, VerifyNamesTheDamage) {
 TEST_F(CkptCommand, ShowPrintsStatisticsOfWeightsAndMoments) {
   const Output output = Ckpt("show " + dir_ / "run");
   EXPECT_EQ(output.code, 0) << output.text;
-  EXPECT_NE(output.text.find("step_200: 4 parameters, 4 tensors, written by 1 rank, every block verified"), std::string::npos) << output.text;
-  EXPECT_NE(output.text.find("a.weight     f32               [2, 2]        2.5         4        0.5       0.5      0.125      0.25\n"),
+  EXPECT_NE(output.text.find(
+                "step_200: 4 parameters, 4 tensors, written by 1 rank, every block verified"),
+            std::string::npos)
+      << output.text;
+  EXPECT_NE(output.text.find("a.weight     f32               [2, 2]        2.5         4        "
+                             "0.5       0.5      0.125      0.25\n"),
             std::string::npos)
       << output.text;
   EXPECT_NE(output.text.find("every element is finite"), std::string::npos) << output.text;
@@ -94,7 +104,8 @@ TEST_F(CkptCommand, ShowPrintsStatisticsOfWeightsAndMoments) {
 
 TEST_F(CkptCommand, ErrorsAndHelp) {
   EXPECT_EQ(Ckpt("show " + dir_ / "none").code, 4);
-  EXPECT_EQ(Ckpt("show --step 5 " + dir_ / "run").text, "lacuna: " + dir_ / "run/checkpoints: has no checkpoint of step 5\n");
+  EXPECT_EQ(Ckpt("show --step 5 " + dir_ / "run").text,
+            "lacuna: " + dir_ / "run/checkpoints: has no checkpoint of step 5\n");
   EXPECT_EQ(Ckpt("verify").code, 2);
   EXPECT_EQ(Ckpt("mend " + dir_.path()).code, 2);
   const Output help = Ckpt("verify --help");

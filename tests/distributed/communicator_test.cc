@@ -15,7 +15,9 @@ namespace {
 using test::RandomTensor;
 using test::World;
 
-uint64_t SeedOf(int rank, int64_t size) { return static_cast<uint64_t>(1000 * size + rank); }
+uint64_t SeedOf(int rank, int64_t size) {
+  return static_cast<uint64_t>(1000 * size + rank);
+}
 
 // The documented sum: rank order, f64, one rounding.
 Tensor ExpectedSum(int64_t size, DType dtype) {
@@ -56,8 +58,10 @@ TEST(Communicator, RequestsMayBeWaitedForInAnyOrder) {
     requests.push_back(World().AllReduceSum(tensors.back()));
   }
   // Another order on each rank.
-  for (int i = 0; i < kRequests; ++i) requests[static_cast<size_t>((i * 5 + World().rank() * 7) % kRequests)].Wait();
-  for (int i = 0; i < kRequests; ++i) EXPECT_TRUE(test::SameBits(tensors[static_cast<size_t>(i)], ExpectedSum(900 * i, DType::kF64)));
+  for (int i = 0; i < kRequests; ++i)
+    requests[static_cast<size_t>((i * 5 + World().rank() * 7) % kRequests)].Wait();
+  for (int i = 0; i < kRequests; ++i)
+    EXPECT_TRUE(test::SameBits(tensors[static_cast<size_t>(i)], ExpectedSum(900 * i, DType::kF64)));
 }
 
 TEST(Communicator, BroadcastFromEveryRoot) {
@@ -65,13 +69,15 @@ TEST(Communicator, BroadcastFromEveryRoot) {
     for (const DType dtype : {DType::kBF16, DType::kF64}) {
       Tensor tensor = RandomTensor({5, 7}, dtype, static_cast<uint64_t>(10 + World().rank()));
       World().Broadcast(tensor, root).Wait();
-      EXPECT_TRUE(test::SameBits(tensor, RandomTensor({5, 7}, dtype, static_cast<uint64_t>(10 + root))));
+      EXPECT_TRUE(
+          test::SameBits(tensor, RandomTensor({5, 7}, dtype, static_cast<uint64_t>(10 + root))));
     }
   }
 }
 
 std::string Text(int from, int to) {
-  return std::string(static_cast<size_t>((from * 7 + to * 3) % 5 * 40'000), static_cast<char>('a' + from));
+  return std::string(static_cast<size_t>((from * 7 + to * 3) % 5 * 40'000),
+                     static_cast<char>('a' + from));
 }
 
 TEST(Communicator, AllGatherAndAllToAllOfUnevenBytes) {
@@ -93,8 +99,10 @@ TEST(Communicator, AllGatherAndAllToAllOfUnevenBytes) {
 TEST(Communicator, BarrierHoldsUntilTheLastArrives) {
   const int last = World().size() - 1;
   if (World().rank() == last) ::usleep(200'000);
-  Tensor before =
-      Tensor::FromVector(std::vector<double>{std::chrono::duration<double>(SteadyClock::now().time_since_epoch()).count()}, {1});
+  Tensor before = Tensor::FromVector(
+      std::vector<double>{
+          std::chrono::duration<double>(SteadyClock::now().time_since_epoch()).count()},
+      {1});
   World().Barrier().Wait();
   const double after = std::chrono::duration<double>(SteadyClock::now().time_since_epoch()).count();
   World().Broadcast(before, last).Wait();  // ranks of one host share the steady clock
@@ -104,14 +112,18 @@ TEST(Communicator, BarrierHoldsUntilTheLastArrives) {
 TEST(Communicator, AgreesOnTheFirstError) {
   EXPECT_TRUE(AgreeOnStatus(World(), absl::OkStatus(), AfterSeconds(30)).ok());
   const int failing = World().size() - 1;
-  const absl::Status mine = World().rank() == failing ? CheckpointError("disk {}", "full") : absl::OkStatus();
+  const absl::Status mine =
+      World().rank() == failing ? CheckpointError("disk {}", "full") : absl::OkStatus();
   const absl::Status agreed = AgreeOnStatus(World(), mine, AfterSeconds(30));
-  EXPECT_EQ(Message(agreed), World().size() == 1 ? "disk full" : fmt::format("rank {}: disk full", failing));
+  EXPECT_EQ(Message(agreed),
+            World().size() == 1 ? "disk full" : fmt::format("rank {}: disk full", failing));
   EXPECT_EQ(ExitCodeOf(agreed), ExitCode::kCheckpoint);
 }
 
 TEST(Communicator, MisuseIsAnException) {
-  EXPECT_THROW((void)World().AllToAll(std::vector<std::string>(static_cast<size_t>(World().size()) + 1), nullptr), Error);
+  EXPECT_THROW((void)World().AllToAll(
+                   std::vector<std::string>(static_cast<size_t>(World().size()) + 1), nullptr),
+               Error);
 }
 
 }  // namespace

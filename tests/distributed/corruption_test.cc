@@ -1,4 +1,5 @@
-// Damage of every kind in every file of a checkpoint: it is named, nothing of it is loaded, the one before is taken.
+// Damage of every kind in every file of a checkpoint: it is named, nothing of it is loaded, the one
+// before is taken.
 #include <gtest/gtest.h>
 
 #include "core/io/block_hash.h"
@@ -23,8 +24,10 @@ TrainingState BigState(int64_t step) {
   TrainingState state = CheckpointState(step);
   const int64_t count = 5 * kHashBlockBytes / 4;
   std::vector<float> values(static_cast<size_t>(step < 0 ? 0 : count));
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>((i * 2654435761u + static_cast<size_t>(step)) % 1000003);
-  state.Add("model/zz_big", step < 0 ? Tensor::Zeros({count}, DType::kF32) : Tensor::FromVector(values, {count}));
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = static_cast<float>((i * 2654435761u + static_cast<size_t>(step)) % 1000003);
+  state.Add("model/zz_big",
+            step < 0 ? Tensor::Zeros({count}, DType::kF32) : Tensor::FromVector(values, {count}));
   return state;
 }
 
@@ -40,8 +43,10 @@ class Corruption : public testing::Test {
     }
     expected_ = StateHash(BigState(1));
     names_ = *ListDirectory(dir_ / "step_2", kCode);
-    ASSERT_EQ(names_, (std::vector<std::string>{"MANIFEST.json", "rank_0.h5", "rank_0.xxh3", "rank_1.h5", "rank_1.xxh3"}));
-    for (const std::string& name : names_) originals_.push_back(*ReadFile(Path(name), int64_t{1} << 30, kCode));
+    ASSERT_EQ(names_, (std::vector<std::string>{"MANIFEST.json", "rank_0.h5", "rank_0.xxh3",
+                                                "rank_1.h5", "rank_1.xxh3"}));
+    for (const std::string& name : names_)
+      originals_.push_back(*ReadFile(Path(name), int64_t{1} << 30, kCode));
   }
 
   std::string Path(const std::string& name) const { return dir_ / ("step_2/" + name); }
@@ -74,7 +79,8 @@ class Corruption : public testing::Test {
   // No fsync: thousands of these would take minutes.
   static void Put(const std::string& path, const std::string& bytes) {
     auto file = FileDescriptor::Create(path, kCode);
-    ASSERT_TRUE(file.ok() && file->WriteAt(0, bytes.data(), static_cast<int64_t>(bytes.size())).ok());
+    ASSERT_TRUE(file.ok() &&
+                file->WriteAt(0, bytes.data(), static_cast<int64_t>(bytes.size())).ok());
   }
 
   TempDir dir_;
@@ -88,7 +94,8 @@ TEST_F(Corruption, FlippedBitsAreNamedAndPassedOver) {
     const std::string& original = originals_[file];
     // First and last bytes, and places spread over the file.
     std::vector<size_t> places = {0, 1, original.size() - 1};
-    for (size_t i = 1; i < 12; ++i) places.push_back((original.size() * i / 12 + i) % original.size());
+    for (size_t i = 1; i < 12; ++i)
+      places.push_back((original.size() * i / 12 + i) % original.size());
     for (const size_t at : places) {
       std::string changed = original;
       changed[at] = static_cast<char>(changed[at] ^ (1 << (at % 8)));
@@ -103,15 +110,20 @@ TEST_F(Corruption, NamesTheTensorAndTheBlock) {
   int checked = 0;
   for (const CheckpointFile& file : reader->manifest().files) {
     for (const CheckpointSlice& slice : file.slices) {
-      const CheckpointTensor& tensor = reader->manifest().tensors[static_cast<size_t>(slice.tensor)];
+      const CheckpointTensor& tensor =
+          reader->manifest().tensors[static_cast<size_t>(slice.tensor)];
       const int64_t last = slice.at + slice.count * SizeOf(tensor.dtype) - 1;
-      if (tensor.name != "model/zz_big" || last / kHashBlockBytes == slice.at / kHashBlockBytes) continue;
-      const auto index = static_cast<size_t>(std::find(names_.begin(), names_.end(), file.name) - names_.begin());
+      if (tensor.name != "model/zz_big" || last / kHashBlockBytes == slice.at / kHashBlockBytes)
+        continue;
+      const auto index =
+          static_cast<size_t>(std::find(names_.begin(), names_.end(), file.name) - names_.begin());
       std::string changed = originals_[index];
-      changed[static_cast<size_t>(last)] = static_cast<char>(changed[static_cast<size_t>(last)] + 1);
+      changed[static_cast<size_t>(last)] =
+          static_cast<char>(changed[static_cast<size_t>(last)] + 1);
       EXPECT_EQ(
           Expect(index, &changed, "last byte"),
-          fmt::format("{}: checksum mismatch in model/zz_big (block {}); falling back to step_1", Path(file.name), last / kHashBlockBytes));
+          fmt::format("{}: checksum mismatch in model/zz_big (block {}); falling back to step_1",
+                      Path(file.name), last / kHashBlockBytes));
       ++checked;
     }
   }
@@ -123,7 +135,8 @@ TEST_F(Corruption, ZeroedRegionsTruncationAndRemoval) {
     const std::string& original = originals_[file];
     for (const size_t at : {size_t{0}, original.size() / 2}) {
       std::string changed = original;
-      std::fill_n(changed.begin() + static_cast<int64_t>(at), std::min<size_t>(65536, original.size() - at), '\0');
+      std::fill_n(changed.begin() + static_cast<int64_t>(at),
+                  std::min<size_t>(65536, original.size() - at), '\0');
       Expect(file, &changed, fmt::format("hole at {} in {}", at, names_[file]));
     }
     for (const size_t size : {size_t{0}, size_t{1}, original.size() / 2, original.size() - 1}) {
@@ -139,9 +152,11 @@ TEST_F(Corruption, ZeroedRegionsTruncationAndRemoval) {
 TEST_F(Corruption, SwappedBlocksAndFilesOfAnotherStep) {
   for (size_t file = 0; file < names_.size(); ++file) {
     const std::string& original = originals_[file];
-    const size_t block = std::min<size_t>(static_cast<size_t>(kHashBlockBytes), original.size() / 2);
+    const size_t block =
+        std::min<size_t>(static_cast<size_t>(kHashBlockBytes), original.size() / 2);
     std::string swapped = original;
-    std::swap_ranges(swapped.begin(), swapped.begin() + static_cast<int64_t>(block), swapped.begin() + static_cast<int64_t>(block));
+    std::swap_ranges(swapped.begin(), swapped.begin() + static_cast<int64_t>(block),
+                     swapped.begin() + static_cast<int64_t>(block));
     Expect(file, &swapped, "swapped blocks of " + names_[file]);
     const std::string other = *ReadFile(dir_ / ("step_1/" + names_[file]), int64_t{1} << 30, kCode);
     Expect(file, &other, names_[file] + " of step 1");
@@ -165,7 +180,8 @@ TEST_F(Corruption, RanksAgreeAndNothingWholeIsAnError) {
       EXPECT_EQ(StateHash(state), expected_);
       EXPECT_EQ(warnings.size(), comm.rank() == 0 ? 1u : 0u);
       options.step = 2;
-      EXPECT_NE(Message(LoadCheckpoint(comm, dir_.path(), state, options).status()).find("step_2/rank_1.h5: checksum mismatch in "),
+      EXPECT_NE(Message(LoadCheckpoint(comm, dir_.path(), state, options).status())
+                    .find("step_2/rank_1.h5: checksum mismatch in "),
                 std::string::npos);
     });
   }
@@ -174,8 +190,8 @@ TEST_F(Corruption, RanksAgreeAndNothingWholeIsAnError) {
   RunRanks(box, 2, [&](Communicator& comm) {
     TrainingState state = BigState(-1);
     const absl::Status status = LoadCheckpoint(comm, dir_.path(), state, {}).status();
-    EXPECT_EQ(Message(status),
-              dir_.path() + ": no complete checkpoint (" + dir_.path() + "/step_1/rank_0.h5: cannot open: No such file or directory)");
+    EXPECT_EQ(Message(status), dir_.path() + ": no complete checkpoint (" + dir_.path() +
+                                   "/step_1/rank_0.h5: cannot open: No such file or directory)");
     EXPECT_EQ(ExitCodeOf(status), ExitCode::kCheckpoint);
   });
 }
@@ -189,7 +205,8 @@ TEST_F(Corruption, LatestIsOnlyAHint) {
   }
 }
 
-// Any byte of the manifest's text changed under a good checksum (a defect of ours, or malice): an error or a manifest that holds.
+// Any byte of the manifest's text changed under a good checksum (a defect of ours, or malice): an
+// error or a manifest that holds.
 TEST_F(Corruption, MutatedManifestsParseOrFailCleanly) {
   const std::string& text = originals_[0];
   const size_t begin = text.find('\n') + 1, end = text.rfind('\n', text.size() - 2);

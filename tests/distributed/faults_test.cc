@@ -18,11 +18,13 @@ TEST(Faults, OrderOfArrivalChangesNoBit) {
     for (const uint64_t seed : {1, 2, 3}) {
       Mailbox box;
       box.delay = [seed](int from, int to, int tag) {
-        return static_cast<int>((static_cast<uint64_t>(from * 31 + to * 17 + tag) * 2654435761u * seed >> 7) % 40);
+        return static_cast<int>(
+            (static_cast<uint64_t>(from * 31 + to * 17 + tag) * 2654435761u * seed >> 7) % 40);
       };
       std::vector<Tensor> of_rank(5);
       RunRanks(box, 5, [&](Communicator& comm) {
-        Tensor tensor = RandomTensor({size}, DType::kF64, static_cast<uint64_t>(comm.rank() + 1), 1e3);
+        Tensor tensor =
+            RandomTensor({size}, DType::kF64, static_cast<uint64_t>(comm.rank() + 1), 1e3);
         comm.AllReduceSum(tensor).Wait();
         of_rank[static_cast<size_t>(comm.rank())] = tensor;
       });
@@ -61,7 +63,8 @@ TEST(Faults, DeadlineNamesRankOperationAndSequence) {
       }
     });
   });
-  EXPECT_EQ(errors[0].substr(0, 71), "rank 0 of 4: all_reduce_sum #0 (40.0 kB): nothing from rank 2 within 0.");
+  EXPECT_EQ(errors[0].substr(0, 71),
+            "rank 0 of 4: all_reduce_sum #0 (40.0 kB): nothing from rank 2 within 0.");
   EXPECT_NE(errors[3].find("nothing from rank 2 within"), std::string::npos) << errors[3];
 }
 

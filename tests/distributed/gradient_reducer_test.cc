@@ -1,4 +1,5 @@
-// Gradients summed over ranks against one rank that computes every rank's part and adds them in rank order.
+// Gradients summed over ranks against one rank that computes every rank's part and adds them in
+// rank order.
 #include "distributed/gradient_reducer.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +24,8 @@ constexpr int64_t kWidth = 24;
 class Chain : public Module {
  public:
   Chain() {
-    for (int i = 0; i < kLayers; ++i) weights.push_back(&AddParameter(fmt::format("w{}", i), {kWidth, kWidth}, Init::Normal(0.2)));
+    for (int i = 0; i < kLayers; ++i)
+      weights.push_back(&AddParameter(fmt::format("w{}", i), {kWidth, kWidth}, Init::Normal(0.2)));
     AddParameter("unused", {50}, Init::Ones());
     sometimes = &AddParameter("sometimes", {kWidth, kWidth}, Init::Normal(0.2));
   }
@@ -60,7 +62,8 @@ void ExpectSumOfRanks(DType dtype, int64_t bucket_bytes) {
       const std::vector<double> part = reference.grad().ToDoubles();
       for (size_t i = 0; i < sum.size(); ++i) sum[i] += part[i];
     }
-    EXPECT_TRUE(test::SameBits(parameters.grad(), Tensor::FromDoubles(sum, {reference.size()}, parameters.grad().dtype())));
+    EXPECT_TRUE(test::SameBits(parameters.grad(), Tensor::FromDoubles(sum, {reference.size()},
+                                                                      parameters.grad().dtype())));
     if (World().size() == 1) {
       EXPECT_EQ(reducer.num_buckets(), 0);
     }
@@ -75,11 +78,13 @@ TEST(GradientReducer, IsTheSumOfAllRanksToTheBit) {
   }
 }
 
-// Used parameters only: all but the bucket of the first layer are under way before backward has ended.
+// Used parameters only: all but the bucket of the first layer are under way before backward has
+// ended.
 class Plain : public Module {
  public:
   Plain() {
-    for (int i = 0; i < kLayers; ++i) weights.push_back(&AddParameter(fmt::format("w{}", i), {kWidth, kWidth}, Init::Normal(0.2)));
+    for (int i = 0; i < kLayers; ++i)
+      weights.push_back(&AddParameter(fmt::format("w{}", i), {kWidth, kWidth}, Init::Normal(0.2)));
   }
   std::vector<Parameter*> weights;
 };
@@ -116,7 +121,8 @@ TEST(GradientReducer, SecondBackwardBeforeFinishIsMisuse) {
   const auto backward = [&] {
     Tape tape;
     tape.Backward(
-        {{Linear(tape, Variable(RandomTensor({5, kWidth}, DType::kF32, 3)), *plain.weights[0]), RandomTensor({5, kWidth}, DType::kF32, 9)}},
+        {{Linear(tape, Variable(RandomTensor({5, kWidth}, DType::kF32, 3)), *plain.weights[0]),
+          RandomTensor({5, kWidth}, DType::kF32, 9)}},
         true);
   };
   for (int i = 0; i < kLayers; ++i) backward();

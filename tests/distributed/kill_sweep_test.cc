@@ -1,6 +1,7 @@
-// A save that is killed, or whose disk fails, at each system call it makes: afterwards a complete checkpoint loads, never older than the
-// last one that was reported as saved, and the next run goes on. The faults come from strace (LACUNA_STRACE), the saves are those of
-// the save_steps program (LACUNA_SAVE_STEPS).
+// A save that is killed, or whose disk fails, at each system call it makes: afterwards a complete
+// checkpoint loads, never older than the last one that was reported as saved, and the next run goes
+// on. The faults come from strace (LACUNA_STRACE), the saves are those of the save_steps program
+// (LACUNA_SAVE_STEPS).
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
@@ -44,18 +45,23 @@ class KillSweep : public testing::Test {
 
   // `prefix save_steps run steps`.
   std::string Program(const std::string& prefix, const std::string& steps) const {
-    return fmt::format("{} {} {} {}", prefix, Environment("LACUNA_SAVE_STEPS"), dir_ / "run", steps);
+    return fmt::format("{} {} {} {}", prefix, Environment("LACUNA_SAVE_STEPS"), dir_ / "run",
+                       steps);
   }
-  SaveRun Start(const std::string& prefix, const std::string& steps) { return StartCommand(Program(prefix, steps)); }
+  SaveRun Start(const std::string& prefix, const std::string& steps) {
+    return StartCommand(Program(prefix, steps));
+  }
 
   SaveRun StartCommand(const std::string& command) {
     const std::string log = dir_ / "log";
     const int status = std::system(fmt::format("{} 2>{}", command, log).c_str());
     SaveRun run;
-    // The shell reports a child killed by a signal as 128 + its number; strace ends itself by the same signal.
+    // The shell reports a child killed by a signal as 128 + its number; strace ends itself by the
+    // same signal.
     run.killed = !WIFEXITED(status) || WEXITSTATUS(status) == 137;
     run.refused = !run.killed && WEXITSTATUS(status) == 2;
-    EXPECT_TRUE(run.killed || run.refused || WEXITSTATUS(status) == 0) << command << ": exit code " << WEXITSTATUS(status);
+    EXPECT_TRUE(run.killed || run.refused || WEXITSTATUS(status) == 0)
+        << command << ": exit code " << WEXITSTATUS(status);
     const absl::StatusOr<std::string> trace = ReadFile(dir_ / "trace", 1 << 24, kCode);
     run.injected = trace.ok() && trace->find("(INJECTED)") != std::string::npos;
     const std::string text = *ReadFile(log, 1 << 20, kCode);
@@ -76,9 +82,10 @@ class KillSweep : public testing::Test {
   }
 
   // strace with a fault from the K-th call of `syscall` on.
-  std::string Inject(const std::string& syscall, const std::string& fault, const std::string& when) const {
-    return fmt::format("{} -qq -f -o {} -e trace={} -e inject={}:{}:when={}", Environment("LACUNA_STRACE"), dir_ / "trace", syscall,
-                       syscall, fault, when);
+  std::string Inject(const std::string& syscall, const std::string& fault,
+                     const std::string& when) const {
+    return fmt::format("{} -qq -f -o {} -e trace={} -e inject={}:{}:when={}",
+                       Environment("LACUNA_STRACE"), dir_ / "trace", syscall, syscall, fault, when);
   }
 
   // A complete checkpoint with the right contents loads, at least as new as what was reported.
@@ -90,30 +97,35 @@ class KillSweep : public testing::Test {
     const auto loaded = LoadCheckpoint(*comm, dir_ / "run/ckpt", state, options);
     ASSERT_TRUE(loaded.ok()) << what << ": " << loaded.status();
     EXPECT_GE(loaded->step, at_least) << what;
-    EXPECT_EQ(StateHash(state), StateHash(SmallCheckpointState(loaded->step))) << what << " step " << loaded->step;
+    EXPECT_EQ(StateHash(state), StateHash(SmallCheckpointState(loaded->step)))
+        << what << " step " << loaded->step;
   }
 
   void ExpectClean(const std::string& what) {
     const auto names = ListDirectory(dir_ / "run/ckpt", kCode);
     ASSERT_TRUE(names.ok());
-    for (const std::string& name : *names) EXPECT_EQ(name.find(".tmp."), std::string::npos) << what << " left " << name;
+    for (const std::string& name : *names)
+      EXPECT_EQ(name.find(".tmp."), std::string::npos) << what << " left " << name;
   }
 
   TempDir dir_;
 };
 
-// Steps 2, 2 and 3 after a step 1: a first save, one that replaces a checkpoint, one that lets an older one go.
+// Steps 2, 2 and 3 after a step 1: a first save, one that replaces a checkpoint, one that lets an
+// older one go.
 constexpr char kSteps[] = "2 2 3";
 
 TEST_F(KillSweep, KilledAtEverySystemCallOfTheSave) {
   int total = 0;
-  for (const char* syscall : {"mkdir", "ftruncate", "pwrite64", "fsync", "rename", "renameat2", "unlink", "unlinkat", "write", "close"}) {
+  for (const char* syscall : {"mkdir", "ftruncate", "pwrite64", "fsync", "rename", "renameat2",
+                              "unlink", "unlinkat", "write", "close"}) {
     int calls = 0;
     for (bool killed = true; killed; ++calls) {
       ASSERT_LT(calls, kMaxCalls);
       const std::string what = fmt::format("killed at {} {}", syscall, calls + 1);
       Restore();
-      const SaveRun run = Start(Inject(syscall, "signal=SIGKILL", std::to_string(calls + 1)), kSteps);
+      const SaveRun run =
+          Start(Inject(syscall, "signal=SIGKILL", std::to_string(calls + 1)), kSteps);
       killed = run.killed;
       EXPECT_TRUE(killed || run.last_saved == 3) << what;
       ExpectLoads(run.last_saved, what);
@@ -132,16 +144,19 @@ TEST_F(KillSweep, KilledAtEverySystemCallOfTheSave) {
 
 // One rank of two is killed; mpirun ends the other one wherever it is.
 TEST_F(KillSweep, OneRankOfTwoKilledDuringTheSave) {
-  const std::string launch = Environment("LACUNA_MPIEXEC") + " --allow-run-as-root --oversubscribe --bind-to none";
+  const std::string launch =
+      Environment("LACUNA_MPIEXEC") + " --allow-run-as-root --oversubscribe --bind-to none";
   int kills = 0;
   for (const int victim : {0, 1}) {
     for (const char* syscall : {"fsync", "rename"}) {
       for (int call = 1; call <= 10; call += 3) {
         const std::string what = fmt::format("rank {} killed at {} {}", victim, syscall, call);
         Restore();
-        const std::string traced = " -n 1 " + Program(Inject(syscall, "signal=SIGKILL", std::to_string(call)), kSteps);
+        const std::string traced =
+            " -n 1 " + Program(Inject(syscall, "signal=SIGKILL", std::to_string(call)), kSteps);
         const std::string plain = " -n 1 " + Program("", kSteps);
-        const SaveRun run = StartCommand(launch + (victim == 0 ? traced + " :" + plain : plain + " :" + traced));
+        const SaveRun run =
+            StartCommand(launch + (victim == 0 ? traced + " :" + plain : plain + " :" + traced));
         kills += run.killed ? 1 : 0;
         EXPECT_TRUE(run.killed || run.last_saved == 3) << what;
         ExpectLoads(run.last_saved, what);
@@ -160,21 +175,27 @@ struct Fault {
 
 TEST_F(KillSweep, FailingDiskKeepsTheOldCheckpointAndTheRunGoesOn) {
   int total = 0;
-  for (const Fault& fault : {Fault{"pwrite64", "ENOSPC", false}, Fault{"pwrite64", "ENOSPC", true}, Fault{"fsync", "EIO", false},
-                             Fault{"rename", "EIO", false}, Fault{"renameat2", "EIO", false}, Fault{"renameat2", "EINVAL", false},
+  for (const Fault& fault : {Fault{"pwrite64", "ENOSPC", false}, Fault{"pwrite64", "ENOSPC", true},
+                             Fault{"fsync", "EIO", false}, Fault{"rename", "EIO", false},
+                             Fault{"renameat2", "EIO", false}, Fault{"renameat2", "EINVAL", false},
                              Fault{"mkdir", "EROFS", false}, Fault{"ftruncate", "EDQUOT", false}}) {
     int calls = 0;
     for (bool hit = true; hit; ++calls) {
       ASSERT_LT(calls, kMaxCalls);
-      const std::string what = fmt::format("{} at {} {}{}", fault.error, fault.syscall, calls + 1, fault.persistent ? " and after" : "");
+      const std::string what = fmt::format("{} at {} {}{}", fault.error, fault.syscall, calls + 1,
+                                           fault.persistent ? " and after" : "");
       Restore();
-      const SaveRun run = Start(
-          Inject(fault.syscall, fmt::format("error={}", fault.error), fmt::format("{}{}", calls + 1, fault.persistent ? "+" : "")), kSteps);
+      const SaveRun run = Start(Inject(fault.syscall, fmt::format("error={}", fault.error),
+                                       fmt::format("{}{}", calls + 1, fault.persistent ? "+" : "")),
+                                kSteps);
       EXPECT_FALSE(run.killed) << what;
       hit = run.injected;
       ExpectLoads(run.last_saved, what);
-      // Only what stands between the final rename and its flush is left for the next start to judge.
-      const bool unsure = !run.failures.empty() && run.failures[0].find("may not survive a power failure") != std::string::npos;
+      // Only what stands between the final rename and its flush is left for the next start to
+      // judge.
+      const bool unsure =
+          !run.failures.empty() &&
+          run.failures[0].find("may not survive a power failure") != std::string::npos;
       if (!unsure) ExpectClean(what);
       total += run.failures.empty() ? 0 : 1;
       // Where renameat2 knows no exchange, another way is taken.
@@ -183,7 +204,8 @@ TEST_F(KillSweep, FailingDiskKeepsTheOldCheckpointAndTheRunGoesOn) {
       for (const std::string& failure : run.failures) {
         EXPECT_NE(failure.find(": checkpoint step "), std::string::npos) << failure;
         EXPECT_TRUE(unsure || failure.find("kept step ") != std::string::npos) << failure;
-        const bool full = std::string(fault.error) == "ENOSPC" || std::string(fault.error) == "EDQUOT";
+        const bool full =
+            std::string(fault.error) == "ENOSPC" || std::string(fault.error) == "EDQUOT";
         EXPECT_TRUE(!full || failure.find(" (need ") != std::string::npos) << failure;
       }
     }

@@ -23,13 +23,17 @@ TEST(RunLock, SecondRunIsTurnedAwayWithTheOwner) {
   ASSERT_EQ(::pipe(pipes), 0);
   if (::fork() == 0) {
     const auto second = RunLock::Acquire(dir / "runs/a");
-    const std::string text = fmt::format("{} {}", static_cast<int>(ExitCodeOf(second.status())), Message(second.status()));
+    const std::string text = fmt::format("{} {}", static_cast<int>(ExitCodeOf(second.status())),
+                                         Message(second.status()));
     ::_exit(::write(pipes[1], text.data(), text.size()) > 0 ? 0 : 1);
   }
   char buffer[500] = {};
   ASSERT_GT(::read(pipes[0], buffer, sizeof(buffer) - 1), 0);
   ::wait(nullptr);
-  EXPECT_EQ(std::string(buffer).find(fmt::format("2 {}: in use by pid {} on ", dir / "runs/a", ::getpid())), 0u) << buffer;
+  EXPECT_EQ(std::string(buffer).find(
+                fmt::format("2 {}: in use by pid {} on ", dir / "runs/a", ::getpid())),
+            0u)
+      << buffer;
   EXPECT_NE(std::string(buffer).find(" since 20"), std::string::npos) << buffer;
   // Another directory is free, and this one is once the run is over.
   EXPECT_TRUE(RunLock::Acquire(dir / "runs/b").ok());
@@ -49,7 +53,8 @@ TEST(RunLock, ACrashedRunLetsGoAndIsNamed) {
   ::waitpid(child, nullptr, 0);
   const auto lock = RunLock::Acquire(dir.path());
   ASSERT_TRUE(lock.ok()) << lock.status();
-  EXPECT_EQ(lock->crashed_owner().find(fmt::format("pid {} on ", child)), 0u) << lock->crashed_owner();
+  EXPECT_EQ(lock->crashed_owner().find(fmt::format("pid {} on ", child)), 0u)
+      << lock->crashed_owner();
 }
 
 TEST(RunLock, ErrorsNameThePath) {

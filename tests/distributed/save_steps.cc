@@ -1,5 +1,6 @@
-// save_steps DIRECTORY STEP...: saves the test state of each step in turn, as a run does: its lock, what killed saves left removed, one
-// checkpoint kept. Rank 0 prints "saved N" or "failed N: <message>" for each; the exit code is 0 either way, 2 without the lock.
+// save_steps DIRECTORY STEP...: saves the test state of each step in turn, as a run does: its lock,
+// what killed saves left removed, one checkpoint kept. Rank 0 prints "saved N" or "failed N:
+// <message>" for each; the exit code is 0 either way, 2 without the lock.
 #include <unistd.h>
 
 #include <cstdio>

@@ -1,4 +1,5 @@
-// Ranks as threads of one process, with messages that can be held back or lost: faults that a real MPI does not give on demand.
+// Ranks as threads of one process, with messages that can be held back or lost: faults that a real
+// MPI does not give on demand.
 #pragma once
 
 #include <cstring>
@@ -39,7 +40,8 @@ class ThreadTransport : public Transport {
     return std::make_unique<Sent>();
   }
   std::unique_ptr<Message> Receive(int from, int tag, void* data, int64_t bytes) override {
-    return std::make_unique<Received>(box_, std::tuple{from, rank_, tag}, data, bytes, box_.delay(from, rank_, tag));
+    return std::make_unique<Received>(box_, std::tuple{from, rank_, tag}, data, bytes,
+                                      box_.delay(from, rank_, tag));
   }
   void Abort(int exit_code) override { std::_Exit(exit_code); }
 
@@ -55,7 +57,8 @@ class ThreadTransport : public Transport {
       const std::lock_guard lock(box.mutex);
       auto& queue = box.messages[key];
       if (queue.empty()) return false;
-      if (static_cast<int64_t>(queue.front().size()) != bytes) throw CommunicationError("message of another size");
+      if (static_cast<int64_t>(queue.front().size()) != bytes)
+        throw CommunicationError("message of another size");
       std::copy(queue.front().begin(), queue.front().end(), static_cast<char*>(data));
       queue.pop_front();
       return true;

@@ -1,5 +1,6 @@
-// What keeps experts evenly used: balance loss, z-loss, correction bias. That their gradients arrive, once, and that neither
-// recompute nor the cut into micro-batches and ranks changes what they should not.
+// What keeps experts evenly used: balance loss, z-loss, correction bias. That their gradients
+// arrive, once, and that neither recompute nor the cut into micro-batches and ranks changes what
+// they should not.
 #include <gtest/gtest.h>
 
 #include <numeric>
@@ -48,7 +49,8 @@ double Mean(const Metrics& metrics, const std::string& what) {
 std::vector<double> Shares(const std::vector<int>& ids, int64_t samples) {
   std::vector<double> shares(static_cast<size_t>(samples * kExperts));
   const size_t each = ids.size() / static_cast<size_t>(samples);
-  for (size_t i = 0; i < ids.size(); ++i) shares[i / each * kExperts + static_cast<size_t>(ids[i])] += 1.0 / static_cast<double>(each);
+  for (size_t i = 0; i < ids.size(); ++i)
+    shares[i / each * kExperts + static_cast<size_t>(ids[i])] += 1.0 / static_cast<double>(each);
   return shares;
 }
 
@@ -62,9 +64,11 @@ INSTANTIATE_TEST_SUITE_P(Scopes, BalanceTest,
                                          LossCase{AuxLossScope::kMicroBatch, RouterKind::kSigmoid},
                                          LossCase{AuxLossScope::kSequence, RouterKind::kSoftmax},
                                          LossCase{AuxLossScope::kSequence, RouterKind::kSigmoid},
-                                         LossCase{AuxLossScope::kGlobalBatch, RouterKind::kSoftmax}));
+                                         LossCase{AuxLossScope::kGlobalBatch,
+                                                  RouterKind::kSoftmax}));
 
-// With the losses, the gradient of the gate and of x is that without them plus differences of the losses written out.
+// With the losses, the gradient of the gate and of x is that without them plus differences of the
+// losses written out.
 TEST_P(BalanceTest, GradientReachesRouterAndInput) {
   const auto [scope, kind] = GetParam();
   MoeConfig plain = Config(AuxLossScope::kNone, kind);
@@ -73,12 +77,14 @@ TEST_P(BalanceTest, GradientReachesRouterAndInput) {
   const Tensor x = Input(), dy = OutputGradient();
   const double share = 0.25;
   Metrics metrics;
-  const Tensor dx = with.Step(x, dy, {.metrics = &metrics, .rows_per_sample = kRows / kSamples, .share = share})[1];
+  const Tensor dx = with.Step(
+      x, dy, {.metrics = &metrics, .rows_per_sample = kRows / kSamples, .share = share})[1];
   const Tensor dx_plain = without.Step(x, dy)[1];
 
   test::NaiveMoe m = with.Naive(x);
   const auto routed = test::RunNaive<double>(m, dy.ToDoubles(), [](double v) { return v; });
-  const std::vector<double> shares = Shares(routed.ids, scope == AuxLossScope::kSequence ? kSamples : 1);
+  const std::vector<double> shares =
+      Shares(routed.ids, scope == AuxLossScope::kSequence ? kSamples : 1);
   const auto differences = [&](std::vector<double>& at) {
     std::vector<double> gradient;
     for (double& value : at) {
@@ -86,30 +92,37 @@ TEST_P(BalanceTest, GradientReachesRouterAndInput) {
       value = original + step;
       const double above = test::NaiveAuxiliaryLoss(m, shares, 0.3, 0.2);
       value = original - step;
-      gradient.push_back(share * (above - test::NaiveAuxiliaryLoss(m, shares, 0.3, 0.2)) / (2 * step));
+      gradient.push_back(share * (above - test::NaiveAuxiliaryLoss(m, shares, 0.3, 0.2)) /
+                         (2 * step));
       value = original;
     }
     return gradient;
   };
-  const std::vector<double> d_gate = Difference(with.Get("gate.weight").grad.ToDoubles(), without.Get("gate.weight").grad.ToDoubles());
+  const std::vector<double> d_gate = Difference(with.Get("gate.weight").grad.ToDoubles(),
+                                                without.Get("gate.weight").grad.ToDoubles());
   EXPECT_TRUE(Close(d_gate, differences(m.gate), 1e-9));
   EXPECT_TRUE(Close(Difference(dx.ToDoubles(), dx_plain.ToDoubles()), differences(m.x), 1e-9));
-  EXPECT_GT(std::accumulate(d_gate.begin(), d_gate.end(), 0.0, [](double a, double b) { return std::max(a, std::abs(b)); }), 1e-3);
+  EXPECT_GT(std::accumulate(d_gate.begin(), d_gate.end(), 0.0,
+                            [](double a, double b) { return std::max(a, std::abs(b)); }),
+            1e-3);
 
   EXPECT_NEAR(Mean(metrics, "aux_loss"), test::NaiveAuxiliaryLoss(m, shares, 0.3, 0.0), 1e-12);
   EXPECT_NEAR(Mean(metrics, "router_z"), test::NaiveAuxiliaryLoss(m, shares, 0.0, 1.0), 1e-12);
 }
 
-// Recompute runs the forward twice and changes nothing: gradients, metrics, counts, and one reduction of counts.
+// Recompute runs the forward twice and changes nothing: gradients, metrics, counts, and one
+// reduction of counts.
 TEST_P(BalanceTest, RecomputeCountsNothingTwice) {
   const auto [scope, kind] = GetParam();
-  MoeFixture once(kWidth, Config(scope, kind), DType::kF64), twice(kWidth, Config(scope, kind), DType::kF64);
+  MoeFixture once(kWidth, Config(scope, kind), DType::kF64),
+      twice(kWidth, Config(scope, kind), DType::kF64);
   int reductions[2] = {0, 0};
   once.layer().set_count_reducer([&](Tensor&) { ++reductions[0]; });
   twice.layer().set_count_reducer([&](Tensor&) { ++reductions[1]; });
   Metrics a, b;
   for (int micro_batch = 0; micro_batch < 2; ++micro_batch) {
-    const test::StepOptions options{.metrics = &a, .rows_per_sample = kRows / kSamples, .share = 0.5};
+    const test::StepOptions options{
+        .metrics = &a, .rows_per_sample = kRows / kSamples, .share = 0.5};
     test::StepOptions recompute = options;
     recompute.metrics = &b;
     recompute.recompute = true;
@@ -126,12 +139,15 @@ TEST_P(BalanceTest, RecomputeCountsNothingTwice) {
   EXPECT_EQ(b.vectors().at(std::string(kName) + ".tokens_per_expert"), counts);
 }
 
-// A bias that changes between the two forwards (as the trainer's update would) does not change the recomputed choice.
+// A bias that changes between the two forwards (as the trainer's update would) does not change the
+// recomputed choice.
 TEST(Recompute, ReplaysTheChoice) {
   const MoeConfig config = Config(AuxLossScope::kNone, RouterKind::kSigmoid);
   MoeFixture plain(kWidth, config, DType::kF64), replayed(kWidth, config, DType::kF64);
   const std::vector<Tensor> expected = plain.Step(Input(), OutputGradient());
-  replayed.between = [&] { replayed.Bias().CopyFrom(Tensor::FromVector(std::vector<double>{9, -9, 9, -9, 9}, {kExperts})); };
+  replayed.between = [&] {
+    replayed.Bias().CopyFrom(Tensor::FromVector(std::vector<double>{9, -9, 9, -9, 9}, {kExperts}));
+  };
   const std::vector<Tensor> actual = replayed.Step(Input(), OutputGradient(), {.recompute = true});
   EXPECT_TRUE(test::SameBits(actual[1], expected[1]));
   EXPECT_TRUE(test::SameBits(replayed.flat().grad(), plain.flat().grad()));
@@ -149,7 +165,8 @@ TEST(Evaluation, ReportsTheLoadAndCountsNothing) {
   EXPECT_GE(Mean(metrics, "max_load"), 1);
 }
 
-// Per-sample balance and z-loss are means over samples: any cut of the batch gives the same gradient.
+// Per-sample balance and z-loss are means over samples: any cut of the batch gives the same
+// gradient.
 TEST(Scaling, SequenceAndZLossDoNotDependOnTheNumberOfMicroBatches) {
   const Tensor x = Input(), dy = OutputGradient();
   for (const RouterKind kind : {RouterKind::kSoftmax, RouterKind::kSigmoid}) {
@@ -162,7 +179,9 @@ TEST(Scaling, SequenceAndZLossDoNotDependOnTheNumberOfMicroBatches) {
       for (int64_t i = 0; i < parts; ++i) {
         const int64_t begin = i * kRows / parts, end = (i + 1) * kRows / parts;
         cut.Step(x.Slice(begin, end), dy.Slice(begin, end),
-                 {.metrics = &metrics, .rows_per_sample = kRows / kSamples, .share = 1.0 / static_cast<double>(parts)});
+                 {.metrics = &metrics,
+                  .rows_per_sample = kRows / kSamples,
+                  .share = 1.0 / static_cast<double>(parts)});
       }
       EXPECT_TRUE(Close(cut.flat().grad(), whole.flat().grad(), 1e-12));
       EXPECT_NEAR(Mean(metrics, "aux_loss"), Mean(expected, "aux_loss"), 1e-12);
@@ -171,7 +190,8 @@ TEST(Scaling, SequenceAndZLossDoNotDependOnTheNumberOfMicroBatches) {
   }
 }
 
-// Ranks that see each other's counts: the sum of their gradients is that of one rank with the whole batch.
+// Ranks that see each other's counts: the sum of their gradients is that of one rank with the whole
+// batch.
 TEST(Scaling, GlobalBatchLossDoesNotDependOnTheNumberOfRanks) {
   const Tensor x = Input(), dy = OutputGradient();
   MoeFixture whole(kWidth, Config(AuxLossScope::kGlobalBatch), DType::kF64);
@@ -182,10 +202,12 @@ TEST(Scaling, GlobalBatchLossDoesNotDependOnTheNumberOfRanks) {
     double loss = 0;
     for (int64_t rank = 0; rank < ranks; ++rank) {
       MoeFixture f(kWidth, Config(AuxLossScope::kGlobalBatch), DType::kF64);
-      f.layer().set_count_reducer([&](Tensor& counts) { counts.CopyFrom(whole.layer().step_counts()); });
+      f.layer().set_count_reducer(
+          [&](Tensor& counts) { counts.CopyFrom(whole.layer().step_counts()); });
       Metrics metrics;
       const int64_t begin = rank * kRows / ranks, end = (rank + 1) * kRows / ranks;
-      f.Step(x.Slice(begin, end), dy.Slice(begin, end), {.metrics = &metrics, .share = 1.0 / static_cast<double>(ranks)});
+      f.Step(x.Slice(begin, end), dy.Slice(begin, end),
+             {.metrics = &metrics, .share = 1.0 / static_cast<double>(ranks)});
       const std::vector<double> gradient = f.flat().grad().ToDoubles();
       for (size_t i = 0; i < sum.size(); ++i) sum[i] += gradient[i];
       loss += Mean(metrics, "aux_loss") / static_cast<double>(ranks);
@@ -195,7 +217,8 @@ TEST(Scaling, GlobalBatchLossDoesNotDependOnTheNumberOfRanks) {
   }
 }
 
-// The last micro-batch of a step sees the counts of the whole step, and a new step starts from nothing.
+// The last micro-batch of a step sees the counts of the whole step, and a new step starts from
+// nothing.
 TEST(Scaling, GlobalBatchCountsGrowOverTheStep) {
   MoeFixture f(kWidth, Config(AuxLossScope::kGlobalBatch), DType::kF64);
   std::vector<std::vector<double>> seen;

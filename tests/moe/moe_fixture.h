@@ -1,4 +1,5 @@
-// A mixture-of-experts layer with parameters of its own, and the same problem for the naive reference.
+// A mixture-of-experts layer with parameters of its own, and the same problem for the naive
+// reference.
 #pragma once
 
 #include <string>
@@ -41,7 +42,8 @@ class MoeFixture {
   Tensor& Bias() {
     Tensor* found = nullptr;
     layer_.ForEachBuffer([&](const std::string& name, Tensor& buffer) {
-      LACUNA_CHECK(name == "layers.3.mlp.gate.e_score_correction_bias", "unexpected buffer {}", name);
+      LACUNA_CHECK(name == "layers.3.mlp.gate.e_score_correction_bias", "unexpected buffer {}",
+                   name);
       found = &buffer;
     });
     LACUNA_CHECK(found != nullptr, "no bias");
@@ -61,7 +63,8 @@ class MoeFixture {
       return std::vector<Variable>{layer_.Forward(ctx, in[0])};
     };
     const Variable leaf = tape.Leaf(x);
-    const Variable y = options.recompute ? Recompute(tape, "mlp", {leaf}, segment)[0] : segment(tape, {leaf})[0];
+    const Variable y =
+        options.recompute ? Recompute(tape, "mlp", {leaf}, segment)[0] : segment(tape, {leaf})[0];
     if (between) between();
     tape.Backward({{y, dy}});
     return {y.value(), tape.Grad(leaf)};

@@ -1,4 +1,5 @@
-// The layer against obvious loops in f64, its gradients, and the identities that hold whatever the numbers.
+// The layer against obvious loops in f64, its gradients, and the identities that hold whatever the
+// numbers.
 #include <gtest/gtest.h>
 
 #include "tests/moe/moe_fixture.h"
@@ -32,9 +33,14 @@ struct Case {
 };
 
 std::vector<Case> Cases() {
-  const MoeConfig base{.num_experts = 7, .experts_per_token = 3, .expert_width = 6, .num_shared = 2, .bias_update_rate = 0};
-  std::vector<Case> cases = {{"sigmoid", base},   {"sigmoid_raw_scaled", base}, {"softmax", base},   {"softmax_raw", base},
-                             {"no_shared", base}, {"all_experts", base},        {"one_expert", base}};
+  const MoeConfig base{.num_experts = 7,
+                       .experts_per_token = 3,
+                       .expert_width = 6,
+                       .num_shared = 2,
+                       .bias_update_rate = 0};
+  std::vector<Case> cases = {
+      {"sigmoid", base},   {"sigmoid_raw_scaled", base}, {"softmax", base},   {"softmax_raw", base},
+      {"no_shared", base}, {"all_experts", base},        {"one_expert", base}};
   cases[1].config.normalize_weights = false;
   cases[1].config.routed_scale = 2.5;
   cases[2].config.router = RouterKind::kSoftmax;
@@ -48,21 +54,30 @@ std::vector<Case> Cases() {
 }
 
 class MoeLayerTest : public testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(Configs, MoeLayerTest, testing::ValuesIn(Cases()), [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Configs, MoeLayerTest, testing::ValuesIn(Cases()),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 void ShiftBias(MoeFixture& f, const MoeConfig& config) {
-  if (config.router == RouterKind::kSigmoid) f.Bias().CopyFrom(RandomTensor(f.Bias().shape(), f.Bias().dtype(), 77, 0.3));
+  if (config.router == RouterKind::kSigmoid)
+    f.Bias().CopyFrom(RandomTensor(f.Bias().shape(), f.Bias().dtype(), 77, 0.3));
 }
 
-void ExpectGradients(MoeFixture& f, const std::vector<Tensor>& out, const NaiveResult& naive, const NaiveResult& exact, bool shared) {
+void ExpectGradients(MoeFixture& f, const std::vector<Tensor>& out, const NaiveResult& naive,
+                     const NaiveResult& exact, bool shared) {
   EXPECT_TRUE(WithinNaiveError(out[0], naive.y, exact.y, 2)) << "y";
   EXPECT_TRUE(WithinNaiveError(out[1], naive.d.x, exact.d.x, 3)) << "dx";
   EXPECT_TRUE(WithinNaiveError(f.Get("gate.weight").grad, naive.d.gate, exact.d.gate, 3)) << "gate";
-  EXPECT_TRUE(WithinNaiveError(f.Get("experts.gate_up_proj.weight").grad, naive.d.gate_up, exact.d.gate_up, 3)) << "gate_up";
-  EXPECT_TRUE(WithinNaiveError(f.Get("experts.down_proj.weight").grad, naive.d.down, exact.d.down, 3)) << "down";
+  EXPECT_TRUE(WithinNaiveError(f.Get("experts.gate_up_proj.weight").grad, naive.d.gate_up,
+                               exact.d.gate_up, 3))
+      << "gate_up";
+  EXPECT_TRUE(
+      WithinNaiveError(f.Get("experts.down_proj.weight").grad, naive.d.down, exact.d.down, 3))
+      << "down";
   if (!shared) return;
-  EXPECT_TRUE(WithinNaiveError(f.Get("shared_experts.gate_up_proj.weight").grad, naive.d.shared_gate_up, exact.d.shared_gate_up, 3));
-  EXPECT_TRUE(WithinNaiveError(f.Get("shared_experts.down_proj.weight").grad, naive.d.shared_down, exact.d.shared_down, 3));
+  EXPECT_TRUE(WithinNaiveError(f.Get("shared_experts.gate_up_proj.weight").grad,
+                               naive.d.shared_gate_up, exact.d.shared_gate_up, 3));
+  EXPECT_TRUE(WithinNaiveError(f.Get("shared_experts.down_proj.weight").grad, naive.d.shared_down,
+                               exact.d.shared_down, 3));
 }
 
 TEST_P(MoeLayerTest, EqualsTheNaiveReferenceInEveryType) {
@@ -71,18 +86,22 @@ TEST_P(MoeLayerTest, EqualsTheNaiveReferenceInEveryType) {
     SCOPED_TRACE(NameOf(dtype));
     MoeFixture f(kWidth, config, dtype);
     ShiftBias(f, config);
-    const Tensor x = RandomTensor({37, kWidth}, dtype, 5), dy = RandomTensor({37, kWidth}, dtype, 6);
+    const Tensor x = RandomTensor({37, kWidth}, dtype, 5),
+                 dy = RandomTensor({37, kWidth}, dtype, 6);
     const NaiveResult exact = test::RunNaive<double>(f.Naive(x), dy.ToDoubles(), Exact);
     ASSERT_GT(exact.margin, 1e-4) << "the choice is not stable enough to compare";
     const auto round = [dtype](double v) { return RoundTo(dtype, v); };
-    const NaiveResult naive = dtype == DType::kF64 ? exact : test::RunNaive<float>(f.Naive(x), dy.ToDoubles(), round);
+    const NaiveResult naive =
+        dtype == DType::kF64 ? exact : test::RunNaive<float>(f.Naive(x), dy.ToDoubles(), round);
     const std::vector<Tensor> out = f.Step(x, dy);
     if (dtype == DType::kF64) {
       EXPECT_TRUE(Close(out[0], exact.y, test::Tolerance(dtype)));
       EXPECT_TRUE(Close(out[1], exact.d.x, test::Tolerance(dtype)));
       EXPECT_TRUE(Close(f.Get("gate.weight").grad, exact.d.gate, test::Tolerance(dtype)));
-      EXPECT_TRUE(Close(f.Get("experts.gate_up_proj.weight").grad, exact.d.gate_up, test::Tolerance(dtype)));
-      EXPECT_TRUE(Close(f.Get("experts.down_proj.weight").grad, exact.d.down, test::Tolerance(dtype)));
+      EXPECT_TRUE(Close(f.Get("experts.gate_up_proj.weight").grad, exact.d.gate_up,
+                        test::Tolerance(dtype)));
+      EXPECT_TRUE(
+          Close(f.Get("experts.down_proj.weight").grad, exact.d.down, test::Tolerance(dtype)));
     } else {
       ExpectGradients(f, out, naive, exact, config.num_shared > 0);
     }
@@ -106,8 +125,10 @@ TEST_P(MoeLayerTest, GradientsOfInputAndEveryParameter) {
 TEST_P(MoeLayerTest, EveryTapeModeGivesTheSameBits) {
   const MoeConfig& config = GetParam().config;
   MoeFixture recorded(kWidth, config, DType::kF32), recomputed(kWidth, config, DType::kF32);
-  const Tensor x = RandomTensor({37, kWidth}, DType::kF32, 5), dy = RandomTensor({37, kWidth}, DType::kF32, 6);
-  const std::vector<Tensor> a = recorded.Step(x, dy), b = recomputed.Step(x, dy, {.recompute = true});
+  const Tensor x = RandomTensor({37, kWidth}, DType::kF32, 5),
+               dy = RandomTensor({37, kWidth}, DType::kF32, 6);
+  const std::vector<Tensor> a = recorded.Step(x, dy),
+                            b = recomputed.Step(x, dy, {.recompute = true});
   EXPECT_TRUE(SameBits(a[0], b[0]));
   EXPECT_TRUE(SameBits(a[1], b[1]));
   EXPECT_TRUE(SameBits(recorded.flat().grad(), recomputed.flat().grad()));
@@ -116,25 +137,37 @@ TEST_P(MoeLayerTest, EveryTapeModeGivesTheSameBits) {
 
 // Names, order of use and shapes: what checkpoints and exports rely on.
 TEST(MoeLayer, ParametersAndBuffers) {
-  MoeFixture f(kWidth, {.num_experts = 5, .experts_per_token = 2, .expert_width = 4, .num_shared = 3}, DType::kBF16);
+  MoeFixture f(kWidth,
+               {.num_experts = 5, .experts_per_token = 2, .expert_width = 4, .num_shared = 3},
+               DType::kBF16);
   std::vector<std::string> found;
-  for (const Parameter* p : test::ParametersOf(f.layer())) found.push_back(p->name + " " + ToString(p->shape));
-  f.layer().ForEachBuffer([&](const std::string& name, Tensor& b) { found.push_back(name + " " + ToString(b.shape()) + NameOf(b.dtype())); });
-  EXPECT_EQ(found, (std::vector<std::string>{
-                       "layers.3.mlp.gate.weight [5, 10]", "layers.3.mlp.shared_experts.gate_up_proj.weight [24, 10]",
-                       "layers.3.mlp.shared_experts.down_proj.weight [10, 12]", "layers.3.mlp.experts.gate_up_proj.weight [5, 8, 10]",
-                       "layers.3.mlp.experts.down_proj.weight [5, 10, 4]", "layers.3.mlp.gate.e_score_correction_bias [5]f32"}));
+  for (const Parameter* p : test::ParametersOf(f.layer()))
+    found.push_back(p->name + " " + ToString(p->shape));
+  f.layer().ForEachBuffer([&](const std::string& name, Tensor& b) {
+    found.push_back(name + " " + ToString(b.shape()) + NameOf(b.dtype()));
+  });
+  EXPECT_EQ(found,
+            (std::vector<std::string>{"layers.3.mlp.gate.weight [5, 10]",
+                                      "layers.3.mlp.shared_experts.gate_up_proj.weight [24, 10]",
+                                      "layers.3.mlp.shared_experts.down_proj.weight [10, 12]",
+                                      "layers.3.mlp.experts.gate_up_proj.weight [5, 8, 10]",
+                                      "layers.3.mlp.experts.down_proj.weight [5, 10, 4]",
+                                      "layers.3.mlp.gate.e_score_correction_bias [5]f32"}));
 }
 
 TEST(MoeLayer, DecodingOneTokenEqualsItsRowOfTheBatch) {
-  const MoeConfig config{.num_experts = 9, .experts_per_token = 2, .expert_width = 6, .num_shared = 1};
+  const MoeConfig config{
+      .num_experts = 9, .experts_per_token = 2, .expert_width = 6, .num_shared = 1};
   MoeFixture f(kWidth, config, DType::kF64);
   const Tensor x = RandomTensor({5, kWidth}, DType::kF64, 5), all = f.Infer(x);
-  for (int64_t n = 0; n < 5; ++n) EXPECT_TRUE(Close(f.Infer(x.Slice(n, n + 1)), all.Slice(n, n + 1), 1e-14));
+  for (int64_t n = 0; n < 5; ++n)
+    EXPECT_TRUE(Close(f.Infer(x.Slice(n, n + 1)), all.Slice(n, n + 1), 1e-14));
 }
 
 TEST(MoeLayer, NoRowsGiveNoRowsAndNoGradient) {
-  MoeFixture f(kWidth, {.num_experts = 3, .experts_per_token = 2, .expert_width = 4, .num_shared = 1}, DType::kF32);
+  MoeFixture f(kWidth,
+               {.num_experts = 3, .experts_per_token = 2, .expert_width = 4, .num_shared = 1},
+               DType::kF32);
   const Tensor none = Tensor::Empty({0, kWidth}, DType::kF32);
   Metrics metrics;
   EXPECT_EQ(f.Step(none, none, {.metrics = &metrics})[0].dim(0), 0);
@@ -146,8 +179,12 @@ TEST(MoeLayer, NoRowsGiveNoRowsAndNoGradient) {
 TEST(MoeLayer, AllExpertsWithEqualWeightsAreTheDenseSum) {
   const int64_t experts = 4, hidden = 6;
   for (const RouterKind kind : {RouterKind::kSigmoid, RouterKind::kSoftmax}) {
-    const MoeConfig config{
-        .num_experts = experts, .experts_per_token = experts, .expert_width = hidden, .num_shared = 0, .router = kind, .routed_scale = 4.0};
+    const MoeConfig config{.num_experts = experts,
+                           .experts_per_token = experts,
+                           .expert_width = hidden,
+                           .num_shared = 0,
+                           .router = kind,
+                           .routed_scale = 4.0};
     MoeFixture f(kWidth, config, DType::kF64);
     f.Get("gate.weight").value.Zero();
     // One network whose hidden units are those of all experts.
@@ -155,14 +192,17 @@ TEST(MoeLayer, AllExpertsWithEqualWeightsAreTheDenseSum) {
     dense.SetName("dense");
     FlatParameters flat(dense, DType::kF64, 1);
     std::vector<Parameter*> p = test::ParametersOf(dense);
-    double *gate_up = p[0]->value.mutable_data<double>(), *down = p[1]->value.mutable_data<double>();
+    double *gate_up = p[0]->value.mutable_data<double>(),
+           *down = p[1]->value.mutable_data<double>();
     const double* expert_gate_up = f.Get("experts.gate_up_proj.weight").value.data<double>();
     const double* expert_down = f.Get("experts.down_proj.weight").value.data<double>();
     for (int64_t e = 0; e < experts; ++e) {
       for (int64_t i = 0; i < hidden; ++i) {
         for (int64_t c = 0; c < kWidth; ++c) {
-          gate_up[(e * hidden + i) * kWidth + c] = expert_gate_up[(e * 2 * hidden + i) * kWidth + c];
-          gate_up[((experts + e) * hidden + i) * kWidth + c] = expert_gate_up[(e * 2 * hidden + hidden + i) * kWidth + c];
+          gate_up[(e * hidden + i) * kWidth + c] =
+              expert_gate_up[(e * 2 * hidden + i) * kWidth + c];
+          gate_up[((experts + e) * hidden + i) * kWidth + c] =
+              expert_gate_up[(e * 2 * hidden + hidden + i) * kWidth + c];
           down[c * experts * hidden + e * hidden + i] = expert_down[(e * kWidth + c) * hidden + i];
         }
       }
@@ -176,10 +216,15 @@ TEST(MoeLayer, AllExpertsWithEqualWeightsAreTheDenseSum) {
 }
 
 TEST(MoeLayer, EveryTokenAtOneExpertAndTheOthersEmpty) {
-  const MoeConfig config{.num_experts = 5, .experts_per_token = 1, .expert_width = 4, .num_shared = 0, .normalize_weights = false};
+  const MoeConfig config{.num_experts = 5,
+                         .experts_per_token = 1,
+                         .expert_width = 4,
+                         .num_shared = 0,
+                         .normalize_weights = false};
   MoeFixture f(kWidth, config, DType::kF64);
   f.Bias().CopyFrom(Tensor::FromVector(std::vector<double>{0, 0, 0, 100, 0}, {5}));
-  const Tensor x = RandomTensor({600, kWidth}, DType::kF64, 5), dy = RandomTensor({600, kWidth}, DType::kF64, 6);
+  const Tensor x = RandomTensor({600, kWidth}, DType::kF64, 5),
+               dy = RandomTensor({600, kWidth}, DType::kF64, 6);
   Metrics metrics;
   const std::vector<Tensor> out = f.Step(x, dy, {.metrics = &metrics});
   const NaiveResult exact = test::RunNaive<double>(f.Naive(x), dy.ToDoubles(), Exact);
@@ -189,7 +234,8 @@ TEST(MoeLayer, EveryTokenAtOneExpertAndTheOthersEmpty) {
   EXPECT_EQ(metrics.scalars().at("layers.3.mlp.max_load").mean(), 5);
   EXPECT_EQ(metrics.scalars().at("layers.3.mlp.unused_experts").mean(), 0.8);
   EXPECT_EQ(metrics.scalars().at("layers.3.mlp.load_entropy").mean(), 0);
-  EXPECT_EQ(metrics.vectors().at("layers.3.mlp.tokens_per_expert"), (std::vector<double>{0, 0, 0, 600, 0}));
+  EXPECT_EQ(metrics.vectors().at("layers.3.mlp.tokens_per_expert"),
+            (std::vector<double>{0, 0, 0, 600, 0}));
 }
 
 }  // namespace

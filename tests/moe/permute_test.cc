@@ -20,7 +20,9 @@ struct Sorted {
 };
 Sorted Sort(const Tensor& ids, int64_t experts) {
   Sorted s{Tensor::Empty({experts + 1}, DType::kI64), Tensor::EmptyLike(ids)};
-  ops::SortByExpert({.ids = ids.Ref(), .offsets = s.offsets.MutableRef(), .position = s.position.MutableRef()}, kCpuStream);
+  ops::SortByExpert(
+      {.ids = ids.Ref(), .offsets = s.offsets.MutableRef(), .position = s.position.MutableRef()},
+      kCpuStream);
   return s;
 }
 
@@ -35,7 +37,8 @@ TEST(SortByExpert, AllInOneAndNone) {
   const Sorted one = Sort(Tensor::FromVector(std::vector<int32_t>(6, 1), {6, 1}), 3);
   EXPECT_EQ(one.offsets.ToDoubles(), (std::vector<double>{0, 0, 6, 6}));
   EXPECT_EQ(one.position.ToDoubles(), (std::vector<double>{0, 1, 2, 3, 4, 5}));
-  EXPECT_EQ(Sort(Tensor::Empty({0, 2}, DType::kI32), 3).offsets.ToDoubles(), (std::vector<double>{0, 0, 0, 0}));
+  EXPECT_EQ(Sort(Tensor::Empty({0, 2}, DType::kI32), 3).offsets.ToDoubles(),
+            (std::vector<double>{0, 0, 0, 0}));
 }
 
 TEST(SortByExpert, AnExpertThatIsNotThereIsAnError) {
@@ -48,7 +51,8 @@ TEST(SortByExpert, AnExpertThatIsNotThereIsAnError) {
 TEST(Permute, RowsLandAtTheirExpertAndComeBack) {
   const int64_t rows = 131, chosen = 4, columns = 9, experts = 6;
   for (const DType dtype : {DType::kF32, DType::kF64, DType::kBF16}) {
-    const Tensor ids = RandomIds({rows, chosen}, experts, 1), x = RandomTensor({rows, columns}, dtype, 2);
+    const Tensor ids = RandomIds({rows, chosen}, experts, 1),
+                 x = RandomTensor({rows, columns}, dtype, 2);
     const Sorted s = Sort(ids, experts);
     Tape tape(Tape::Mode::kInference);
     const Variable there = PermuteRows(tape, Variable(x), s.position);
@@ -57,30 +61,38 @@ TEST(Permute, RowsLandAtTheirExpertAndComeBack) {
     const int64_t* offsets = s.offsets.data<int64_t>();
     for (int64_t i = 0; i < rows * chosen; ++i) {
       ASSERT_TRUE(position[i] >= offsets[id[i]] && position[i] < offsets[id[i] + 1]);
-      for (int64_t c = 0; c < columns; ++c) ASSERT_EQ(routed[position[i] * columns + c], original[i / chosen * columns + c]);
+      for (int64_t c = 0; c < columns; ++c)
+        ASSERT_EQ(routed[position[i] * columns + c], original[i / chosen * columns + c]);
     }
     // K weights of 1/K add up exactly to the row they came from.
-    const Tensor weights = Tensor::FromDoubles(std::vector<double>(rows * chosen, 0.25), {rows, chosen}, AccumulationType(dtype));
+    const Tensor weights = Tensor::FromDoubles(std::vector<double>(rows * chosen, 0.25),
+                                               {rows, chosen}, AccumulationType(dtype));
     EXPECT_TRUE(SameBits(UnpermuteRows(tape, there, Variable(weights), s.position).value(), x));
   }
 }
 
-// A bf16 sum of many rows is rounded once: 256 + 1 + 1 is 258, where rounding after each addition would lose both ones.
+// A bf16 sum of many rows is rounded once: 256 + 1 + 1 is 258, where rounding after each addition
+// would lose both ones.
 TEST(Permute, SumsAreRoundedOnce) {
   const Tensor x = Tensor::FromDoubles({256, 1, 1}, {3, 1}, DType::kBF16);
   const Tensor position = Tensor::FromVector(std::vector<int32_t>{0, 1, 2}, {1, 3});
   Tensor y = Tensor::Empty({1, 1}, DType::kBF16);
-  ops::UnpermuteRows({.x = x.Ref(), .position = position.Ref(), .w = {}, .y = y.MutableRef()}, kCpuStream);
+  ops::UnpermuteRows({.x = x.Ref(), .position = position.Ref(), .w = {}, .y = y.MutableRef()},
+                     kCpuStream);
   EXPECT_EQ(y.ToDoubles()[0], 258);
 }
 
 TEST(Permute, Gradients) {
   const Sorted s = Sort(RandomIds({17, 3}, 5, 1), 5);
-  EXPECT_TRUE(
-      test::GradCheck([&](Tape& t, const std::vector<Variable>& in) { return std::vector<Variable>{PermuteRows(t, in[0], s.position)}; },
-                      {RandomTensor({17, 4}, DType::kF64, 2)}));
   EXPECT_TRUE(test::GradCheck(
-      [&](Tape& t, const std::vector<Variable>& in) { return std::vector<Variable>{UnpermuteRows(t, in[0], in[1], s.position)}; },
+      [&](Tape& t, const std::vector<Variable>& in) {
+        return std::vector<Variable>{PermuteRows(t, in[0], s.position)};
+      },
+      {RandomTensor({17, 4}, DType::kF64, 2)}));
+  EXPECT_TRUE(test::GradCheck(
+      [&](Tape& t, const std::vector<Variable>& in) {
+        return std::vector<Variable>{UnpermuteRows(t, in[0], in[1], s.position)};
+      },
       {RandomTensor({51, 4}, DType::kF64, 2), RandomTensor({17, 3}, DType::kF64, 3)}));
 }
 

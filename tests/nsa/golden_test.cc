@@ -1,5 +1,6 @@
-// Every golden case of an independent float64 reference (tests/nsa/golden/*.npz): inputs, outputs, block lists, all gradients, and
-// decoding token by token, in f64 and f32 (operator_test.cc has bf16, by the relative rule).
+// Every golden case of an independent float64 reference (tests/nsa/golden/*.npz): inputs, outputs,
+// block lists, all gradients, and decoding token by token, in f64 and f32 (operator_test.cc has
+// bf16, by the relative rule).
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -19,22 +20,26 @@ using Arrays = std::map<std::string, test::NpzArray>;
 
 Arrays Load(const std::string& name) {
   const char* source = std::getenv("LACUNA_SOURCE_DIR");
-  return test::ReadNpz(std::string(source == nullptr ? "." : source) + "/tests/nsa/golden/" + name + ".npz");
+  return test::ReadNpz(std::string(source == nullptr ? "." : source) + "/tests/nsa/golden/" + name +
+                       ".npz");
 }
 
 test::NsaCase CaseOf(const Arrays& arrays, DType dtype) {
   const auto json = nlohmann::json::parse(arrays.at("config").text);
   test::NsaCase c;
-  c.config = {.block = json["block"],
-              .stride = json["stride"],
-              .select_block = json["sel_block"],
-              .num_selected = json["num_selected"],
-              .num_init = json["num_init"],
-              .num_local = json["num_local"],
-              .window = json["window"],
-              .phi = json["compression"] == "mlp" ? PhiKind::kMlp : json["compression"] == "linear" ? PhiKind::kLinear : PhiKind::kMean,
-              .phi_hidden = 2,
-              .activation = json["activation"] == "silu" ? PhiActivation::kSilu : PhiActivation::kGeluTanh};
+  c.config = {
+      .block = json["block"],
+      .stride = json["stride"],
+      .select_block = json["sel_block"],
+      .num_selected = json["num_selected"],
+      .num_init = json["num_init"],
+      .num_local = json["num_local"],
+      .window = json["window"],
+      .phi = json["compression"] == "mlp"      ? PhiKind::kMlp
+             : json["compression"] == "linear" ? PhiKind::kLinear
+                                               : PhiKind::kMean,
+      .phi_hidden = 2,
+      .activation = json["activation"] == "silu" ? PhiActivation::kSilu : PhiActivation::kGeluTanh};
   c.rope = {.rotary_dims = json["rotary"],
             .theta = json["theta"],
             .yarn_factor = json["yarn_factor"],
@@ -50,7 +55,8 @@ test::NsaCase CaseOf(const Arrays& arrays, DType dtype) {
   return c;
 }
 
-void FillPhi(const Arrays& arrays, const std::string& prefix, DType dtype, test::PhiWithStorage* phi) {
+void FillPhi(const Arrays& arrays, const std::string& prefix, DType dtype,
+             test::PhiWithStorage* phi) {
   for (Parameter* p : phi->parameters()) {
     const auto& array = arrays.at(prefix + "." + p->name.substr(4));
     ASSERT_EQ(array.shape, p->shape);
@@ -64,12 +70,14 @@ TEST_P(Golden, ForwardAndGradients) {
   const auto [name, dtype] = GetParam();
   const Arrays arrays = Load(name);
   const test::NsaCase c = CaseOf(arrays, dtype);
-  test::PhiWithStorage phi_k(c.in.at("q").dim(2), c.config, dtype, 1), phi_v(c.in.at("v_cmp").dim(2), c.config, dtype, 2);
+  test::PhiWithStorage phi_k(c.in.at("q").dim(2), c.config, dtype, 1),
+      phi_v(c.in.at("v_cmp").dim(2), c.config, dtype, 2);
   FillPhi(arrays, "phi_k", dtype, &phi_k);
   FillPhi(arrays, "phi_v", dtype, &phi_v);
   const std::vector<int32_t> expected_blocks = arrays.at("out_blocks").Ints();
   NsaOptions options{.blocks = {}, .scores = true};
-  // Exact ties are compared where sums are exact (GoldenTies); here they run on the reference's lists.
+  // Exact ties are compared where sums are exact (GoldenTies); here they run on the reference's
+  // lists.
   const bool forced = std::string(name) == "ties";
   if (forced) options.blocks = Tensor::FromVector(expected_blocks, arrays.at("out_blocks").shape);
   const test::NsaRun run = test::RunNsa(c, phi_k.phi(), phi_v.phi(), options);
@@ -83,11 +91,13 @@ TEST_P(Golden, ForwardAndGradients) {
   EXPECT_TRUE(Close(run.result.v_cmp, arrays.at("out_v_cmp").values, tolerance));
   if (!forced) {
     EXPECT_TRUE(Close(run.result.scores, arrays.at("out_scores").values, tolerance));
-    EXPECT_TRUE(test::SameBits(run.result.blocks, Tensor::FromVector(expected_blocks, arrays.at("out_blocks").shape)));
+    EXPECT_TRUE(test::SameBits(run.result.blocks,
+                               Tensor::FromVector(expected_blocks, arrays.at("out_blocks").shape)));
   }
   for (const char* input : test::kNsaInputNames) {
     SCOPED_TRACE(input);
-    EXPECT_TRUE(Close(run.gradients.at(input), arrays.at(std::string("grad_") + input).values, tolerance));
+    EXPECT_TRUE(
+        Close(run.gradients.at(input), arrays.at(std::string("grad_") + input).values, tolerance));
   }
   for (const auto& [prefix, phi] : {std::pair{"grad_phi_k.", &phi_k}, {"grad_phi_v.", &phi_v}}) {
     for (Parameter* p : phi->parameters()) {
@@ -97,18 +107,25 @@ TEST_P(Golden, ForwardAndGradients) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Golden,
-                         testing::Combine(testing::Values("packed", "packed_yarn", "default_grid", "grid_16_48_8", "grid_64_64_16",
-                                                          "heads_are_groups", "gelu", "linear", "mean_equal_blocks", "short_documents",
-                                                          "one_token", "all_blocks_dense", "window_dense", "compression_dense", "ties"),
-                                          testing::Values(DType::kF64, DType::kF32)),
-                         [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + NameOf(std::get<1>(info.param)); });
+INSTANTIATE_TEST_SUITE_P(
+    All, Golden,
+    testing::Combine(testing::Values("packed", "packed_yarn", "default_grid", "grid_16_48_8",
+                                     "grid_64_64_16", "heads_are_groups", "gelu", "linear",
+                                     "mean_equal_blocks", "short_documents", "one_token",
+                                     "all_blocks_dense", "window_dense", "compression_dense",
+                                     "ties"),
+                     testing::Values(DType::kF64, DType::kF32)),
+    [](const auto& info) {
+      return std::string(std::get<0>(info.param)) + "_" + NameOf(std::get<1>(info.param));
+    });
 
-// Equal scores go to the lower index. Sums are exact, whatever their order, where the visible compressed blocks are a power of two.
+// Equal scores go to the lower index. Sums are exact, whatever their order, where the visible
+// compressed blocks are a power of two.
 TEST(GoldenTies, ListsWhereSumsAreExact) {
   const Arrays arrays = Load("ties");
   const test::NsaCase c = CaseOf(arrays, DType::kF64);
-  test::PhiWithStorage phi_k(c.in.at("q").dim(2), c.config, DType::kF64, 1), phi_v(c.in.at("v_cmp").dim(2), c.config, DType::kF64, 2);
+  test::PhiWithStorage phi_k(c.in.at("q").dim(2), c.config, DType::kF64, 1),
+      phi_v(c.in.at("v_cmp").dim(2), c.config, DType::kF64, 2);
   FillPhi(arrays, "phi_k", DType::kF64, &phi_k);
   FillPhi(arrays, "phi_v", DType::kF64, &phi_v);
   const test::NsaRun run = test::RunNsa(c, phi_k.phi(), phi_v.phi());
@@ -121,18 +138,21 @@ TEST(GoldenTies, ListsWhereSumsAreExact) {
     if (visible == 0 || !std::has_single_bit(static_cast<uint64_t>(visible))) continue;
     // Left out blocks exist, so that the choice matters.
     compared += t / c.config.select_block + 1 > c.config.num_selected;
-    for (int64_t i = t * row; i < (t + 1) * row; ++i) ASSERT_EQ(blocks[i], expected[static_cast<size_t>(i)]) << "t = " << t;
+    for (int64_t i = t * row; i < (t + 1) * row; ++i)
+      ASSERT_EQ(blocks[i], expected[static_cast<size_t>(i)]) << "t = " << t;
   }
   EXPECT_GT(compared, 0);
 }
 
 class GoldenDecode : public testing::TestWithParam<int64_t> {};
 
-// Left-padded rows: a cache never sees the pads; each row is a sequence of its own. The first `prompt` tokens go in at once.
+// Left-padded rows: a cache never sees the pads; each row is a sequence of its own. The first
+// `prompt` tokens go in at once.
 TEST_P(GoldenDecode, LeftPaddedYarn) {
   const Arrays arrays = Load("decode_left_padded_yarn");
   const test::NsaCase c = CaseOf(arrays, DType::kF64);
-  const int64_t dk = c.in.at("q").dim(3), dv = c.in.at("v_cmp").dim(3), steps = c.in.at("q").dim(1), heads = c.in.at("q").dim(2);
+  const int64_t dk = c.in.at("q").dim(3), dv = c.in.at("v_cmp").dim(3), steps = c.in.at("q").dim(1),
+                heads = c.in.at("q").dim(2);
   test::PhiWithStorage phi_k(dk, c.config, DType::kF64, 1), phi_v(dv, c.config, DType::kF64, 2);
   FillPhi(arrays, "phi_k", DType::kF64, &phi_k);
   FillPhi(arrays, "phi_v", DType::kF64, &phi_v);
@@ -140,10 +160,12 @@ TEST_P(GoldenDecode, LeftPaddedYarn) {
   rope.Prepare(steps);
   const std::vector<int32_t> pad = arrays.at("pad").Ints();
   for (int64_t b = 0; b < static_cast<int64_t>(pad.size()); ++b) {
-    const int64_t first = pad[static_cast<size_t>(b)], length = steps - first, prompt = std::min(GetParam(), length);
+    const int64_t first = pad[static_cast<size_t>(b)], length = steps - first,
+                  prompt = std::min(GetParam(), length);
     const auto rows = [&](const std::string& name, int64_t begin, int64_t end) {
       const Tensor all = c.in.at(name).Slice(b, b + 1);
-      return Variable(all.Reshape({steps, all.dim(2), all.dim(3)}).Slice(first + begin, first + end));
+      return Variable(
+          all.Reshape({steps, all.dim(2), all.dim(3)}).Slice(first + begin, first + end));
     };
     const auto inputs = [&](int64_t begin, int64_t end) {
       std::map<std::string, Variable> v;
@@ -155,16 +177,19 @@ TEST_P(GoldenDecode, LeftPaddedYarn) {
     if (prompt > 0) {
       Tape tape(Tape::Mode::kInference);
       const auto grid = std::make_shared<const NsaGrid>(PackedSequences::Single(prompt), c.config);
-      const NsaResult result = NsaOperator(tape, inputs(0, prompt), phi_k.phi(), phi_v.phi(), grid, rope, c.config);
+      const NsaResult result =
+          NsaOperator(tape, inputs(0, prompt), phi_k.phi(), phi_v.phi(), grid, rope, c.config);
       cache.FillFromPrompt(inputs(0, prompt), result);
       o.Slice(0, prompt).CopyFrom(result.o.value());
     }
     for (int64_t t = prompt; t < length; ++t) {
-      o.Slice(t, t + 1).CopyFrom(cache.Step(inputs(t, t + 1), phi_k.phi(), phi_v.phi(), rope, kCpuStream));
+      o.Slice(t, t + 1).CopyFrom(
+          cache.Step(inputs(t, t + 1), phi_k.phi(), phi_v.phi(), rope, kCpuStream));
     }
     const auto& expected = arrays.at("out_o");
     const int64_t row = heads * dv;
-    const std::vector<double> real(expected.values.begin() + (b * steps + first) * row, expected.values.begin() + (b + 1) * steps * row);
+    const std::vector<double> real(expected.values.begin() + (b * steps + first) * row,
+                                   expected.values.begin() + (b + 1) * steps * row);
     EXPECT_TRUE(Close(o, real, test::Tolerance(DType::kF64))) << "row " << b;
   }
 }

@@ -10,14 +10,19 @@ namespace lacuna::test {
 
 int64_t NsaCase::longest() const {
   int64_t longest = 1;
-  for (size_t i = 1; i < cu_seqlens.size(); ++i) longest = std::max<int64_t>(longest, cu_seqlens[i] - cu_seqlens[i - 1]);
+  for (size_t i = 1; i < cu_seqlens.size(); ++i)
+    longest = std::max<int64_t>(longest, cu_seqlens[i] - cu_seqlens[i - 1]);
   return longest;
 }
 
-PhiWithStorage::PhiWithStorage(int64_t width, const NsaConfig& config, DType dtype, uint64_t seed, double scale) : phi_(width, config) {
+PhiWithStorage::PhiWithStorage(int64_t width, const NsaConfig& config, DType dtype, uint64_t seed,
+                               double scale)
+    : phi_(width, config) {
   phi_.SetName("phi");
   phi_.ForEachParameter([&](Parameter& p) {
-    const double fan = p.shape[1] > config.block * width / 2 || p.name != "phi.pos" ? static_cast<double>(p.shape[1]) : 1.0;
+    const double fan = p.shape[1] > config.block * width / 2 || p.name != "phi.pos"
+                           ? static_cast<double>(p.shape[1])
+                           : 1.0;
     p.value = RandomTensor(p.shape, dtype, ++seed, scale / std::sqrt(fan));
     p.grad = Tensor::Zeros(p.shape, AccumulationType(dtype));
   });
@@ -31,10 +36,12 @@ Parameter& PhiWithStorage::parameter(const std::string& name) {
   std::abort();
 }
 
-std::vector<Parameter*> PhiWithStorage::parameters() { return ParametersOf(phi_); }
+std::vector<Parameter*> PhiWithStorage::parameters() {
+  return ParametersOf(phi_);
+}
 
-NsaCase RandomNsaCase(const NsaConfig& config, const std::vector<int32_t>& lengths, int64_t heads, int64_t groups, int64_t dk, int64_t dv,
-                      DType dtype, uint64_t seed) {
+NsaCase RandomNsaCase(const NsaConfig& config, const std::vector<int32_t>& lengths, int64_t heads,
+                      int64_t groups, int64_t dk, int64_t dv, DType dtype, uint64_t seed) {
   NsaCase c;
   c.config = config;
   c.rope = {.rotary_dims = 4, .theta = 100.0};
@@ -54,7 +61,8 @@ NsaCase RandomNsaCase(const NsaConfig& config, const std::vector<int32_t>& lengt
 }
 
 NsaInputs MakeInputs(const std::map<std::string, Variable>& v) {
-  return {v.at("q"), v.at("k_cmp"), v.at("v_cmp"), v.at("k_slc"), v.at("v_slc"), v.at("k_win"), v.at("v_win"), v.at("gate")};
+  return {v.at("q"),     v.at("k_cmp"), v.at("v_cmp"), v.at("k_slc"),
+          v.at("v_slc"), v.at("k_win"), v.at("v_win"), v.at("gate")};
 }
 
 NsaRun RunNsa(const NsaCase& c, Phi& phi_k, Phi& phi_v, const NsaOptions& options) {

@@ -21,12 +21,14 @@ struct NsaCase {
 };
 
 // Names of the operator's inputs, in the order of NsaInputs.
-inline constexpr const char* kNsaInputNames[] = {"q", "k_cmp", "v_cmp", "k_slc", "v_slc", "k_win", "v_win", "gate"};
+inline constexpr const char* kNsaInputNames[] = {"q",     "k_cmp", "v_cmp", "k_slc",
+                                                 "v_slc", "k_win", "v_win", "gate"};
 
 // phi with its own storage for values and gradients.
 class PhiWithStorage {
  public:
-  PhiWithStorage(int64_t width, const NsaConfig& config, DType dtype, uint64_t seed, double scale = 1.0);
+  PhiWithStorage(int64_t width, const NsaConfig& config, DType dtype, uint64_t seed,
+                 double scale = 1.0);
   Phi& phi() { return phi_; }
   Parameter& parameter(const std::string& name);
   std::vector<Parameter*> parameters();
@@ -35,8 +37,8 @@ class PhiWithStorage {
   Phi phi_;
 };
 
-NsaCase RandomNsaCase(const NsaConfig& config, const std::vector<int32_t>& lengths, int64_t heads, int64_t groups, int64_t dk, int64_t dv,
-                      DType dtype, uint64_t seed);
+NsaCase RandomNsaCase(const NsaConfig& config, const std::vector<int32_t>& lengths, int64_t heads,
+                      int64_t groups, int64_t dk, int64_t dv, DType dtype, uint64_t seed);
 
 struct NsaRun {
   NsaResult result;

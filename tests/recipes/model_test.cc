@@ -31,7 +31,13 @@ ModelConfig SmallModel(AttentionKind attention) {
   return model;
 }
 
-const NsaConfig kNsa{.block = 8, .stride = 4, .select_block = 16, .num_selected = 4, .num_init = 1, .num_local = 2, .window = 10};
+const NsaConfig kNsa{.block = 8,
+                     .stride = 4,
+                     .select_block = 16,
+                     .num_selected = 4,
+                     .num_init = 1,
+                     .num_local = 2,
+                     .window = 10};
 
 MoeConfig SmallMoe() {
   MoeConfig moe;
@@ -42,7 +48,8 @@ MoeConfig SmallMoe() {
   return moe;
 }
 
-BuiltModel Build(AttentionKind attention, DType dtype, RecomputePolicy recompute = {}, bool qk_norm = false, bool tied = false) {
+BuiltModel Build(AttentionKind attention, DType dtype, RecomputePolicy recompute = {},
+                 bool qk_norm = false, bool tied = false) {
   ModelConfig model = SmallModel(attention);
   model.qk_norm = qk_norm;
   model.tie_embeddings = tied;
@@ -50,15 +57,18 @@ BuiltModel Build(AttentionKind attention, DType dtype, RecomputePolicy recompute
 }
 
 // Loss of `ids` predicting the next id within documents; gradients are left in the parameters.
-Tensor LossAndGradients(BuiltModel& built, const PackedSequences& sequences, const Tensor& ids, double scale) {
+Tensor LossAndGradients(BuiltModel& built, const PackedSequences& sequences, const Tensor& ids,
+                        double scale) {
   std::vector<int32_t> targets(ids.data<int32_t>() + 1, ids.data<int32_t>() + ids.numel());
   targets.push_back(-1);
   for (size_t d = 1; d < sequences.host_cu_seqlens().size(); ++d) {
-    if (sequences.host_cu_seqlens()[d] > sequences.host_cu_seqlens()[d - 1]) targets[static_cast<size_t>(sequences.host_cu_seqlens()[d]) - 1] = -1;
+    if (sequences.host_cu_seqlens()[d] > sequences.host_cu_seqlens()[d - 1])
+      targets[static_cast<size_t>(sequences.host_cu_seqlens()[d]) - 1] = -1;
   }
   Tape tape;
   ForwardContext ctx{.tape = tape, .sequences = sequences, .rows_per_sample = ids.numel()};
-  const auto result = built.model->Loss(ctx, ids, Tensor::FromVector(targets, {ids.numel()}), scale);
+  const auto result =
+      built.model->Loss(ctx, ids, Tensor::FromVector(targets, {ids.numel()}), scale);
   tape.Backward({{result.loss, Tensor::FromDoubles({1.0}, {1}, result.loss.dtype())}});
   return result.row_loss;
 }
@@ -84,28 +94,34 @@ TEST_P(Models, RecomputeGivesTheSameBits) {
   const Tensor ids = test::RandomIds({97}, 40, 3);
   BuiltModel plain = Build(GetParam(), DType::kF32);
   LossAndGradients(plain, sequences, ids, 0.01);
-  for (const RecomputePolicy policy : {RecomputePolicy{.block = true}, RecomputePolicy{.attention = true}, RecomputePolicy{.feed_forward = true},
-                                       RecomputePolicy{.attention = true, .feed_forward = true}}) {
+  for (const RecomputePolicy policy :
+       {RecomputePolicy{.block = true}, RecomputePolicy{.attention = true},
+        RecomputePolicy{.feed_forward = true},
+        RecomputePolicy{.attention = true, .feed_forward = true}}) {
     BuiltModel recomputed = Build(GetParam(), DType::kF32, policy);
     LossAndGradients(recomputed, sequences, ids, 0.01);
     EXPECT_TRUE(test::SameBits(recomputed.parameters->grad(), plain.parameters->grad()));
     for (size_t i = 0; i < plain.moe_layers.size(); ++i) {
-      EXPECT_TRUE(test::SameBits(recomputed.moe_layers[i]->step_counts(), plain.moe_layers[i]->step_counts()));
+      EXPECT_TRUE(test::SameBits(recomputed.moe_layers[i]->step_counts(),
+                                 plain.moe_layers[i]->step_counts()));
     }
   }
 }
 
-// Packed documents see nothing of each other: losses and gradients are those of the documents on their own.
+// Packed documents see nothing of each other: losses and gradients are those of the documents on
+// their own.
 TEST_P(Models, PackedEqualsSeparate) {
   const std::vector<int32_t> cu = {0, 61, 62, 97};
   const Tensor ids = test::RandomIds({97}, 40, 3);
   BuiltModel packed = Build(GetParam(), DType::kF64), separate = Build(GetParam(), DType::kF64);
   const Tensor together = LossAndGradients(packed, PackedSequences(cu), ids, 0.01);
   for (size_t d = 0; d + 1 < cu.size(); ++d) {
-    const Tensor alone = LossAndGradients(separate, PackedSequences::Single(cu[d + 1] - cu[d]), ids.Slice(cu[d], cu[d + 1]), 0.01);
+    const Tensor alone = LossAndGradients(separate, PackedSequences::Single(cu[d + 1] - cu[d]),
+                                          ids.Slice(cu[d], cu[d + 1]), 0.01);
     EXPECT_TRUE(test::Close(together.Slice(cu[d], cu[d + 1]), alone, test::Tolerance(DType::kF64)));
   }
-  EXPECT_TRUE(test::Close(packed.parameters->grad(), separate.parameters->grad(), test::Tolerance(DType::kF64)));
+  EXPECT_TRUE(test::Close(packed.parameters->grad(), separate.parameters->grad(),
+                          test::Tolerance(DType::kF64)));
 }
 
 TEST_P(Models, DecodeEqualsForward) {
@@ -116,15 +132,23 @@ TEST_P(Models, DecodeEqualsForward) {
     const PackedSequences sequences({0, 90, 150});
     ForwardContext ctx{.tape = tape, .sequences = sequences};
     const Tensor logits = built.model->Logits(ctx, ids);
-    // Two sequences of different lengths in one batch; prompts of 37 and 1 tokens, then token by token, then a piece of several.
+    // Two sequences of different lengths in one batch; prompts of 37 and 1 tokens, then token by
+    // token, then a piece of several.
     SequenceCache a = built.model->NewCache(), b = built.model->NewCache();
     const auto extend = [&](int64_t begin_a, int64_t end_a, int64_t begin_b, int64_t end_b) {
       std::vector<int32_t> piece(ids.data<int32_t>() + begin_a, ids.data<int32_t>() + end_a);
-      piece.insert(piece.end(), ids.data<int32_t>() + 90 + begin_b, ids.data<int32_t>() + 90 + end_b);
+      piece.insert(piece.end(), ids.data<int32_t>() + 90 + begin_b,
+                   ids.data<int32_t>() + 90 + end_b);
       const auto n = static_cast<int32_t>(piece.size());
-      const Tensor out = built.model->Extend(Tensor::FromVector(piece, {n}), PackedSequences({0, static_cast<int32_t>(end_a - begin_a), n}), {&a, &b}, kCpuStream);
-      ASSERT_TRUE(test::Close(out.Slice(0, 1), logits.Slice(end_a - 1, end_a), test::Tolerance(DType::kF64))) << end_a;
-      ASSERT_TRUE(test::Close(out.Slice(1, 2), logits.Slice(90 + end_b - 1, 90 + end_b), test::Tolerance(DType::kF64))) << end_b;
+      const Tensor out = built.model->Extend(
+          Tensor::FromVector(piece, {n}),
+          PackedSequences({0, static_cast<int32_t>(end_a - begin_a), n}), {&a, &b}, kCpuStream);
+      ASSERT_TRUE(test::Close(out.Slice(0, 1), logits.Slice(end_a - 1, end_a),
+                              test::Tolerance(DType::kF64)))
+          << end_a;
+      ASSERT_TRUE(test::Close(out.Slice(1, 2), logits.Slice(90 + end_b - 1, 90 + end_b),
+                              test::Tolerance(DType::kF64)))
+          << end_b;
     };
     extend(0, 37, 0, 1);
     for (int64_t t = 0; t < 50; ++t) extend(37 + t, 38 + t, 1 + t, 2 + t);
@@ -135,9 +159,13 @@ TEST_P(Models, DecodeEqualsForward) {
 // A batch gives each prompt the tokens it gets alone, greedily and sampled.
 TEST_P(Models, GenerationIsIndependentOfTheBatch) {
   BuiltModel built = Build(GetParam(), DType::kF64);
-  const std::vector<std::vector<int32_t>> prompts = {{1, 2, 3}, {7}, {9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9}};
+  const std::vector<std::vector<int32_t>> prompts = {
+      {1, 2, 3}, {7}, {9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9}};
   for (const double temperature : {0.0, 1.0}) {
-    const GenerationOptions options{.max_tokens = 20, .stop_ids = {}, .sampling = {.temperature = temperature, .top_p = 0.9, .seed = 3}};
+    const GenerationOptions options{
+        .max_tokens = 20,
+        .stop_ids = {},
+        .sampling = {.temperature = temperature, .top_p = 0.9, .seed = 3}};
     const auto together = Generate(*built.model, prompts, options);
     EXPECT_EQ(together[0], Generate(*built.model, {prompts[0]}, options)[0]);
     EXPECT_EQ(together, Generate(*built.model, prompts, options));
@@ -146,11 +174,14 @@ TEST_P(Models, GenerationIsIndependentOfTheBatch) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Models, testing::Values(AttentionKind::kFull, AttentionKind::kNsa),
-                         [](const auto& info) { return info.param == AttentionKind::kFull ? "full" : "nsa"; });
+                         [](const auto& info) {
+                           return info.param == AttentionKind::kFull ? "full" : "nsa";
+                         });
 
 // The twins of a recipe start from the same values wherever they have the same parameter.
 TEST(ModelBuilder, TwinsShareTheirStart) {
-  BuiltModel full = Build(AttentionKind::kFull, DType::kF32), nsa = Build(AttentionKind::kNsa, DType::kF32);
+  BuiltModel full = Build(AttentionKind::kFull, DType::kF32),
+             nsa = Build(AttentionKind::kNsa, DType::kF32);
   std::map<std::string, Tensor> of_full;
   for (Parameter* p : test::ParametersOf(*full.model)) of_full[p->name] = p->value;
   int shared = 0;
@@ -159,7 +190,8 @@ TEST(ModelBuilder, TwinsShareTheirStart) {
     EXPECT_TRUE(test::SameBits(p->value, of_full.at(p->name))) << p->name;
     ++shared;
   }
-  EXPECT_EQ(shared, static_cast<int>(of_full.size()) - 4);  // all but k_proj and v_proj of two layers
+  // all but k_proj and v_proj of two layers
+  EXPECT_EQ(shared, static_cast<int>(of_full.size()) - 4);
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ Outcome RunLacuna(const std::string& arguments) {
   LACUNA_CHECK(pipe != nullptr, "cannot run {}", command);
   Outcome outcome{0, ""};
   char buffer[4096];
-  for (size_t n = 0; (n = std::fread(buffer, 1, sizeof(buffer), pipe)) > 0;) outcome.text.append(buffer, n);
+  for (size_t n = 0; (n = std::fread(buffer, 1, sizeof(buffer), pipe)) > 0;)
+    outcome.text.append(buffer, n);
   const int status = pclose(pipe);
   outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   return outcome;
@@ -39,8 +40,10 @@ TEST(PlanCommand, PrintsThePlan) {
   std::ofstream(path) << test::kValidRecipe;
   const Outcome plan = RunLacuna("plan " + path + " --ranks 4 --set train.dtype=bf16");
   EXPECT_EQ(plan.exit_code, 0) << plan.text;
-  for (const char* part : {"tiny: 2 layers of width 64, native sparse attention, 4 experts top-2 + 1 shared, bf16", "Parameters",
-                           "master weights", "4 ranks", "micro-batches of a step and rank", "Sparsity"}) {
+  for (const char* part :
+       {"tiny: 2 layers of width 64, native sparse attention, 4 experts top-2 + 1 shared, bf16",
+        "Parameters", "master weights", "4 ranks", "micro-batches of a step and rank",
+        "Sparsity"}) {
     EXPECT_THAT(plan.text, HasSubstr(part));
   }
   EXPECT_THAT(plan.text, testing::Not(HasSubstr("nan")));
@@ -50,7 +53,8 @@ TEST(PlanCommand, TheResolvedRecipeIsARecipe) {
   const test::TempDir dir;
   const std::string path = dir / "r.yaml", resolved = dir / "resolved.yaml";
   std::ofstream(path) << test::kValidRecipe;
-  const Outcome first = RunLacuna("plan " + path + " --resolved --set optimizer.learning_rate=3e-3");
+  const Outcome first =
+      RunLacuna("plan " + path + " --resolved --set optimizer.learning_rate=3e-3");
   EXPECT_EQ(first.exit_code, 0);
   EXPECT_THAT(first.text, HasSubstr("learning_rate: 0.003\n"));
   std::ofstream(resolved) << first.text;
@@ -79,9 +83,11 @@ TEST(PlanCommand, MistakesExitWithTwo) {
   expect("plan", "lacuna: plan: give a recipe, or --keys\n");
   expect("plan " + dir.path(), "lacuna: " + dir.path() + ": cannot read: Is a directory\n");
   expect("plan " + (dir / "none.yaml"), "cannot read: No such file or directory\n");
-  expect("plan " + path + " --set model.wdith=1", "lacuna: --set model.wdith: model.wdith: unknown key; did you mean model.width?\n");
-  expect("plan " + path + " --ranks 3",
-         path + ":32:17: train.global_batch = 8: must be a multiple of 3 ranks times train.micro_batch = 1\n");
+  expect("plan " + path + " --set model.wdith=1",
+         "lacuna: --set model.wdith: model.wdith: unknown key; did you mean model.width?\n");
+  expect("plan " + path + " --ranks 3", path +
+                                            ":32:17: train.global_batch = 8: must be a multiple of "
+                                            "3 ranks times train.micro_batch = 1\n");
   expect("plan " + path + " --ranks 0", "--ranks");
   expect("plan " + path + " --rank 2", "--rank");
 }

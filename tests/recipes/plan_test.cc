@@ -1,4 +1,5 @@
-// The plan's numbers: by hand, against the paper, against models that were built, against memory that was measured.
+// The plan's numbers: by hand, against the paper, against models that were built, against memory
+// that was measured.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -16,7 +17,8 @@ namespace lacuna {
 namespace {
 
 Recipe FromFile(const std::string& name, const std::vector<std::string>& overrides = {}) {
-  const auto recipe = LoadRecipe(std::string(std::getenv("LACUNA_SOURCE_DIR")) + "/recipes/" + name, overrides, 1);
+  const auto recipe =
+      LoadRecipe(std::string(std::getenv("LACUNA_SOURCE_DIR")) + "/recipes/" + name, overrides, 1);
   LACUNA_CHECK(recipe.ok(), "{}", Message(recipe.status()));
   return *recipe;
 }
@@ -34,7 +36,8 @@ TEST(ModelSize, PaperModels) {
   EXPECT_EQ(FormatMagnitude(static_cast<double>(full.active())), "5.03 B");
 
   const ParameterCounts nsa = CountParameters(FromFile("nsa_27b/pretrain_8k.yaml"));
-  const int64_t phi_k = 32 * 192 + 384 * 32 * 192 + 192 * 384, phi_v = 32 * 128 + 256 * 32 * 128 + 128 * 256;
+  const int64_t phi_k = 32 * 192 + 384 * 32 * 192 + 192 * 384,
+                phi_v = 32 * 128 + 256 * 32 * 128 + 128 * 256;
   EXPECT_EQ(nsa.nsa, 30 * (2LL * 2560 * 4 * (192 + 128) + phi_k + phi_v + 3LL * 64 * 2560));
   EXPECT_EQ(nsa.total() - nsa.nsa, full.total());
   EXPECT_EQ(FormatMagnitude(static_cast<double>(nsa.total())), "27.93 B");
@@ -43,7 +46,8 @@ TEST(ModelSize, PaperModels) {
 // Twins differ in what they are named and in their attention, nowhere else.
 TEST(Recipes, TwinsDifferInAttentionAlone) {
   for (const auto& [sparse, full] : std::vector<std::pair<std::string, std::string>>{
-           {"quickstart.yaml", "quickstart_full.yaml"}, {"nsa_27b/pretrain_8k.yaml", "nsa_27b/pretrain_8k_full.yaml"}}) {
+           {"quickstart.yaml", "quickstart_full.yaml"},
+           {"nsa_27b/pretrain_8k.yaml", "nsa_27b/pretrain_8k_full.yaml"}}) {
     Recipe a = FromFile(sparse), b = FromFile(full);
     EXPECT_TRUE(a.uses_nsa());
     EXPECT_FALSE(b.uses_nsa());
@@ -73,7 +77,8 @@ TEST(ModelSize, EqualsTheBuiltModel) {
   for (const auto& overrides : variants) {
     const auto recipe = ParseRecipe(test::kValidRecipe, "r.yaml", overrides, 1);
     ASSERT_TRUE(recipe.ok()) << recipe.status();
-    const BuiltModel built = BuildModel(recipe->model, recipe->nsa, recipe->moe, {}, DType::kF32, 1);
+    const BuiltModel built =
+        BuildModel(recipe->model, recipe->nsa, recipe->moe, {}, DType::kF32, 1);
     int64_t total = 0, norms = 0, routed = 0, phi = 0;
     built.model->ForEachParameter([&](Parameter& p) {
       total += p.numel();
@@ -87,16 +92,18 @@ TEST(ModelSize, EqualsTheBuiltModel) {
     EXPECT_EQ(n.norms, norms) << shown;
     EXPECT_EQ(n.routed_experts, routed) << shown;
     if (recipe->uses_nsa()) {
-      EXPECT_EQ(2 * (PhiParameters(recipe->nsa, 24) + PhiParameters(recipe->nsa, 16)), phi) << shown;
+      EXPECT_EQ(2 * (PhiParameters(recipe->nsa, 24) + PhiParameters(recipe->nsa, 16)), phi)
+          << shown;
     }
   }
 }
 
 // Every pair of a query and what it may read, one by one.
 TEST(ModelSize, PairsByEnumeration) {
-  for (const NsaConfig& nsa : {NsaConfig{.block = 32, .stride = 16, .select_block = 64, .num_selected = 4, .window = 50},
-                               NsaConfig{.block = 16, .stride = 8, .select_block = 32, .num_selected = 8, .window = 128},
-                               NsaConfig{.block = 8, .stride = 8, .select_block = 8, .num_selected = 3, .window = 1}}) {
+  for (const NsaConfig& nsa :
+       {NsaConfig{.block = 32, .stride = 16, .select_block = 64, .num_selected = 4, .window = 50},
+        NsaConfig{.block = 16, .stride = 8, .select_block = 32, .num_selected = 8, .window = 128},
+        NsaConfig{.block = 8, .stride = 8, .select_block = 8, .num_selected = 3, .window = 1}}) {
     for (const int64_t tokens : {1, 7, 31, 32, 33, 64, 200, 513}) {
       AttentionPairs expected;
       for (int64_t t = 0; t < tokens; ++t) {
@@ -107,7 +114,9 @@ TEST(ModelSize, PairsByEnumeration) {
         for (int64_t begin = 0; begin + nsa.block <= t + 1; begin += nsa.stride) ++expected.cmp;
         // The own block up to t, and n - 1 whole ones before it.
         int64_t whole = 0;
-        for (int64_t block = 0; block < t / nsa.select_block && whole < nsa.num_selected - 1; ++block) ++whole;
+        for (int64_t block = 0; block < t / nsa.select_block && whole < nsa.num_selected - 1;
+             ++block)
+          ++whole;
         for (int64_t s = t / nsa.select_block * nsa.select_block; s <= t; ++s) ++expected.selected;
         expected.selected += whole * nsa.select_block;
       }
@@ -131,7 +140,8 @@ TEST(ModelSize, TokensOfADecodeStep) {
 }
 
 TEST(ModelSize, TrainingFlops) {
-  // By hand for the quick start: q, k, v, o 800 x 256; k and v of a branch 160 x 256; gates 24 x 256; 4 layers.
+  // By hand for the quick start: q, k, v, o 800 x 256; k and v of a branch 160 x 256; gates 24 x
+  // 256; 4 layers.
   const Recipe recipe = FromFile("quickstart.yaml");
   const TrainingFlops f = FlopsPerToken(recipe);
   const double attention = 4.0 * (800 + 2 * 160 + 24) * 256, dense = 3.0 * 256 * 768;
@@ -140,11 +150,13 @@ TEST(ModelSize, TrainingFlops) {
   const double phi = 2.0 * 48 * (16 * 48 + 48) + 2.0 * 32 * (16 * 32 + 32);
   EXPECT_DOUBLE_EQ(f.phi, 6 * 4 * phi * 2 * 255 / 2048);
   EXPECT_DOUBLE_EQ(f.full_attention, 6 * 4 * 8 * 80 * 2049.0 / 2);
-  EXPECT_DOUBLE_EQ(f.attention, 6 * 4 * 8 * 80 * static_cast<double>(CountPairs(recipe.nsa, 2048).nsa()) / 2048);
+  EXPECT_DOUBLE_EQ(f.attention,
+                   6 * 4 * 8 * 80 * static_cast<double>(CountPairs(recipe.nsa, 2048).nsa()) / 2048);
   const TrainingFlops full = FlopsPerToken(FromFile("quickstart_full.yaml"));
   EXPECT_EQ(full.phi, 0);
   EXPECT_DOUBLE_EQ(full.attention, f.full_attention);
-  EXPECT_EQ(FlopsPerToken(FromFile("quickstart.yaml", {"model.tie_embeddings=true"})).matrices, f.matrices);
+  EXPECT_EQ(FlopsPerToken(FromFile("quickstart.yaml", {"model.tie_embeddings=true"})).matrices,
+            f.matrices);
 }
 
 // What a step of the built model holds, against the estimate.
@@ -156,7 +168,8 @@ TEST_P(Memory, EstimateIsNearTheMeasured) {
   const Recipe recipe = FromFile("quickstart.yaml", overrides);
   const RankMemory expected = EstimateMemory(recipe);
   const int64_t before = CpuMemoryStats().in_use;
-  const BuiltModel built = BuildModel(recipe.model, recipe.nsa, recipe.moe, recipe.train.recompute, recipe.train.dtype, 1);
+  const BuiltModel built = BuildModel(recipe.model, recipe.nsa, recipe.moe, recipe.train.recompute,
+                                      recipe.train.dtype, 1);
   const int64_t parameters = CpuMemoryStats().in_use - before;
   // The allocator hands out blocks of up to an eighth more than was asked for.
   const int64_t states = expected.weights + expected.gradients + expected.master;
@@ -177,14 +190,17 @@ TEST_P(Memory, EstimateIsNearTheMeasured) {
   EXPECT_NEAR(estimate, peak, 0.03 * peak);
 }
 
-INSTANTIATE_TEST_SUITE_P(Recipes, Memory,
-                         testing::Values(std::vector<std::string>{}, std::vector<std::string>{"model.attention=full"},
-                                         std::vector<std::string>{"train.dtype=bf16"}, std::vector<std::string>{"train.recompute=block"},
-                                         std::vector<std::string>{"nsa.phi=mean", "model.qk_norm=true"},
-                                         std::vector<std::string>{"nsa.phi=linear", "model.tie_embeddings=true"},
-                                         std::vector<std::string>{"model.num_dense_layers=4", "model.attention=full", "model.qk_norm=true"},
-                                         std::vector<std::string>{"train.recompute=[attention]"},
-                                         std::vector<std::string>{"train.recompute=[feed_forward]"}));
+INSTANTIATE_TEST_SUITE_P(
+    Recipes, Memory,
+    testing::Values(std::vector<std::string>{}, std::vector<std::string>{"model.attention=full"},
+                    std::vector<std::string>{"train.dtype=bf16"},
+                    std::vector<std::string>{"train.recompute=block"},
+                    std::vector<std::string>{"nsa.phi=mean", "model.qk_norm=true"},
+                    std::vector<std::string>{"nsa.phi=linear", "model.tie_embeddings=true"},
+                    std::vector<std::string>{"model.num_dense_layers=4", "model.attention=full",
+                                             "model.qk_norm=true"},
+                    std::vector<std::string>{"train.recompute=[attention]"},
+                    std::vector<std::string>{"train.recompute=[feed_forward]"}));
 
 }  // namespace
 }  // namespace lacuna

@@ -1,5 +1,6 @@
-// The same training steps however the global batch is cut: 1, 2 or 4 ranks, one or several samples a micro-batch. 20 steps in f64
-// agree to 1e-12. One process takes every step with one rank, too, and compares.
+// The same training steps however the global batch is cut: 1, 2 or 4 ranks, one or several samples
+// a micro-batch. 20 steps in f64 agree to 1e-12. One process takes every step with one rank, too,
+// and compares.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -42,7 +43,13 @@ BuiltModel Build(const Variant& variant) {
   moe.aux_loss = variant.aux_loss;
   if (variant.aux_loss != AuxLossScope::kNone) moe.aux_loss_coef = 0.01;
   moe.z_loss_coef = 0.001;
-  const NsaConfig nsa{.block = 8, .stride = 4, .select_block = 8, .num_selected = 3, .num_init = 1, .num_local = 1, .window = 6};
+  const NsaConfig nsa{.block = 8,
+                      .stride = 4,
+                      .select_block = 8,
+                      .num_selected = 3,
+                      .num_init = 1,
+                      .num_local = 1,
+                      .window = 6};
   return BuildModel(model, nsa, moe, {}, DType::kF64, 3);
 }
 
@@ -85,7 +92,8 @@ Trace TrainSteps(const Variant& variant, Communicator& comm, int64_t micro_batch
     std::vector<Batch> batches;
     for (int64_t i = 0; i < kGlobalBatch / comm.size() / micro_batch; ++i) {
       std::vector<int64_t> samples;
-      for (int64_t j = 0; j < micro_batch; ++j) samples.push_back(s * kGlobalBatch + (i * comm.size() + comm.rank()) * micro_batch + j);
+      for (int64_t j = 0; j < micro_batch; ++j)
+        samples.push_back(s * kGlobalBatch + (i * comm.size() + comm.rank()) * micro_batch + j);
       batches.push_back(MakeBatch(samples));
     }
     const StepResult result = step.Run(batches, 1e-3, nullptr);
@@ -120,7 +128,8 @@ class MicroBatchInvariance : public testing::TestWithParam<Variant> {};
 TEST_P(MicroBatchInvariance, TwentySteps) {
   SetNumThreads(1);
   const auto self = MakeSelfCommunicator();
-  const Trace one = TrainSteps(GetParam(), *self, 1), two = TrainSteps(GetParam(), test::World(), 2);
+  const Trace one = TrainSteps(GetParam(), *self, 1),
+              two = TrainSteps(GetParam(), test::World(), 2);
   EXPECT_TRUE(test::Close(two.losses, one.losses, 1e-12));
   EXPECT_TRUE(test::Close(two.weights, one.weights, 1e-12));
 }
@@ -128,19 +137,26 @@ TEST_P(MicroBatchInvariance, TwentySteps) {
 // The same run twice gives the same bits.
 TEST_P(RankInvariance, Reproducible) {
   SetNumThreads(1);
-  const Trace a = TrainSteps(GetParam(), test::World(), 1), b = TrainSteps(GetParam(), test::World(), 1);
+  const Trace a = TrainSteps(GetParam(), test::World(), 1),
+              b = TrainSteps(GetParam(), test::World(), 1);
   EXPECT_EQ(a.losses, b.losses);
   EXPECT_EQ(a.weights, b.weights);
 }
 
-constexpr Variant kNsaSigmoid{AttentionKind::kNsa, RouterKind::kSigmoid, AuxLossScope::kNone, "nsa_sigmoid"};
-constexpr Variant kFullMicroBatch{AttentionKind::kFull, RouterKind::kSoftmax, AuxLossScope::kMicroBatch, "full_softmax_micro_batch"};
-constexpr Variant kFullSequence{AttentionKind::kFull, RouterKind::kSoftmax, AuxLossScope::kSequence, "full_softmax_sequence"};
+constexpr Variant kNsaSigmoid{AttentionKind::kNsa, RouterKind::kSigmoid, AuxLossScope::kNone,
+                              "nsa_sigmoid"};
+constexpr Variant kFullMicroBatch{AttentionKind::kFull, RouterKind::kSoftmax,
+                                  AuxLossScope::kMicroBatch, "full_softmax_micro_batch"};
+constexpr Variant kFullSequence{AttentionKind::kFull, RouterKind::kSoftmax, AuxLossScope::kSequence,
+                                "full_softmax_sequence"};
 
-INSTANTIATE_TEST_SUITE_P(All, RankInvariance, testing::Values(kNsaSigmoid, kFullMicroBatch, kFullSequence),
+INSTANTIATE_TEST_SUITE_P(All, RankInvariance,
+                         testing::Values(kNsaSigmoid, kFullMicroBatch, kFullSequence),
                          [](const auto& info) { return info.param.name; });
-// A loss that is a mean over micro-batches depends on their number, so that variant has no place here.
-INSTANTIATE_TEST_SUITE_P(All, MicroBatchInvariance, testing::Values(kNsaSigmoid, kFullSequence), [](const auto& info) { return info.param.name; });
+// A loss that is a mean over micro-batches depends on their number, so that variant has no place
+// here.
+INSTANTIATE_TEST_SUITE_P(All, MicroBatchInvariance, testing::Values(kNsaSigmoid, kFullSequence),
+                         [](const auto& info) { return info.param.name; });
 
 // A batch without any target and one whose gradients are not finite leave the weights as they were.
 TEST(SkippedSteps, WeightsStay) {
@@ -156,7 +172,9 @@ TEST(SkippedSteps, WeightsStay) {
   EXPECT_EQ(built.parameters->master().ToDoubles(), before);
 
   Parameter* poisoned = nullptr;
-  built.model->ForEachParameter([&](Parameter& p) { poisoned = p.name == "layers.1.self_attn.o_proj.weight" ? &p : poisoned; });
+  built.model->ForEachParameter([&](Parameter& p) {
+    poisoned = p.name == "layers.1.self_attn.o_proj.weight" ? &p : poisoned;
+  });
   ASSERT_NE(poisoned, nullptr);
   const double good = poisoned->value.data<double>()[0];
   poisoned->value.mutable_data<double>()[0] = NAN;

@@ -1,4 +1,5 @@
-// Deterministic byte mutations of a recipe and of overrides: never a crash, an exception, a hang or an error without a place.
+// Deterministic byte mutations of a recipe and of overrides: never a crash, an exception, a hang or
+// an error without a place.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,7 +13,8 @@ namespace {
 
 using testing::StartsWith;
 
-// One to four edits: a byte changed, removed, doubled or inserted from what YAML gives a meaning to, or a piece of text moved.
+// One to four edits: a byte changed, removed, doubled or inserted from what YAML gives a meaning
+// to, or a piece of text moved.
 std::string Mutated(std::string text, std::mt19937_64& random) {
   static constexpr char kBytes[] = "[]{}:,-?!&*|>%@`'\"#\\ \n\t\r\0~<=.e+0\xC3\xFF";
   static constexpr std::string_view kMeaningful(kBytes, sizeof(kBytes) - 1);
@@ -50,7 +52,8 @@ TEST(SchemaFuzz, MutatedRecipes) {
     const std::string text = Mutated(test::kValidRecipe, random);
     const auto begin = std::chrono::steady_clock::now();
     const std::string complaint = test::Complaint(text);
-    slowest = std::max(slowest, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    slowest = std::max(
+        slowest, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
     accepted += complaint.empty() ? 1 : 0;
     if (!complaint.empty()) {
       ASSERT_THAT(complaint, StartsWith("r.yaml")) << text;
@@ -65,14 +68,17 @@ TEST(SchemaFuzz, MutatedRecipes) {
 TEST(SchemaFuzz, MutatedOverrides) {
   std::mt19937_64 random(7);
   for (int i = 0; i < 5000; ++i) {
-    const std::string complaint = test::Complaint(test::kValidRecipe, {Mutated("data.sources[0].weight=1.5", random)});
+    const std::string complaint =
+        test::Complaint(test::kValidRecipe, {Mutated("data.sources[0].weight=1.5", random)});
     if (!complaint.empty()) {
-      ASSERT_THAT(complaint, testing::AnyOf(StartsWith("--set "), StartsWith("r.yaml: "))) << complaint;
+      ASSERT_THAT(complaint, testing::AnyOf(StartsWith("--set "), StartsWith("r.yaml: ")))
+          << complaint;
     }
   }
 }
 
-// A recipe that is accepted reads back from its resolved text as the same recipe, whatever was in it.
+// A recipe that is accepted reads back from its resolved text as the same recipe, whatever was in
+// it.
 TEST(SchemaFuzz, AcceptedRecipesRoundTrip) {
   std::mt19937_64 random(99);
   int accepted = 0;

@@ -45,10 +45,12 @@ train:
 )";
 
 // The one line (or the lines) that reading `text` as "r.yaml" fails with; empty where it succeeds.
-inline std::string Complaint(const std::string& text, const std::vector<std::string>& overrides = {}, int64_t ranks = 1) {
+inline std::string Complaint(const std::string& text,
+                             const std::vector<std::string>& overrides = {}, int64_t ranks = 1) {
   const auto recipe = ParseRecipe(text, "r.yaml", overrides, ranks);
   if (recipe.ok()) return "";
-  return ExitCodeOf(recipe.status()) == ExitCode::kConfig ? Message(recipe.status()) : "not a configuration error";
+  return ExitCodeOf(recipe.status()) == ExitCode::kConfig ? Message(recipe.status())
+                                                          : "not a configuration error";
 }
 
 // kValidRecipe with the first `from` replaced.

@@ -9,7 +9,9 @@ namespace {
 
 using Values = std::vector<double>;
 using Lists = std::vector<std::vector<std::vector<int64_t>>>;
-size_t Z(int64_t i) { return static_cast<size_t>(i); }
+size_t Z(int64_t i) {
+  return static_cast<size_t>(i);
+}
 
 struct Cmp {
   int64_t first, last, document;  // token rows of a compressed block
@@ -25,7 +27,8 @@ struct Naive {
   double scale, rope_factor = 1;
   Values frequencies;
 
-  Naive(const NaiveNsaProblem& problem, Mutation m, const Rounding& r) : p(problem), mutation(m), round(r ? r : [](double x) { return x; }) {
+  Naive(const NaiveNsaProblem& problem, Mutation m, const Rounding& r)
+      : p(problem), mutation(m), round(r ? r : [](double x) { return x; }) {
     for (size_t d = 0; d + 1 < p.cu_seqlens.size(); ++d) {
       const int64_t begin = p.cu_seqlens[d], length = p.cu_seqlens[d + 1] - begin;
       for (int64_t t = 0; t < length; ++t) {
@@ -34,9 +37,11 @@ struct Naive {
         document.push_back(static_cast<int64_t>(d));
       }
       for (int64_t i = 0; i * p.stride + p.block <= length; ++i) {
-        compressed.push_back({begin + i * p.stride, begin + i * p.stride + p.block - 1, static_cast<int64_t>(d)});
+        compressed.push_back(
+            {begin + i * p.stride, begin + i * p.stride + p.block - 1, static_cast<int64_t>(d)});
       }
-      if (mutation == Mutation::kCompressIncomplete && length < p.block && length > p.block - p.stride) {
+      if (mutation == Mutation::kCompressIncomplete && length < p.block &&
+          length > p.block - p.stride) {
         compressed.push_back({begin, begin + length - 1, static_cast<int64_t>(d)});
       }
     }
@@ -49,22 +54,27 @@ struct Naive {
   }
 
   void SetFrequencies() {
-    for (int64_t i = 0; i < p.rotary / 2; ++i) frequencies.push_back(std::pow(p.theta, -2.0 * static_cast<double>(i) / static_cast<double>(p.rotary)));
+    for (int64_t i = 0; i < p.rotary / 2; ++i)
+      frequencies.push_back(
+          std::pow(p.theta, -2.0 * static_cast<double>(i) / static_cast<double>(p.rotary)));
     if (p.yarn_factor <= 1) return;
     const auto dim = [&](double turns) {
-      return static_cast<double>(p.rotary) * std::log(p.yarn_original / (turns * 2 * M_PI)) / (2 * std::log(p.theta));
+      return static_cast<double>(p.rotary) * std::log(p.yarn_original / (turns * 2 * M_PI)) /
+             (2 * std::log(p.theta));
     };
     const double low = std::max(0.0, std::floor(dim(p.beta_fast)));
     const double high = std::min(static_cast<double>(p.rotary - 1), std::ceil(dim(p.beta_slow)));
     for (size_t i = 0; i < frequencies.size(); ++i) {
-      const double ramp = std::min(1.0, std::max(0.0, (static_cast<double>(i) - low) / (high > low ? high - low : 0.001)));
+      const double ramp = std::min(
+          1.0, std::max(0.0, (static_cast<double>(i) - low) / (high > low ? high - low : 0.001)));
       frequencies[i] *= ramp / p.yarn_factor + (1 - ramp);
     }
     rope_factor = 0.1 * std::log(p.yarn_factor) + 1;
   }
 
   // Rotates rows of `heads` heads of width dk to positions; sign -1 for the transposed matrix.
-  Values Rope(const Values& x, int64_t heads, const std::vector<int64_t>& positions, double sign) const {
+  Values Rope(const Values& x, int64_t heads, const std::vector<int64_t>& positions,
+              double sign) const {
     Values y = x;
     for (size_t r = 0; r < positions.size(); ++r) {
       for (int64_t h = 0; h < heads; ++h) {
@@ -89,15 +99,19 @@ struct Naive {
   }
 
   // phi of every compressed block and group; the hidden layer's inputs go to `hidden` if asked for.
-  Values Phi(const std::string& which, const Values& x, int64_t width, Values* flat_out = nullptr, Values* hidden_out = nullptr) const {
-    const Values &pos = p.in.at(which + ".pos"), &w1 = p.in.at(which + ".w1"), &w2 = p.in.at(which + ".w2");
+  Values Phi(const std::string& which, const Values& x, int64_t width, Values* flat_out = nullptr,
+             Values* hidden_out = nullptr) const {
+    const Values &pos = p.in.at(which + ".pos"), &w1 = p.in.at(which + ".w1"),
+                 &w2 = p.in.at(which + ".w2");
     const int64_t hidden = static_cast<int64_t>(w1.size()) / (p.block * width);
     Values y;
     for (const Cmp& c : compressed) {
       for (int64_t g = 0; g < p.groups; ++g) {
         Values flat(Z(p.block * width), 0.0), a(Z(hidden));
         for (int64_t u = 0; c.first + u <= c.last; ++u) {
-          for (int64_t i = 0; i < width; ++i) flat[Z(u * width + i)] = round(x[Z(((c.first + u) * p.groups + g) * width + i)] + pos[Z(u * width + i)]);
+          for (int64_t i = 0; i < width; ++i)
+            flat[Z(u * width + i)] =
+                round(x[Z(((c.first + u) * p.groups + g) * width + i)] + pos[Z(u * width + i)]);
         }
         for (int64_t k = 0; k < hidden; ++k) {
           double sum = 0;
@@ -106,7 +120,8 @@ struct Naive {
         }
         for (int64_t o = 0; o < width; ++o) {
           double sum = 0;
-          for (int64_t k = 0; k < hidden; ++k) sum += w2[Z(o * hidden + k)] * round(a[Z(k)] / (1 + std::exp(-a[Z(k)])));
+          for (int64_t k = 0; k < hidden; ++k)
+            sum += w2[Z(o * hidden + k)] * round(a[Z(k)] / (1 + std::exp(-a[Z(k)])));
           y.push_back(round(sum));
         }
         if (flat_out) flat_out->insert(flat_out->end(), flat.begin(), flat.end());
@@ -116,11 +131,15 @@ struct Naive {
     return y;
   }
 
-  bool CmpVisible(int64_t t, size_t i) const { return compressed[i].document == document[Z(t)] && compressed[i].last <= t; }
+  bool CmpVisible(int64_t t, size_t i) const {
+    return compressed[i].document == document[Z(t)] && compressed[i].last <= t;
+  }
 
   double Dot(const Values& q, int64_t t, int64_t h, const Values& k, int64_t row) const {
     double sum = 0;
-    for (int64_t c = 0; c < p.dk; ++c) sum += q[Z((t * p.heads + h) * p.dk + c)] * k[Z((row * p.groups + h / (p.heads / p.groups)) * p.dk + c)];
+    for (int64_t c = 0; c < p.dk; ++c)
+      sum += q[Z((t * p.heads + h) * p.dk + c)] *
+             k[Z((row * p.groups + h / (p.heads / p.groups)) * p.dk + c)];
     return sum;
   }
 
@@ -134,7 +153,8 @@ struct Naive {
     return y;
   }
 
-  Values Probabilities(const Values& q, int64_t t, int64_t h, const Values& k, const std::vector<int64_t>& rows, double factor) const {
+  Values Probabilities(const Values& q, int64_t t, int64_t h, const Values& k,
+                       const std::vector<int64_t>& rows, double factor) const {
     Values logits;
     for (const int64_t row : rows) logits.push_back(factor * Dot(q, t, h, k, row));
     return Softmax(logits);
@@ -154,31 +174,39 @@ struct Naive {
     return rows;
   }
   // Where a document's block grid begins.
-  int64_t Origin(int64_t t) const { return mutation == Mutation::kGridIgnoresDocuments ? 0 : start[Z(t)]; }
+  int64_t Origin(int64_t t) const {
+    return mutation == Mutation::kGridIgnoresDocuments ? 0 : start[Z(t)];
+  }
   std::vector<int64_t> BlockRows(int64_t t, const std::vector<int64_t>& blocks) const {
     std::vector<int64_t> rows;
     for (const int64_t j : blocks) {
-      for (int64_t u = Origin(t) + j * p.select_block; u < Origin(t) + (j + 1) * p.select_block; ++u) {
+      for (int64_t u = Origin(t) + j * p.select_block; u < Origin(t) + (j + 1) * p.select_block;
+           ++u) {
         if (u >= start[Z(t)] && u <= t) rows.push_back(u);
       }
     }
     return rows;
   }
 
-  // Score of block j: a compressed block counts for each of its d-token pieces that lies in the block.
+  // Score of block j: a compressed block counts for each of its d-token pieces that lies in the
+  // block.
   Values Scores(const Values& q, const Values& k_cmp, int64_t t, int64_t g) const {
-    const int64_t own = (t - Origin(t)) / p.select_block, rep = p.heads / p.groups, per = p.select_block / p.stride;
+    const int64_t own = (t - Origin(t)) / p.select_block, rep = p.heads / p.groups,
+                  per = p.select_block / p.stride;
     Values scores(Z(own + 1), 0.0);
     const auto rows = VisibleCmp(t);
     for (int64_t h = g * rep; h < (g + 1) * rep; ++h) {
-      Values weight = Probabilities(q, t, h, k_cmp, rows, mutation == Mutation::kScoresUnscaled ? 1.0 : scale);
+      Values weight =
+          Probabilities(q, t, h, k_cmp, rows, mutation == Mutation::kScoresUnscaled ? 1.0 : scale);
       if (mutation == Mutation::kScoresMeanOfLogits) {
-        for (size_t i = 0; i < rows.size(); ++i) weight[i] = scale * Dot(q, t, h, k_cmp, rows[i]) / static_cast<double>(rep);
+        for (size_t i = 0; i < rows.size(); ++i)
+          weight[i] = scale * Dot(q, t, h, k_cmp, rows[i]) / static_cast<double>(rep);
       }
       for (int64_t j = 0; j <= own; ++j) {
         for (int64_t m = 0; m < per; ++m) {
           for (int64_t k = 0; k < p.block / p.stride; ++k) {
-            const int64_t i = mutation == Mutation::kScoresShifted ? per * j - m - k : per * j + m - k;
+            const int64_t i =
+                mutation == Mutation::kScoresShifted ? per * j - m - k : per * j + m - k;
             if (i >= 0 && i < static_cast<int64_t>(rows.size())) scores[Z(j)] += weight[Z(i)];
           }
         }
@@ -188,21 +216,28 @@ struct Naive {
   }
 
   std::vector<int64_t> Select(const Values& scores) const {
-    const int64_t own = static_cast<int64_t>(scores.size()) - 1, local = mutation == Mutation::kOneLocalBlock ? 1 : p.num_local;
+    const int64_t own = static_cast<int64_t>(scores.size()) - 1,
+                  local = mutation == Mutation::kOneLocalBlock ? 1 : p.num_local;
     std::vector<int64_t> chosen, free;
-    for (int64_t j = 0; j <= own; ++j) (j < p.num_init || j > own - local ? chosen : free).push_back(j);
-    std::stable_sort(free.begin(), free.end(), [&](int64_t a, int64_t b) { return scores[Z(a)] > scores[Z(b)]; });
-    for (size_t i = 0; i < free.size() && static_cast<int64_t>(chosen.size()) < p.num_selected; ++i) chosen.push_back(free[i]);
+    for (int64_t j = 0; j <= own; ++j)
+      (j < p.num_init || j > own - local ? chosen : free).push_back(j);
+    std::stable_sort(free.begin(), free.end(),
+                     [&](int64_t a, int64_t b) { return scores[Z(a)] > scores[Z(b)]; });
+    for (size_t i = 0; i < free.size() && static_cast<int64_t>(chosen.size()) < p.num_selected; ++i)
+      chosen.push_back(free[i]);
     std::sort(chosen.begin(), chosen.end());
     return chosen;
   }
 
-  void Attend(const Values& q, const Values& k, const Values& v, int64_t t, const std::vector<int64_t>& rows, Values* o) const {
+  void Attend(const Values& q, const Values& k, const Values& v, int64_t t,
+              const std::vector<int64_t>& rows, Values* o) const {
     for (int64_t h = 0; h < p.heads; ++h) {
       const Values probability = Probabilities(q, t, h, k, rows, scale);
       for (int64_t c = 0; c < p.dv; ++c) {
         double sum = 0;
-        for (size_t i = 0; i < rows.size(); ++i) sum += round(probability[i]) * v[Z((rows[i] * p.groups + h / (p.heads / p.groups)) * p.dv + c)];
+        for (size_t i = 0; i < rows.size(); ++i)
+          sum += round(probability[i]) *
+                 v[Z((rows[i] * p.groups + h / (p.heads / p.groups)) * p.dv + c)];
         (*o)[Z((t * p.heads + h) * p.dv + c)] = round(sum);
       }
     }
@@ -210,8 +245,9 @@ struct Naive {
 };
 
 // Adds the gradients of one query's attention over `rows`.
-void AttendBackward(const Naive& s, const Values& q, const Values& k, const Values& v, int64_t t, const std::vector<int64_t>& rows,
-                    const Values& d_o, Values* dq, Values* dk, Values* dv) {
+void AttendBackward(const Naive& s, const Values& q, const Values& k, const Values& v, int64_t t,
+                    const std::vector<int64_t>& rows, const Values& d_o, Values* dq, Values* dk,
+                    Values* dv) {
   const auto& p = s.p;
   for (int64_t h = 0; h < p.heads; ++h) {
     const Values probability = s.Probabilities(q, t, h, k, rows, s.scale);
@@ -219,7 +255,8 @@ void AttendBackward(const Naive& s, const Values& q, const Values& k, const Valu
     Values dp(rows.size(), 0.0);
     double mean = 0;
     for (size_t i = 0; i < rows.size(); ++i) {
-      for (int64_t c = 0; c < p.dv; ++c) dp[i] += d_o[Z(query * p.dv + c)] * v[Z((rows[i] * p.groups + g) * p.dv + c)];
+      for (int64_t c = 0; c < p.dv; ++c)
+        dp[i] += d_o[Z(query * p.dv + c)] * v[Z((rows[i] * p.groups + g) * p.dv + c)];
       mean += probability[i] * dp[i];
     }
     for (size_t i = 0; i < rows.size(); ++i) {
@@ -229,7 +266,8 @@ void AttendBackward(const Naive& s, const Values& q, const Values& k, const Valu
         (*dq)[Z(query * p.dk + c)] += ds * k[Z(key * p.dk + c)];
         (*dk)[Z(key * p.dk + c)] += ds * q[Z(query * p.dk + c)];
       }
-      for (int64_t c = 0; c < p.dv; ++c) (*dv)[Z(key * p.dv + c)] += s.round(probability[i]) * d_o[Z(query * p.dv + c)];
+      for (int64_t c = 0; c < p.dv; ++c)
+        (*dv)[Z(key * p.dv + c)] += s.round(probability[i]) * d_o[Z(query * p.dv + c)];
     }
   }
 }
@@ -239,13 +277,14 @@ void RoundAll(const Rounding& round, Values* x) {
 }
 
 // Gradients of phi's parameters and of the tokens it read, from those of its outputs.
-void PhiBackward(const Naive& s, const std::string& which, const Values& x, int64_t width, const Values& dy,
-                 std::map<std::string, Values>* grads, Values* dx) {
+void PhiBackward(const Naive& s, const std::string& which, const Values& x, int64_t width,
+                 const Values& dy, std::map<std::string, Values>* grads, Values* dx) {
   Values flat, a;
   s.Phi(which, x, width, &flat, &a);
   const Values &w1 = s.p.in.at(which + ".w1"), &w2 = s.p.in.at(which + ".w2");
   const int64_t fan = s.p.block * width, hidden = static_cast<int64_t>(w1.size()) / fan;
-  Values &dpos = (*grads)[which + ".pos"], &dw1 = (*grads)[which + ".w1"], &dw2 = (*grads)[which + ".w2"];
+  Values &dpos = (*grads)[which + ".pos"], &dw1 = (*grads)[which + ".w1"],
+         &dw2 = (*grads)[which + ".w2"];
   dpos.assign(Z(fan), 0);
   dw1.assign(w1.size(), 0);
   dw2.assign(w2.size(), 0);
@@ -269,7 +308,8 @@ void PhiBackward(const Naive& s, const std::string& which, const Values& x, int6
           dw1[Z(k * fan + f)] += da[Z(k)] * flat[Z(r * fan + f)];
         }
         dpos[Z(f)] += s.round(sum);
-        (*dx)[Z(((s.compressed[i].first + f / width) * s.p.groups + g) * width + f % width)] += s.round(sum);
+        (*dx)[Z(((s.compressed[i].first + f / width) * s.p.groups + g) * width + f % width)] +=
+            s.round(sum);
       }
     }
   }
@@ -277,11 +317,14 @@ void PhiBackward(const Naive& s, const std::string& which, const Values& x, int6
 
 }  // namespace
 
-NaiveNsaResult NaiveNsaForward(const NaiveNsaProblem& p, Mutation mutation, const Rounding& round, const Lists* forced) {
+NaiveNsaResult NaiveNsaForward(const NaiveNsaProblem& p, Mutation mutation, const Rounding& round,
+                               const Lists* forced) {
   const Naive s(p, mutation, round);
-  const Values q = s.Rope(p.in.at("q"), p.heads, s.position, 1), k_slc = s.Rope(p.in.at("k_slc"), p.groups, s.position, 1);
+  const Values q = s.Rope(p.in.at("q"), p.heads, s.position, 1),
+               k_slc = s.Rope(p.in.at("k_slc"), p.groups, s.position, 1);
   const Values k_win = s.Rope(p.in.at("k_win"), p.groups, s.position, 1);
-  const Values k_cmp = s.Rope(s.Phi("k", p.in.at("k_cmp"), p.dk), p.groups, s.CmpPositions(), 1), v_cmp = s.Phi("v", p.in.at("v_cmp"), p.dv);
+  const Values k_cmp = s.Rope(s.Phi("k", p.in.at("k_cmp"), p.dk), p.groups, s.CmpPositions(), 1),
+               v_cmp = s.Phi("v", p.in.at("v_cmp"), p.dv);
   NaiveNsaResult result;
   result.o.assign(Z(s.n * p.heads * p.dv), 0);
   for (const char* c : {"cmp", "slc", "win"}) result.branch[c] = result.o;
@@ -290,8 +333,10 @@ NaiveNsaResult NaiveNsaForward(const NaiveNsaProblem& p, Mutation mutation, cons
     s.Attend(q, k_win, p.in.at("v_win"), t, s.WindowRows(t), &result.branch["win"]);
     result.blocks.emplace_back();
     for (int64_t g = 0; g < p.groups; ++g) {
-      result.blocks.back().push_back(forced ? (*forced)[Z(t)][Z(g)] : s.Select(s.Scores(q, k_cmp, t, g)));
-      result.left_out |= static_cast<int64_t>(result.blocks.back().back().size()) < s.position[Z(t)] / p.select_block + 1;
+      result.blocks.back().push_back(forced ? (*forced)[Z(t)][Z(g)]
+                                            : s.Select(s.Scores(q, k_cmp, t, g)));
+      result.left_out |= static_cast<int64_t>(result.blocks.back().back().size()) <
+                         s.position[Z(t)] / p.select_block + 1;
       // One group at a time: attend, then keep only that group's heads.
       Values o(result.o.size(), 0);
       s.Attend(q, k_slc, p.in.at("v_slc"), t, s.BlockRows(t, result.blocks.back().back()), &o);
@@ -302,17 +347,20 @@ NaiveNsaResult NaiveNsaForward(const NaiveNsaProblem& p, Mutation mutation, cons
   const Values& gate = p.in.at("gate");
   for (int64_t i = 0; i < s.n * p.heads * p.dv; ++i) {
     const int64_t r = i / p.dv;
-    result.o[Z(i)] = s.round(gate[Z(3 * r)] * result.branch["cmp"][Z(i)] + gate[Z(3 * r + 1)] * result.branch["slc"][Z(i)] +
+    result.o[Z(i)] = s.round(gate[Z(3 * r)] * result.branch["cmp"][Z(i)] +
+                             gate[Z(3 * r + 1)] * result.branch["slc"][Z(i)] +
                              gate[Z(3 * r + 2)] * result.branch["win"][Z(i)]);
   }
   return result;
 }
 
-std::map<std::string, Values> NaiveNsaBackward(const NaiveNsaProblem& p, const Values& d_o, const Lists& blocks, const Rounding& round) {
+std::map<std::string, Values> NaiveNsaBackward(const NaiveNsaProblem& p, const Values& d_o,
+                                               const Lists& blocks, const Rounding& round) {
   const Naive s(p, Mutation::kNone, round);
   const NaiveNsaResult forward = NaiveNsaForward(p, Mutation::kNone, round, &blocks);
   const Values q = s.Rope(p.in.at("q"), p.heads, s.position, 1);
-  const Values k_cmp = s.Rope(s.Phi("k", p.in.at("k_cmp"), p.dk), p.groups, s.CmpPositions(), 1), v_cmp = s.Phi("v", p.in.at("v_cmp"), p.dv);
+  const Values k_cmp = s.Rope(s.Phi("k", p.in.at("k_cmp"), p.dk), p.groups, s.CmpPositions(), 1),
+               v_cmp = s.Phi("v", p.in.at("v_cmp"), p.dv);
   std::map<std::string, Values> grads;
   const Values& gate = p.in.at("gate");
   grads["gate"].assign(gate.size(), 0);
@@ -326,19 +374,23 @@ std::map<std::string, Values> NaiveNsaBackward(const NaiveNsaProblem& p, const V
       branch_do[i] = s.round(gate[3 * r + Z(c)] * d_o[i]);
       grads["gate"][3 * r + Z(c)] += d_o[i] * forward.branch.at(name)[i];
     }
-    const Values k = c == 0 ? k_cmp : s.Rope(p.in.at("k_" + name), p.groups, s.position, 1), &v = c == 0 ? v_cmp : p.in.at("v_" + name);
+    const Values k = c == 0 ? k_cmp : s.Rope(p.in.at("k_" + name), p.groups, s.position, 1),
+                 &v = c == 0 ? v_cmp : p.in.at("v_" + name);
     Values dk(k.size(), 0), dv(v.size(), 0);
     for (int64_t t = 0; t < s.n; ++t) {
       if (c != 1) {
-        AttendBackward(s, q, k, v, t, c == 0 ? s.VisibleCmp(t) : s.WindowRows(t), branch_do, &branch_dq, &dk, &dv);
+        AttendBackward(s, q, k, v, t, c == 0 ? s.VisibleCmp(t) : s.WindowRows(t), branch_do,
+                       &branch_dq, &dk, &dv);
         continue;
       }
       for (int64_t g = 0; g < p.groups; ++g) {
         // Only this group's heads have a gradient.
         Values masked(d_o.size(), 0);
         const int64_t per = p.heads / p.groups * p.dv, first = t * p.heads * p.dv + g * per;
-        std::copy(branch_do.begin() + first, branch_do.begin() + first + per, masked.begin() + first);
-        AttendBackward(s, q, k, v, t, s.BlockRows(t, blocks[Z(t)][Z(g)]), masked, &branch_dq, &dk, &dv);
+        std::copy(branch_do.begin() + first, branch_do.begin() + first + per,
+                  masked.begin() + first);
+        AttendBackward(s, q, k, v, t, s.BlockRows(t, blocks[Z(t)][Z(g)]), masked, &branch_dq, &dk,
+                       &dv);
       }
     }
     for (Values* x : {&branch_dq, &dk, &dv}) RoundAll(s.round, x);
@@ -353,7 +405,8 @@ std::map<std::string, Values> NaiveNsaBackward(const NaiveNsaProblem& p, const V
   }
   RoundAll(s.round, &dq);
   grads["q"] = s.Rope(dq, p.heads, s.position, -1);
-  for (const auto& [which, width, dy] : {std::tuple{std::string("k"), p.dk, &dk_cmp}, {std::string("v"), p.dv, &dv_cmp}}) {
+  for (const auto& [which, width, dy] :
+       {std::tuple{std::string("k"), p.dk, &dk_cmp}, {std::string("v"), p.dv, &dv_cmp}}) {
     Values dx(p.in.at(which + "_cmp").size(), 0);
     PhiBackward(s, which, p.in.at(which + "_cmp"), width, *dy, &grads, &dx);
     RoundAll(s.round, &dx);

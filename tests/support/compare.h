@@ -1,4 +1,5 @@
-// Comparing tensors. Non-finite values are compared first and by kind; a failure prints the worst element.
+// Comparing tensors. Non-finite values are compared first and by kind; a failure prints the worst
+// element.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -11,7 +12,8 @@
 namespace lacuna::test {
 
 // Tolerances relative to the largest expected magnitude: the one table of the project.
-//   f64 against f64: rounding of sums in another order; f32 and bf16: one rounding of inputs and outputs, sums in f32.
+//   f64 against f64: rounding of sums in another order; f32 and bf16: one rounding of inputs and
+//     outputs, sums in f32.
 constexpr double Tolerance(DType dtype) {
   switch (dtype) {
     case DType::kF64:
@@ -24,14 +26,17 @@ constexpr double Tolerance(DType dtype) {
 }
 
 // max |actual - expected| <= tolerance * max(1, max |expected|).
-testing::AssertionResult Close(const std::vector<double>& actual, const std::vector<double>& expected, double tolerance);
+testing::AssertionResult Close(const std::vector<double>& actual,
+                               const std::vector<double>& expected, double tolerance);
 testing::AssertionResult Close(const Tensor& actual, const Tensor& expected, double tolerance);
-testing::AssertionResult Close(const Tensor& actual, const std::vector<double>& expected, double tolerance);
+testing::AssertionResult Close(const Tensor& actual, const std::vector<double>& expected,
+                               double tolerance);
 
-// The rule for matrix products and attention: error(ours, exact) <= factor * error(naive in the same dtype, exact) + tiny,
-// in the root mean square over the tensor; factor 2 forward, 3 for gradients.
-testing::AssertionResult WithinNaiveError(const Tensor& actual, const std::vector<double>& naive, const std::vector<double>& exact,
-                                          double factor);
+// The rule for matrix products and attention: error(ours, exact) <= factor * error(naive in the
+// same dtype, exact) + tiny, in the root mean square over the tensor; factor 2 forward, 3 for
+// gradients.
+testing::AssertionResult WithinNaiveError(const Tensor& actual, const std::vector<double>& naive,
+                                          const std::vector<double>& exact, double factor);
 
 // Bit for bit; prints the first element that differs.
 testing::AssertionResult SameBits(const Tensor& actual, const Tensor& expected);

@@ -8,7 +8,9 @@
 namespace lacuna::test {
 namespace {
 
-Tensor Weights(const Tensor& output, size_t index) { return RandomTensor(output.shape(), DType::kF64, 0x9000 + index); }
+Tensor Weights(const Tensor& output, size_t index) {
+  return RandomTensor(output.shape(), DType::kF64, 0x9000 + index);
+}
 
 double WeightedSum(const Differentiable& f, const std::vector<Tensor>& inputs) {
   Tape tape(Tape::Mode::kInference);
@@ -17,16 +19,20 @@ double WeightedSum(const Differentiable& f, const std::vector<Tensor>& inputs) {
   double sum = 0;
   const std::vector<Variable> outputs = f(tape, variables);
   for (size_t i = 0; i < outputs.size(); ++i) {
-    const std::vector<double> y = outputs[i].value().ToDoubles(), w = Weights(outputs[i].value(), i).ToDoubles();
+    const std::vector<double> y = outputs[i].value().ToDoubles(),
+                              w = Weights(outputs[i].value(), i).ToDoubles();
     for (size_t k = 0; k < y.size(); ++k) sum += y[k] * w[k];
   }
   return sum;
 }
 
 // Compares `gradient` (of `value`) with differences of `loss` at some elements.
-testing::AssertionResult CheckTensor(const std::string& name, Tensor value, const Tensor& gradient, const std::function<double()>& loss,
+testing::AssertionResult CheckTensor(const std::string& name, Tensor value, const Tensor& gradient,
+                                     const std::function<double()>& loss,
                                      const GradCheckOptions& options) {
-  const std::vector<double> analytic = gradient.defined() ? gradient.ToDoubles() : std::vector<double>(static_cast<size_t>(value.numel()), 0.0);
+  const std::vector<double> analytic =
+      gradient.defined() ? gradient.ToDoubles()
+                         : std::vector<double>(static_cast<size_t>(value.numel()), 0.0);
   double scale = 1;
   for (const double g : analytic) {
     if (!std::isfinite(g)) return testing::AssertionFailure() << name << ": gradient is " << g;
@@ -41,10 +47,13 @@ testing::AssertionResult CheckTensor(const std::string& name, Tensor value, cons
     *x = original - options.step;
     const double below = loss();
     *x = original;
-    const double numeric = (above - below) / (2 * options.step), error = std::abs(numeric - analytic[static_cast<size_t>(k)]);
+    const double numeric = (above - below) / (2 * options.step),
+                 error = std::abs(numeric - analytic[static_cast<size_t>(k)]);
     if (!(error <= options.tolerance * scale)) {
-      return testing::AssertionFailure() << name << "[" << k << "]: gradient " << analytic[static_cast<size_t>(k)] << ", differences give "
-                                         << numeric << " (error " << error << " > " << options.tolerance << " * " << scale << ")";
+      return testing::AssertionFailure()
+             << name << "[" << k << "]: gradient " << analytic[static_cast<size_t>(k)]
+             << ", differences give " << numeric << " (error " << error << " > "
+             << options.tolerance << " * " << scale << ")";
     }
   }
   return testing::AssertionSuccess();
@@ -52,7 +61,8 @@ testing::AssertionResult CheckTensor(const std::string& name, Tensor value, cons
 
 }  // namespace
 
-testing::AssertionResult GradCheck(const Differentiable& f, std::vector<Tensor> inputs, const std::vector<Parameter*>& parameters,
+testing::AssertionResult GradCheck(const Differentiable& f, std::vector<Tensor> inputs,
+                                   const std::vector<Parameter*>& parameters,
                                    const GradCheckOptions& options) {
   for (Parameter* parameter : parameters) parameter->grad.Zero();
   Tape tape;
@@ -60,18 +70,24 @@ testing::AssertionResult GradCheck(const Differentiable& f, std::vector<Tensor> 
   for (const Tensor& input : inputs) leaves.push_back(tape.Leaf(input));
   const std::vector<Variable> outputs = f(tape, leaves);
   std::vector<Tape::Seed> seeds;
-  for (size_t i = 0; i < outputs.size(); ++i) seeds.push_back({outputs[i], Weights(outputs[i].value(), i)});
+  for (size_t i = 0; i < outputs.size(); ++i)
+    seeds.push_back({outputs[i], Weights(outputs[i].value(), i)});
   tape.Backward(std::move(seeds));
   std::vector<Tensor> gradients;
   for (const Variable& leaf : leaves) gradients.push_back(tape.Grad(leaf));
 
   const auto loss = [&] { return WeightedSum(f, inputs); };
   for (size_t i = 0; i < inputs.size(); ++i) {
-    if (auto result = CheckTensor("input " + std::to_string(i), inputs[i], gradients[i], loss, options); !result) return result;
+    if (auto result =
+            CheckTensor("input " + std::to_string(i), inputs[i], gradients[i], loss, options);
+        !result)
+      return result;
   }
   for (Parameter* parameter : parameters) {
     const Tensor gradient = parameter->grad.Clone();
-    if (auto result = CheckTensor(parameter->name, parameter->value, gradient, loss, options); !result) return result;
+    if (auto result = CheckTensor(parameter->name, parameter->value, gradient, loss, options);
+        !result)
+      return result;
   }
   return testing::AssertionSuccess();
 }

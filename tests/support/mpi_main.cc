@@ -19,15 +19,19 @@ class FailurePrinter : public testing::EmptyTestEventListener {
   void OnTestPartResult(const testing::TestPartResult& result) override {
     if (!result.failed()) return;
     const testing::TestInfo* test = testing::UnitTest::GetInstance()->current_test_info();
-    std::fprintf(stderr, "[rank %d] %s.%s: %s:%d: %s\n", World().rank(), test == nullptr ? "" : test->test_suite_name(),
-                 test == nullptr ? "" : test->name(), result.file_name() == nullptr ? "?" : result.file_name(), result.line_number(),
+    std::fprintf(stderr, "[rank %d] %s.%s: %s:%d: %s\n", World().rank(),
+                 test == nullptr ? "" : test->test_suite_name(),
+                 test == nullptr ? "" : test->name(),
+                 result.file_name() == nullptr ? "?" : result.file_name(), result.line_number(),
                  result.message());
   }
 };
 
 }  // namespace
 
-Communicator& World() { return *Instance(); }
+Communicator& World() {
+  return *Instance();
+}
 
 }  // namespace lacuna::test
 
@@ -49,7 +53,9 @@ int main(int argc, char** argv) {
       listeners.Append(new test::FailurePrinter);
     }
     const int failed = RUN_ALL_TESTS();
-    Tensor sum = Tensor::FromVector(std::vector<int64_t>{failed, testing::UnitTest::GetInstance()->successful_test_count()}, {2});
+    Tensor sum = Tensor::FromVector(
+        std::vector<int64_t>{failed, testing::UnitTest::GetInstance()->successful_test_count()},
+        {2});
     test::World().AllReduceSum(sum).Wait();
     const bool all_ran = sum.data<int64_t>()[1] > 0;
     test::Instance().reset();

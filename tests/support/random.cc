@@ -12,7 +12,8 @@ Tensor RandomTensor(Shape shape, DType dtype, uint64_t seed, double scale) {
 
 Tensor RandomIds(Shape shape, int32_t bound, uint64_t seed) {
   std::vector<int32_t> values(static_cast<size_t>(NumElements(shape)));
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<int32_t>(PhiloxUniform(0x7e57, seed, i) * bound);
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = static_cast<int32_t>(PhiloxUniform(0x7e57, seed, i) * bound);
   return Tensor::FromVector(values, std::move(shape));
 }
 

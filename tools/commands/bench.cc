@@ -26,26 +26,32 @@ struct Options {
   std::vector<int64_t> lengths = {1024, 2048, 4096, 8192, 16384};
 };
 
-void PrintRow(const std::string& name, const StepTimes& times, double flops_per_token, double peak) {
-  fmt::print("  {:<28} {:>9.1f} ms  {:>8} tok/s  {:>6.1f} GFLOP/s  {:>5.1f} % of matmul\n", name, 1e3 * times.median(),
-             FormatCount(static_cast<int64_t>(times.tokens_per_second())), times.tokens_per_second() * flops_per_token / 1e9,
+void PrintRow(const std::string& name, const StepTimes& times, double flops_per_token,
+              double peak) {
+  fmt::print("  {:<28} {:>9.1f} ms  {:>8} tok/s  {:>6.1f} GFLOP/s  {:>5.1f} % of matmul\n", name,
+             1e3 * times.median(), FormatCount(static_cast<int64_t>(times.tokens_per_second())),
+             times.tokens_per_second() * flops_per_token / 1e9,
              100 * times.tokens_per_second() * flops_per_token / peak);
 }
 
 absl::Status BenchTwins(const Options& options, const Recipe& full, double peak) {
   const int64_t tokens = full.train.sequence_length;
   const double flops = FlopsPerToken(full).total();
-  fmt::print("\nFull-attention model, one document of {} tokens a step, median of {} steps\n", FormatCount(tokens), options.steps);
+  fmt::print("\nFull-attention model, one document of {} tokens a step, median of {} steps\n",
+             FormatCount(tokens), options.steps);
   const StepTimes ours = TimeTrainingSteps(full, tokens, 2, options.steps);
   PrintRow("Lacuna", ours, flops, peak);
   if (options.pytorch.empty()) {
     fmt::print("  PyTorch: not measured (--pytorch PYTHON names an interpreter that has torch)\n");
     return absl::OkStatus();
   }
-  LACUNA_ASSIGN_OR_RETURN(const PeerTimes peer, TimePyTorchSteps(full, options.pytorch, options.script, tokens, 2, options.steps,
-                                                                 options.threads, options.compile));
-  PrintRow(fmt::format("PyTorch {}{}", peer.version, options.compile ? ", compiled" : ""), peer.times, flops, peak);
-  fmt::print("  Lacuna / PyTorch: {:.2f}x tokens/s ({} and {} parameters)\n", ours.tokens_per_second() / peer.times.tokens_per_second(),
+  LACUNA_ASSIGN_OR_RETURN(const PeerTimes peer,
+                          TimePyTorchSteps(full, options.pytorch, options.script, tokens, 2,
+                                           options.steps, options.threads, options.compile));
+  PrintRow(fmt::format("PyTorch {}{}", peer.version, options.compile ? ", compiled" : ""),
+           peer.times, flops, peak);
+  fmt::print("  Lacuna / PyTorch: {:.2f}x tokens/s ({} and {} parameters)\n",
+             ours.tokens_per_second() / peer.times.tokens_per_second(),
              FormatCount(CountParameters(full).total()), FormatCount(peer.parameters));
   return absl::OkStatus();
 }
@@ -55,15 +61,21 @@ void BenchLengths(const Options& options, const Recipe& full) {
   quickstart.model.attention = paper.model.attention = AttentionKind::kNsa;
   paper.nsa = NsaConfig{};  // the defaults are the paper's keys
   const auto keys = [](const NsaConfig& c) {
-    return fmt::format("l {} d {} l' {} n {} w {}", c.block, c.stride, c.select_block, c.num_selected, c.window);
+    return fmt::format("l {} d {} l' {} n {} w {}", c.block, c.stride, c.select_block,
+                       c.num_selected, c.window);
   };
-  fmt::print("\nStep time by length, ms (median of {}): full attention, NSA with the recipe's keys ({}), NSA with the paper's ({})\n", options.steps,
-             keys(quickstart.nsa), keys(paper.nsa));
-  fmt::print("  {:>8} {:>12} {:>12} {:>9} {:>12} {:>9}\n", "tokens", "full", "NSA recipe", "speed-up", "NSA paper", "speed-up");
+  fmt::print(
+      "\nStep time by length, ms (median of {}): full attention, NSA with the recipe's keys ({}), "
+      "NSA with the paper's ({})\n",
+      options.steps, keys(quickstart.nsa), keys(paper.nsa));
+  fmt::print("  {:>8} {:>12} {:>12} {:>9} {:>12} {:>9}\n", "tokens", "full", "NSA recipe",
+             "speed-up", "NSA paper", "speed-up");
   for (const int64_t length : options.lengths) {
     const double a = TimeTrainingSteps(full, length, 1, options.steps).median();
-    const double b = TimeTrainingSteps(quickstart, length, 1, options.steps).median(), c = TimeTrainingSteps(paper, length, 1, options.steps).median();
-    fmt::print("  {:>8} {:>12.1f} {:>12.1f} {:>8.2f}x {:>12.1f} {:>8.2f}x\n", FormatCount(length), 1e3 * a, 1e3 * b, a / b, 1e3 * c, a / c);
+    const double b = TimeTrainingSteps(quickstart, length, 1, options.steps).median(),
+                 c = TimeTrainingSteps(paper, length, 1, options.steps).median();
+    fmt::print("  {:>8} {:>12.1f} {:>12.1f} {:>8.2f}x {:>12.1f} {:>8.2f}x\n", FormatCount(length),
+               1e3 * a, 1e3 * b, a / b, 1e3 * c, a / c);
   }
 }
 
@@ -72,7 +84,8 @@ absl::Status BenchCpu(const Options& options) {
   full.model.attention = AttentionKind::kFull;
   SetNumThreads(options.threads);
   const double peak = MeasureMatMulPeak(full.train.dtype);
-  fmt::print("{} threads, matrix products of {} at {:.1f} GFLOP/s; recipe {}\n", options.threads, NameOf(full.train.dtype), peak / 1e9, options.recipe);
+  fmt::print("{} threads, matrix products of {} at {:.1f} GFLOP/s; recipe {}\n", options.threads,
+             NameOf(full.train.dtype), peak / 1e9, options.recipe);
   LACUNA_RETURN_IF_ERROR(BenchTwins(options, full, peak));
   BenchLengths(options, full);
   return absl::OkStatus();
@@ -84,14 +97,22 @@ void AddBenchCommand(CLI::App& app, Runner& run) {
   auto options = std::make_shared<Options>();
   CLI::App* bench = app.add_subcommand("bench", "Measures training speed beside its peers");
   bench->require_subcommand(1);
-  CLI::App* cpu = bench->add_subcommand("cpu", "The CPU backend: the full-attention model beside PyTorch, then NSA beside full attention by length");
+  CLI::App* cpu = bench->add_subcommand("cpu",
+                                        "The CPU backend: the full-attention model beside PyTorch, "
+                                        "then NSA beside full attention by length");
   cpu->add_option("recipe", options->recipe, "recipe of the model")->capture_default_str();
   cpu->add_option("--pytorch", options->pytorch, "Python interpreter with torch, for the peer");
   cpu->add_option("--script", options->script, "the PyTorch model")->capture_default_str();
   cpu->add_flag("--compile", options->compile, "torch.compile the peer");
-  cpu->add_option("--threads", options->threads, "CPU threads")->capture_default_str()->check(CLI::Range(1, 1024));
-  cpu->add_option("--steps", options->steps, "timed steps")->capture_default_str()->check(CLI::Range(1, 1000));
-  cpu->add_option("--lengths", options->lengths, "tokens of a document")->delimiter(',')->capture_default_str();
+  cpu->add_option("--threads", options->threads, "CPU threads")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
+  cpu->add_option("--steps", options->steps, "timed steps")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  cpu->add_option("--lengths", options->lengths, "tokens of a document")
+      ->delimiter(',')
+      ->capture_default_str();
   cpu->footer("Example:\n  lacuna bench cpu --pytorch python3 --lengths 1024,4096,16384");
   cpu->callback([options, &run] { run = [options] { return BenchCpu(*options); }; });
 }

@@ -22,7 +22,8 @@ struct CheckpointCommand {
   std::optional<int64_t> step;
 };
 
-// The checkpoints meant: of a run's folder, of a folder of checkpoints, or one checkpoint itself; the last saved first.
+// The checkpoints meant: of a run's folder, of a folder of checkpoints, or one checkpoint itself;
+// the last saved first.
 absl::StatusOr<std::vector<CheckpointInfo>> Find(const CheckpointCommand& command) {
   std::string directory = command.directory;
   while (directory.size() > 1 && directory.ends_with('/')) directory.pop_back();
@@ -60,15 +61,16 @@ absl::Status Verify(const CheckpointCommand& command) {
     }
     damaged += problems.empty() ? 0 : 1;
     if (problems.empty()) {
-      std::printf("step %-8lld  ok       %10s  state hash %s\n", static_cast<long long>(info.step), FormatBytes(info.bytes).c_str(),
-                  hash.c_str());
+      std::printf("step %-8lld  ok       %10s  state hash %s\n", static_cast<long long>(info.step),
+                  FormatBytes(info.bytes).c_str(), hash.c_str());
     } else {
       std::printf("step %-8lld  DAMAGED\n", static_cast<long long>(info.step));
     }
     for (const std::string& problem : problems) std::printf("  %s\n", problem.c_str());
   }
   if (damaged == 0) return absl::OkStatus();
-  return CheckpointError("{} of {} checkpoint{} damaged", damaged, all.size(), all.size() == 1 ? "" : "s");
+  return CheckpointError("{} of {} checkpoint{} damaged", damaged, all.size(),
+                         all.size() == 1 ? "" : "s");
 }
 
 struct Statistics {
@@ -121,7 +123,8 @@ std::vector<Row> RowsOf(const Manifest& manifest) {
       if (index.contains("model/" + name.substr(8))) continue;  // stands beside its parameter
     }
     const std::string bare = name.starts_with("model/") ? name.substr(6) : "";
-    rows.push_back({.name = bare.empty() ? name : bare, .tensor = t, .first_moment = {}, .second_moment = {}});
+    rows.push_back(
+        {.name = bare.empty() ? name : bare, .tensor = t, .first_moment = {}, .second_moment = {}});
     if (bare.empty()) continue;
     rows.back().first_moment = moment("adamw_m/", bare);
     rows.back().second_moment = moment("adamw_v/", bare);
@@ -133,16 +136,18 @@ absl::Status PrintTensors(const CheckpointReader& reader) {
   const std::vector<Row> rows = RowsOf(reader.manifest());
   size_t width = 9;
   for (const Row& row : rows) width = std::max(width, row.name.size());
-  fmt::print("{:<{}}  {:<5} {:>18}  {:>9} {:>9}  {:>9} {:>9}  {:>9} {:>9}\n", "", width, "", "", "weight", "", "moment m", "", "moment v",
-             "");
-  fmt::print("{:<{}}  {:<5} {:>18}  {:>9} {:>9}  {:>9} {:>9}  {:>9} {:>9}\n", "parameter", width, "dtype", "shape", "rms", "max", "rms",
-             "max", "rms", "max");
+  fmt::print("{:<{}}  {:<5} {:>18}  {:>9} {:>9}  {:>9} {:>9}  {:>9} {:>9}\n", "", width, "", "",
+             "weight", "", "moment m", "", "moment v", "");
+  fmt::print("{:<{}}  {:<5} {:>18}  {:>9} {:>9}  {:>9} {:>9}  {:>9} {:>9}\n", "parameter", width,
+             "dtype", "shape", "rms", "max", "rms", "max", "rms", "max");
   int64_t non_finite = 0;
   for (const Row& row : rows) {
     const CheckpointTensor& info = reader.manifest().tensors[row.tensor];
-    std::string line = fmt::format("{:<{}}  {:<5} {:>18}", row.name, width, NameOf(info.dtype), ToString(info.shape));
+    std::string line = fmt::format("{:<{}}  {:<5} {:>18}", row.name, width, NameOf(info.dtype),
+                                   ToString(info.shape));
     int64_t bad = 0;
-    for (const std::optional<size_t> tensor : {std::optional<size_t>(row.tensor), row.first_moment, row.second_moment}) {
+    for (const std::optional<size_t> tensor :
+         {std::optional<size_t>(row.tensor), row.first_moment, row.second_moment}) {
       if (!tensor) continue;
       LACUNA_ASSIGN_OR_RETURN(const Statistics statistics, StatisticsOf(reader, *tensor));
       line += fmt::format("  {:>9.3g} {:>9.3g}", statistics.rms, statistics.max);
@@ -152,7 +157,9 @@ absl::Status PrintTensors(const CheckpointReader& reader) {
     non_finite += bad;
     fmt::print("{}\n", line);
   }
-  fmt::print("\n{}\n", non_finite == 0 ? "every element is finite" : fmt::format("{} element{} NaN or inf", non_finite, non_finite == 1 ? " is" : "s are"));
+  fmt::print("\n{}\n", non_finite == 0 ? "every element is finite"
+                                       : fmt::format("{} element{} NaN or inf", non_finite,
+                                                     non_finite == 1 ? " is" : "s are"));
   return absl::OkStatus();
 }
 
@@ -165,24 +172,33 @@ absl::Status Show(const CheckpointCommand& command) {
                info.status.ok() ? info.created : Message(info.status));
     if (shown == nullptr && info.status.ok()) shown = &info;
   }
-  if (shown == nullptr) return CheckpointError("{}: no checkpoint has a good manifest", command.directory);
+  if (shown == nullptr)
+    return CheckpointError("{}: no checkpoint has a good manifest", command.directory);
   LACUNA_ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(shown->path));
   const std::vector<std::string> problems = reader.Verify();
   if (!problems.empty()) return CheckpointError("{}", problems[0]);
   const Manifest& manifest = reader.manifest();
   int64_t parameters = 0;
-  for (const CheckpointTensor& tensor : manifest.tensors) parameters += tensor.name.starts_with("model/") ? NumElements(tensor.shape) : 0;
-  fmt::print("\n{}: {} parameters, {} tensors, written by {} rank{}, every block verified\n", shown->path, parameters,
-             manifest.tensors.size(), manifest.files.size(), manifest.files.size() == 1 ? "" : "s");
-  for (const auto& [key, value] : manifest.scalars.items()) fmt::print("  {:<24} {}\n", key, value.dump());
+  for (const CheckpointTensor& tensor : manifest.tensors)
+    parameters += tensor.name.starts_with("model/") ? NumElements(tensor.shape) : 0;
+  fmt::print("\n{}: {} parameters, {} tensors, written by {} rank{}, every block verified\n",
+             shown->path, parameters, manifest.tensors.size(), manifest.files.size(),
+             manifest.files.size() == 1 ? "" : "s");
+  for (const auto& [key, value] : manifest.scalars.items())
+    fmt::print("  {:<24} {}\n", key, value.dump());
   fmt::print("\n");
   return PrintTensors(reader);
 }
 
-CLI::App* AddAction(CLI::App* command, const std::shared_ptr<CheckpointCommand>& options, const char* name, const char* description) {
+CLI::App* AddAction(CLI::App* command, const std::shared_ptr<CheckpointCommand>& options,
+                    const char* name, const char* description) {
   CLI::App* action = command->add_subcommand(name, description);
-  action->add_option("directory", options->directory, "A run's folder, a folder of checkpoints, or one checkpoint (step_N)")->required();
-  action->add_option("--step", options->step, "Only the checkpoint of this step")->check(CLI::NonNegativeNumber);
+  action
+      ->add_option("directory", options->directory,
+                   "A run's folder, a folder of checkpoints, or one checkpoint (step_N)")
+      ->required();
+  action->add_option("--step", options->step, "Only the checkpoint of this step")
+      ->check(CLI::NonNegativeNumber);
   action->footer(fmt::format("Example: lacuna ckpt {} runs/quickstart --step 400", name));
   return action;
 }
@@ -193,11 +209,16 @@ void AddCheckpointCommand(CLI::App& app, Runner& run) {
   auto options = std::make_shared<CheckpointCommand>();
   CLI::App* command = app.add_subcommand("ckpt", "Verify checkpoints, or show what they hold");
   command->require_subcommand(1);
-  AddAction(command, options, "verify", "Check every byte against its checksum; exit code 4 where a checkpoint is damaged")
+  AddAction(command, options, "verify",
+            "Check every byte against its checksum; exit code 4 where a checkpoint is damaged")
       ->callback([options, &run] { run = [options] { return Verify(*options); }; });
-  AddAction(command, options, "show", "List checkpoints; print the tensors of the last saved one with rms and max of weights and moments")
+  AddAction(command, options, "show",
+            "List checkpoints; print the tensors of the last saved one with rms and max of weights "
+            "and moments")
       ->callback([options, &run] { run = [options] { return Show(*options); }; });
-  command->footer("Examples:\n  lacuna ckpt verify runs/quickstart\n  lacuna ckpt show runs/quickstart --step 400");
+  command->footer(
+      "Examples:\n  lacuna ckpt verify runs/quickstart\n  lacuna ckpt show runs/quickstart --step "
+      "400");
 }
 
 }  // namespace lacuna::tools

@@ -26,7 +26,8 @@ absl::Status Plan(const PlanOptions& options) {
     return absl::OkStatus();
   }
   if (options.recipe.empty()) return ConfigError("plan: give a recipe, or --keys");
-  LACUNA_ASSIGN_OR_RETURN(const Recipe recipe, LoadRecipe(options.recipe, options.overrides, options.ranks));
+  LACUNA_ASSIGN_OR_RETURN(const Recipe recipe,
+                          LoadRecipe(options.recipe, options.overrides, options.ranks));
   std::fputs((options.resolved ? ToYaml(recipe) : PlanText(recipe, options.ranks)).c_str(), stdout);
   return absl::OkStatus();
 }
@@ -35,13 +36,21 @@ absl::Status Plan(const PlanOptions& options) {
 
 void AddPlanCommand(CLI::App& app, Runner& run) {
   auto options = std::make_shared<PlanOptions>();
-  CLI::App* command = app.add_subcommand("plan", "Check a recipe; print its parameters, FLOPs, memory and sparsity");
+  CLI::App* command = app.add_subcommand(
+      "plan", "Check a recipe; print its parameters, FLOPs, memory and sparsity");
   command->add_option("recipe", options->recipe, "Recipe, a YAML file");
-  command->add_option("--set", options->overrides, "Override a key: section.key=value (may be repeated)")->allow_extra_args(false);
-  command->add_option("--ranks", options->ranks, "Ranks that the run would have")->check(CLI::Range(1, 1 << 20));
-  command->add_flag("--keys", options->keys, "Print every key of a recipe with its default, type and meaning");
-  command->add_flag("--resolved", options->resolved, "Print the recipe with every key and override filled in");
-  command->footer("Example: lacuna plan recipes/quickstart.yaml --ranks 2 --set train.sequence_length=4096");
+  command
+      ->add_option("--set", options->overrides,
+                   "Override a key: section.key=value (may be repeated)")
+      ->allow_extra_args(false);
+  command->add_option("--ranks", options->ranks, "Ranks that the run would have")
+      ->check(CLI::Range(1, 1 << 20));
+  command->add_flag("--keys", options->keys,
+                    "Print every key of a recipe with its default, type and meaning");
+  command->add_flag("--resolved", options->resolved,
+                    "Print the recipe with every key and override filled in");
+  command->footer(
+      "Example: lacuna plan recipes/quickstart.yaml --ranks 2 --set train.sequence_length=4096");
   command->callback([options, &run] { run = [options] { return Plan(*options); }; });
 }
 

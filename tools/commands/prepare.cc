@@ -1,4 +1,6 @@
 // lacuna prepare: text into token shards.
+#include "data/prepare/prepare.h"
+
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -6,7 +8,6 @@
 
 #include "core/parallel.h"
 #include "core/status.h"
-#include "data/prepare/prepare.h"
 #include "tools/command.h"
 
 namespace lacuna::tools {
@@ -34,27 +35,41 @@ absl::Status RunPrepare(PrepareArguments& arguments) {
 void AddPrepareCommand(CLI::App& app, Runner& run) {
   auto arguments = std::make_shared<PrepareArguments>();
   PrepareOptions& options = arguments->options;
-  CLI::App* command = app.add_subcommand("prepare", "Turn text into token shards: files, folders, JSON lines; .gz and .zst, too");
-  command->add_option("inputs", options.inputs, "Files and folders; *.jsonl has a document a line, any other file is one")->required();
+  CLI::App* command = app.add_subcommand(
+      "prepare", "Turn text into token shards: files, folders, JSON lines; .gz and .zst, too");
+  command
+      ->add_option("inputs", options.inputs,
+                   "Files and folders; *.jsonl has a document a line, any other file is one")
+      ->required();
   command->add_option("--tokenizer", options.tokenizer, "tokenizer.json")->required();
   command->add_option("--output", options.output, "Folder of the shards")->required();
-  command->add_option("--extensions", options.extensions, "Of the files to take from folders")->delimiter(',')->capture_default_str();
-  command->add_option("--name", options.name, "Shards are named <name>_00000.h5, ...")->capture_default_str();
+  command->add_option("--extensions", options.extensions, "Of the files to take from folders")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--name", options.name, "Shards are named <name>_00000.h5, ...")
+      ->capture_default_str();
   command->add_option("--source", options.source, "Where the text is from; kept in the shards");
   command->add_option("--licence", options.licence, "Of the text; kept in the shards");
   command
       ->add_option("--holdout", arguments->holdouts,
-                   "name=fraction: that share of the documents, by a hash of their text, goes to <name>_*.h5; name=path: the files below "
+                   "name=fraction: that share of the documents, by a hash of their text, goes to "
+                   "<name>_*.h5; name=path: the files below "
                    "this path, relative to the input folder (may be repeated)")
       ->allow_extra_args(false);
-  command->add_option("--shard-tokens", options.shard_tokens, "Most tokens of a shard")->capture_default_str();
-  command->add_option("--text-key", options.text.text_key, "Key of the text in a JSON line")->capture_default_str();
-  command->add_flag("--keep-crlf", options.text.keep_crlf, "Leave CRLF line ends as they are (else they become LF)");
-  command->add_flag("--replace-invalid-utf8", options.text.replace_invalid_utf8, "Put U+FFFD for bytes that are not UTF-8 (else an error)");
+  command->add_option("--shard-tokens", options.shard_tokens, "Most tokens of a shard")
+      ->capture_default_str();
+  command->add_option("--text-key", options.text.text_key, "Key of the text in a JSON line")
+      ->capture_default_str();
+  command->add_flag("--keep-crlf", options.text.keep_crlf,
+                    "Leave CRLF line ends as they are (else they become LF)");
+  command->add_flag("--replace-invalid-utf8", options.text.replace_invalid_utf8,
+                    "Put U+FFFD for bytes that are not UTF-8 (else an error)");
   command->add_flag("--overwrite", options.overwrite, "Replace shards of the same names");
-  command->add_option("--threads", arguments->threads, "Threads; the shards do not depend on it (default: all cores)");
+  command->add_option("--threads", arguments->threads,
+                      "Threads; the shards do not depend on it (default: all cores)");
   command->footer(
-      "Example: lacuna prepare linux/ --extensions c,h,rst --tokenizer tokenizer.json --output shards --holdout validation=0.01 "
+      "Example: lacuna prepare linux/ --extensions c,h,rst --tokenizer tokenizer.json --output "
+      "shards --holdout validation=0.01 "
       "--holdout xfs=fs/xfs");
   command->callback([arguments, &run] { run = [arguments] { return RunPrepare(*arguments); }; });
 }

@@ -1,4 +1,6 @@
 // lacuna tokenizer: learn a vocabulary; text to token ids and back.
+#include "data/tokenizer/tokenizer.h"
+
 #include <unistd.h>
 
 #include <charconv>
@@ -15,7 +17,6 @@
 #include "data/prepare/document_reader.h"
 #include "data/prepare/document_text.h"
 #include "data/tokenizer/bpe_trainer.h"
-#include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/utf8.h"
 #include "tools/command.h"
 
@@ -24,7 +25,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 struct TrainArguments {
   std::vector<std::string> inputs, extensions = {"txt", "md", "rst"}, special_tokens;
@@ -35,7 +38,8 @@ struct TrainArguments {
 };
 
 // Batches keep memory bounded; counts do not depend on where they end.
-absl::Status AddDocuments(const TrainArguments& arguments, const std::vector<InputFile>& files, BpeTrainer* trainer, int64_t* documents) {
+absl::Status AddDocuments(const TrainArguments& arguments, const std::vector<InputFile>& files,
+                          BpeTrainer* trainer, int64_t* documents) {
   constexpr int64_t kBatchBytes = int64_t{64} << 20;
   DocumentReader reader(files);
   for (bool more = true; more;) {
@@ -57,9 +61,11 @@ absl::Status AddDocuments(const TrainArguments& arguments, const std::vector<Inp
 
 absl::Status Train(TrainArguments& arguments) {
   if (arguments.threads > 0) SetNumThreads(arguments.threads);
-  if (!arguments.special_tokens.empty()) arguments.training.special_tokens = arguments.special_tokens;
+  if (!arguments.special_tokens.empty())
+    arguments.training.special_tokens = arguments.special_tokens;
   LACUNA_ASSIGN_OR_RETURN(BpeTrainer trainer, BpeTrainer::Create(arguments.training));
-  LACUNA_ASSIGN_OR_RETURN(const InputFiles inputs, FindInputs(arguments.inputs, arguments.extensions));
+  LACUNA_ASSIGN_OR_RETURN(const InputFiles inputs,
+                          FindInputs(arguments.inputs, arguments.extensions));
   const Clock::time_point start = Clock::now();
   int64_t documents = 0;
   LACUNA_RETURN_IF_ERROR(AddDocuments(arguments, inputs.files, &trainer, &documents));
@@ -67,10 +73,11 @@ absl::Status Train(TrainArguments& arguments) {
   LACUNA_ASSIGN_OR_RETURN(const Tokenizer tokenizer, trainer.Train());
   const double trained = SecondsSince(start);
   LACUNA_RETURN_IF_ERROR(tokenizer.Save(arguments.output));
-  fmt::print("text        {} documents, {}, {} distinct words in {:.1f} s\n", documents, FormatBytes(trainer.num_bytes()),
-             trainer.num_distinct_words(), counted);
-  fmt::print("vocabulary  {} tokens of {} asked for, {} of them special, in {:.1f} s\n", tokenizer.vocab_size(),
-             arguments.training.vocab_size, arguments.training.special_tokens.size(), trained - counted);
+  fmt::print("text        {} documents, {}, {} distinct words in {:.1f} s\n", documents,
+             FormatBytes(trainer.num_bytes()), trainer.num_distinct_words(), counted);
+  fmt::print("vocabulary  {} tokens of {} asked for, {} of them special, in {:.1f} s\n",
+             tokenizer.vocab_size(), arguments.training.vocab_size,
+             arguments.training.special_tokens.size(), trained - counted);
   fmt::print("written     {}, hash {}\n", arguments.output, ToHex(tokenizer.hash()));
   return absl::OkStatus();
 }
@@ -86,7 +93,8 @@ absl::StatusOr<std::string> ReadInput(const std::string& path) {
   if (path != "-") return ReadFile(path, kMaxBytes, ExitCode::kData);
   std::string text;
   std::vector<char> buffer(size_t{1} << 16);
-  while (const size_t bytes = std::fread(buffer.data(), 1, buffer.size(), stdin)) text.append(buffer.data(), bytes);
+  while (const size_t bytes = std::fread(buffer.data(), 1, buffer.size(), stdin))
+    text.append(buffer.data(), bytes);
   if (std::ferror(stdin)) return DataError("standard input: cannot be read");
   return text;
 }
@@ -95,7 +103,9 @@ absl::StatusOr<std::string> ReadInput(const std::string& path) {
 std::string Printable(const std::string& bytes) {
   if (FirstInvalidUtf8(bytes) < 0) {
     std::string text;
-    for (const char c : bytes) text += static_cast<uint8_t>(c) < ' ' || c == 0x7F ? fmt::format("\\x{:02x}", c) : std::string(1, c);
+    for (const char c : bytes)
+      text += static_cast<uint8_t>(c) < ' ' || c == 0x7F ? fmt::format("\\x{:02x}", c)
+                                                         : std::string(1, c);
     return text;
   }
   std::string text;
@@ -108,13 +118,19 @@ absl::Status Encode(const ConvertArguments& arguments) {
   LACUNA_ASSIGN_OR_RETURN(const std::string text, ReadInput(arguments.input));
   std::vector<int32_t> ids;
   const Clock::time_point start = Clock::now();
-  const absl::Status status = tokenizer.Encode(text, &ids, arguments.special ? SpecialTokens::kParse : SpecialTokens::kAsText);
+  const absl::Status status = tokenizer.Encode(
+      text, &ids, arguments.special ? SpecialTokens::kParse : SpecialTokens::kAsText);
   const double seconds = SecondsSince(start);
-  if (!status.ok()) return DataError("{}: {}", arguments.input == "-" ? "standard input" : arguments.input, Message(status));
+  if (!status.ok())
+    return DataError("{}: {}", arguments.input == "-" ? "standard input" : arguments.input,
+                     Message(status));
   if (arguments.stats) {
-    fmt::print("{} bytes, {} tokens, {:.3f} bytes a token, {:.1f} MB/s, decoded again: {}\n", text.size(), ids.size(),
-               static_cast<double>(text.size()) / static_cast<double>(std::max<size_t>(ids.size(), 1)), text.size() / seconds / 1e6,
-               tokenizer.Decode(ids) == text ? "the same" : "not the same (the tokenizer normalises)");
+    fmt::print(
+        "{} bytes, {} tokens, {:.3f} bytes a token, {:.1f} MB/s, decoded again: {}\n", text.size(),
+        ids.size(),
+        static_cast<double>(text.size()) / static_cast<double>(std::max<size_t>(ids.size(), 1)),
+        text.size() / seconds / 1e6,
+        tokenizer.Decode(ids) == text ? "the same" : "not the same (the tokenizer normalises)");
     return absl::OkStatus();
   }
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -133,13 +149,15 @@ absl::Status Decode(const ConvertArguments& arguments) {
   LACUNA_ASSIGN_OR_RETURN(const std::string text, ReadInput(arguments.input));
   std::vector<int32_t> ids;
   constexpr std::string_view kSpace = " \t\r\n,";
-  for (size_t at = text.find_first_not_of(kSpace); at != std::string::npos; at = text.find_first_not_of(kSpace, at)) {
+  for (size_t at = text.find_first_not_of(kSpace); at != std::string::npos;
+       at = text.find_first_not_of(kSpace, at)) {
     const size_t end = std::min(text.find_first_of(kSpace, at), text.size());
     int32_t id = -1;
     const auto [stopped, error] = std::from_chars(text.data() + at, text.data() + end, id);
-    if (error != std::errc() || stopped != text.data() + end || id < 0 || id >= tokenizer.vocab_size()) {
-      return DataError("id {}: found \"{}\", allowed are 0 to {}", ids.size(), ReplaceInvalidUtf8(text.substr(at, end - at)),
-                       tokenizer.vocab_size() - 1);
+    if (error != std::errc() || stopped != text.data() + end || id < 0 ||
+        id >= tokenizer.vocab_size()) {
+      return DataError("id {}: found \"{}\", allowed are 0 to {}", ids.size(),
+                       ReplaceInvalidUtf8(text.substr(at, end - at)), tokenizer.vocab_size() - 1);
     }
     ids.push_back(id);
     at = end;
@@ -153,37 +171,66 @@ absl::Status Decode(const ConvertArguments& arguments) {
 void AddTrain(CLI::App* parent, Runner& run) {
   auto arguments = std::make_shared<TrainArguments>();
   CLI::App* command = parent->add_subcommand("train", "Learn a byte-level BPE vocabulary");
-  command->add_option("inputs", arguments->inputs, "Files and folders; *.jsonl has a document a line, any other file is one")->required();
-  command->add_option("--vocab-size", arguments->training.vocab_size, "Tokens in all, special ones and bytes included")->required();
+  command
+      ->add_option("inputs", arguments->inputs,
+                   "Files and folders; *.jsonl has a document a line, any other file is one")
+      ->required();
+  command
+      ->add_option("--vocab-size", arguments->training.vocab_size,
+                   "Tokens in all, special ones and bytes included")
+      ->required();
   command->add_option("--output", arguments->output, "tokenizer.json to write")->required();
-  command->add_option("--extensions", arguments->extensions, "Of the files to take from folders")->delimiter(',')->capture_default_str();
-  command->add_option("--pattern", arguments->training.pattern, "Regular expression of the words (default: Llama 3's)");
-  command->add_option("--special", arguments->special_tokens, "A special token, instead of the default 64 (may be repeated; the first ids)")
+  command->add_option("--extensions", arguments->extensions, "Of the files to take from folders")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--pattern", arguments->training.pattern,
+                      "Regular expression of the words (default: Llama 3's)");
+  command
+      ->add_option("--special", arguments->special_tokens,
+                   "A special token, instead of the default 64 (may be repeated; the first ids)")
       ->allow_extra_args(false);
-  command->add_option("--min-frequency", arguments->training.min_frequency, "Least count of a pair that is merged")->capture_default_str();
-  command->add_option("--text-key", arguments->text.text_key, "Key of the text in a JSON line")->capture_default_str();
-  command->add_flag("--replace-invalid-utf8", arguments->text.replace_invalid_utf8, "Put U+FFFD for bytes that are not UTF-8 (else an error)");
-  command->add_option("--threads", arguments->threads, "Threads; the result does not depend on it (default: all cores)");
-  command->footer("Example: lacuna tokenizer train text/ --extensions txt --vocab-size 16384 --output tokenizer.json");
+  command
+      ->add_option("--min-frequency", arguments->training.min_frequency,
+                   "Least count of a pair that is merged")
+      ->capture_default_str();
+  command->add_option("--text-key", arguments->text.text_key, "Key of the text in a JSON line")
+      ->capture_default_str();
+  command->add_flag("--replace-invalid-utf8", arguments->text.replace_invalid_utf8,
+                    "Put U+FFFD for bytes that are not UTF-8 (else an error)");
+  command->add_option("--threads", arguments->threads,
+                      "Threads; the result does not depend on it (default: all cores)");
+  command->footer(
+      "Example: lacuna tokenizer train text/ --extensions txt --vocab-size 16384 --output "
+      "tokenizer.json");
   command->callback([arguments, &run] { run = [arguments] { return Train(*arguments); }; });
 }
 
 void AddEncode(CLI::App* parent, Runner& run) {
   auto arguments = std::make_shared<ConvertArguments>();
   CLI::App* command = parent->add_subcommand("encode", "Text to token ids");
-  command->add_option("input", arguments->input, "A text file; - is standard input")->capture_default_str();
+  command->add_option("input", arguments->input, "A text file; - is standard input")
+      ->capture_default_str();
   command->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json")->required();
-  command->add_flag("--special", arguments->special, "Special tokens' strings become their ids (else they are text)");
-  CLI::Option* pieces = command->add_flag("--pieces", arguments->pieces, "A line for each token: its id, a tab, its text");
-  command->add_flag("--stats", arguments->stats, "Only counts, bytes a token, speed, and whether decoding gives the text again")->excludes(pieces);
-  command->footer("Example: echo 'Hello world' | lacuna tokenizer encode --tokenizer tokenizer.json --pieces");
+  command->add_flag("--special", arguments->special,
+                    "Special tokens' strings become their ids (else they are text)");
+  CLI::Option* pieces = command->add_flag("--pieces", arguments->pieces,
+                                          "A line for each token: its id, a tab, its text");
+  command
+      ->add_flag("--stats", arguments->stats,
+                 "Only counts, bytes a token, speed, and whether decoding gives the text again")
+      ->excludes(pieces);
+  command->footer(
+      "Example: echo 'Hello world' | lacuna tokenizer encode --tokenizer tokenizer.json --pieces");
   command->callback([arguments, &run] { run = [arguments] { return Encode(*arguments); }; });
 }
 
 void AddDecode(CLI::App* parent, Runner& run) {
   auto arguments = std::make_shared<ConvertArguments>();
   CLI::App* command = parent->add_subcommand("decode", "Token ids to text");
-  command->add_option("input", arguments->input, "A file of ids between spaces, commas or line ends; - is standard input")->capture_default_str();
+  command
+      ->add_option("input", arguments->input,
+                   "A file of ids between spaces, commas or line ends; - is standard input")
+      ->capture_default_str();
   command->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json")->required();
   command->footer("Example: echo 319 1402 88 | lacuna tokenizer decode --tokenizer tokenizer.json");
   command->callback([arguments, &run] { run = [arguments] { return Decode(*arguments); }; });
@@ -192,7 +239,8 @@ void AddDecode(CLI::App* parent, Runner& run) {
 }  // namespace
 
 void AddTokenizerCommand(CLI::App& app, Runner& run) {
-  CLI::App* command = app.add_subcommand("tokenizer", "Train a byte-level BPE tokenizer; encode and decode with any");
+  CLI::App* command = app.add_subcommand(
+      "tokenizer", "Train a byte-level BPE tokenizer; encode and decode with any");
   command->require_subcommand(1);
   AddTrain(command, run);
   AddEncode(command, run);

@@ -15,10 +15,14 @@ void AdamW(const AdamWArgs& args, Stream) {
     const A* g = args.grad.As<A>();
     T* value = args.value.As<T>();
     const bool separate = args.value.data != args.master.data;
-    const A beta1 = static_cast<A>(args.beta1), beta2 = static_cast<A>(args.beta2), scale = static_cast<A>(args.gradient_scale);
-    const A step = static_cast<A>(args.learning_rate / (1 - std::pow(args.beta1, static_cast<double>(args.step))));
-    const A correction = static_cast<A>(1 / (1 - std::pow(args.beta2, static_cast<double>(args.step))));
-    const A decay = static_cast<A>(args.learning_rate * args.weight_decay), eps = static_cast<A>(args.eps);
+    const A beta1 = static_cast<A>(args.beta1), beta2 = static_cast<A>(args.beta2),
+            scale = static_cast<A>(args.gradient_scale);
+    const A step = static_cast<A>(args.learning_rate /
+                                  (1 - std::pow(args.beta1, static_cast<double>(args.step))));
+    const A correction =
+        static_cast<A>(1 / (1 - std::pow(args.beta2, static_cast<double>(args.step))));
+    const A decay = static_cast<A>(args.learning_rate * args.weight_decay),
+            eps = static_cast<A>(args.eps);
     ParallelForChunks(args.master.numel(), 16384, 10, [&](int64_t begin, int64_t end) {
 #pragma omp simd
       for (int64_t i = begin; i < end; ++i) {

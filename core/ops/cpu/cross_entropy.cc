@@ -12,7 +12,8 @@ namespace lacuna::cpu {
 namespace {
 
 template <class T>
-ComputeType<T> Row(T* logits, int64_t vocabulary, int32_t target, bool with_gradient, double scale) {
+ComputeType<T> Row(T* logits, int64_t vocabulary, int32_t target, bool with_gradient,
+                   double scale) {
   using A = ComputeType<T>;
   A top = -std::numeric_limits<A>::infinity();
 #pragma omp simd reduction(max : top)
@@ -23,8 +24,10 @@ ComputeType<T> Row(T* logits, int64_t vocabulary, int32_t target, bool with_grad
   const A loss = std::log(sum) + top - static_cast<A>(Widen(logits[target]));
   if (with_gradient) {
     const A factor = static_cast<A>(scale) / sum;
-    const A at_target = factor * Exp(static_cast<A>(Widen(logits[target])) - top) - static_cast<A>(scale);
-    for (int64_t v = 0; v < vocabulary; ++v) logits[v] = Narrow<T>(factor * Exp(static_cast<A>(Widen(logits[v])) - top));
+    const A at_target =
+        factor * Exp(static_cast<A>(Widen(logits[target])) - top) - static_cast<A>(scale);
+    for (int64_t v = 0; v < vocabulary; ++v)
+      logits[v] = Narrow<T>(factor * Exp(static_cast<A>(Widen(logits[v])) - top));
     logits[target] = Narrow<T>(at_target);
   }
   return loss;
@@ -41,7 +44,9 @@ void CrossEntropy(const CrossEntropyArgs& args, Stream) {
     ParallelForChunks(args.logits.dim(0), 4, 20 * vocabulary, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
         T* logits = args.logits.As<T>() + n * vocabulary;
-        LACUNA_CHECK(targets[n] < vocabulary, "cross_entropy: row {} has target {}, the vocabulary has {}", n, targets[n], vocabulary);
+        LACUNA_CHECK(targets[n] < vocabulary,
+                     "cross_entropy: row {} has target {}, the vocabulary has {}", n, targets[n],
+                     vocabulary);
         A& loss = args.loss.As<A>()[n];
         if (targets[n] < 0) {
           loss = 0;

@@ -69,7 +69,9 @@ void SigmoidFwd(const SigmoidFwdArgs& args, Stream) {
     using Y = typename decltype(to)::type;
     const X* x = args.x.As<X>();
     Y* y = args.y.As<Y>();
-    ForEach(args.y.numel(), [=](int64_t i) { y[i] = Narrow<Y>(Sigmoid(static_cast<ComputeType<X>>(Widen(x[i])))); });
+    ForEach(args.y.numel(), [=](int64_t i) {
+      y[i] = Narrow<Y>(Sigmoid(static_cast<ComputeType<X>>(Widen(x[i]))));
+    });
   });
 }
 

@@ -14,7 +14,9 @@ void EmbeddingFwd(const EmbeddingFwdArgs& args, Stream) {
     using T = typename decltype(tag)::type;
     ParallelForChunks(args.ids.dim(0), 64, width, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
-        LACUNA_CHECK(ids[n] >= 0 && ids[n] < vocabulary, "embedding: row {} has token id {}, the vocabulary has {}", n, ids[n], vocabulary);
+        LACUNA_CHECK(ids[n] >= 0 && ids[n] < vocabulary,
+                     "embedding: row {} has token id {}, the vocabulary has {}", n, ids[n],
+                     vocabulary);
         const T* row = args.w.As<T>() + ids[n] * width;
         std::copy(row, row + width, args.y.As<T>() + n * width);
       }
@@ -22,7 +24,8 @@ void EmbeddingFwd(const EmbeddingFwdArgs& args, Stream) {
   });
 }
 
-// Threads take ranges of columns, so every element of dw is summed over n in ascending order by one thread.
+// Threads take ranges of columns, so every element of dw is summed over n in ascending order by one
+// thread.
 void EmbeddingBwd(const EmbeddingBwdArgs& args, Stream) {
   const int64_t width = args.dw.dim(1), rows = args.ids.dim(0);
   const int32_t* ids = args.ids.As<int32_t>();

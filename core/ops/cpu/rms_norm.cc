@@ -28,7 +28,8 @@ void Fwd(const RmsNormFwdArgs& args) {
       }
       const A rstd = A(1) / std::sqrt(sum / static_cast<A>(columns) + static_cast<A>(args.eps));
       args.rstd.As<A>()[row] = rstd;
-      for (int64_t c = 0; c < columns; ++c) y[c] = Narrow<T>(static_cast<A>(Widen(x[c])) * rstd * static_cast<A>(Widen(w[c])));
+      for (int64_t c = 0; c < columns; ++c)
+        y[c] = Narrow<T>(static_cast<A>(Widen(x[c])) * rstd * static_cast<A>(Widen(w[c])));
     }
   });
 }
@@ -38,7 +39,8 @@ void Bwd(const RmsNormBwdArgs& args) {
   using A = ComputeType<T>;
   const int64_t rows = args.x.dim(0), columns = args.x.dim(1);
   const T* w = args.w.As<T>();
-  // dw is summed within chunks of rows, then over the chunks in order: the same bits for any number of threads.
+  // dw is summed within chunks of rows, then over the chunks in order: the same bits for any number
+  // of threads.
   const int64_t chunks = (rows + kRowsPerChunk - 1) / kRowsPerChunk;
   std::vector<A> partial(static_cast<size_t>(chunks * columns), A(0));
   ParallelForChunks(rows, kRowsPerChunk, 4 * columns, [&](int64_t begin, int64_t end) {
@@ -50,7 +52,8 @@ void Bwd(const RmsNormBwdArgs& args) {
       A dot = 0;
 #pragma omp simd reduction(+ : dot)
       for (int64_t c = 0; c < columns; ++c) {
-        dot += static_cast<A>(Widen(x[c])) * rstd * static_cast<A>(Widen(w[c])) * static_cast<A>(Widen(dy[c]));
+        dot += static_cast<A>(Widen(x[c])) * rstd * static_cast<A>(Widen(w[c])) *
+               static_cast<A>(Widen(dy[c]));
       }
       const A mean = dot / static_cast<A>(columns);
       for (int64_t c = 0; c < columns; ++c) {
@@ -62,7 +65,8 @@ void Bwd(const RmsNormBwdArgs& args) {
   });
   A* dw = args.dw.As<A>();
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    for (int64_t c = 0; c < columns; ++c) dw[c] += partial[static_cast<size_t>(chunk * columns + c)];
+    for (int64_t c = 0; c < columns; ++c)
+      dw[c] += partial[static_cast<size_t>(chunk * columns + c)];
   }
 }
 

@@ -11,12 +11,14 @@ namespace {
 template <class T>
 void Rotate(const RopeArgs& args) {
   using A = ComputeType<T>;
-  const int64_t heads = args.x.dim(1), width = args.x.dim(2), half = args.cos.dim(1), table = args.cos.dim(0);
+  const int64_t heads = args.x.dim(1), width = args.x.dim(2), half = args.cos.dim(1),
+                table = args.cos.dim(0);
   const int32_t* positions = args.positions.As<int32_t>();
   ParallelForChunks(args.x.dim(0), 32, heads * width, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
       const int64_t position = positions[n];
-      LACUNA_CHECK(position >= 0 && position < table, "rope: position {} outside the table of {}", position, table);
+      LACUNA_CHECK(position >= 0 && position < table, "rope: position {} outside the table of {}",
+                   position, table);
       const A *cos = args.cos.As<A>() + position * half, *sin = args.sin.As<A>() + position * half;
       for (int64_t h = 0; h < heads; ++h) {
         const T* x = args.x.As<T>() + (n * heads + h) * width;

@@ -31,7 +31,8 @@ void SwiGluBwd(const SwiGluBwdArgs& args, Stream) {
     const int64_t width = args.dh.dim(1);
     ParallelForChunks(args.dh.dim(0), 16, 10 * width, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
-        const T *gate = args.x.As<T>() + 2 * n * width, *up = gate + width, *dh = args.dh.As<T>() + n * width;
+        const T *gate = args.x.As<T>() + 2 * n * width, *up = gate + width,
+                *dh = args.dh.As<T>() + n * width;
         T *dgate = args.dx.As<T>() + 2 * n * width, *dup = dgate + width;
         for (int64_t f = 0; f < width; ++f) {
           const A a = Widen(gate[f]), u = Widen(up[f]), d = Widen(dh[f]), s = Sigmoid(a);

@@ -1,0 +1,45 @@
+#include "recipes/trainer/run_inputs.h"
+
+#include "core/status.h"
+#include "data/tokenizer/tokenizer.h"
+#include "data/unigram.h"
+
+namespace lacuna {
+
+absl::StatusOr<RunInputs> OpenRunInputs(const Recipe& recipe, bool may_write_cache) {
+  RunInputs inputs;
+  LACUNA_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(recipe.data.tokenizer));
+  const int64_t vocab_size = recipe.model.vocab_size, length = recipe.train.sequence_length;
+  if (tokenizer.vocab_size() > vocab_size) {
+    return ConfigError("model.vocab_size = {}: the tokenizer {} has {} tokens", vocab_size,
+                       recipe.data.tokenizer, tokenizer.vocab_size());
+  }
+  inputs.tokenizer_hash = tokenizer.hash();
+  LACUNA_ASSIGN_OR_RETURN(
+      inputs.loader,
+      DataLoader::Open(recipe.data, length, static_cast<uint64_t>(recipe.run.seed), "pretrain",
+                       vocab_size, inputs.tokenizer_hash, may_write_cache));
+  for (const ValidationConfig& config : recipe.data.validation) {
+    LACUNA_ASSIGN_OR_RETURN(auto set,
+                            ValidationSet::Open(config, length, vocab_size, inputs.tokenizer_hash));
+    inputs.validation.push_back(std::move(set));
+  }
+  return inputs;
+}
+
+std::vector<std::pair<std::string, double>> UnigramBaselines(const RunInputs& inputs,
+                                                             int64_t vocab_size) {
+  constexpr int64_t kMostTokens = 200'000'000;
+  const size_t sources = inputs.loader->source_names().size();
+  int64_t tokens = 0;
+  for (size_t i = 0; i < sources; ++i) tokens += inputs.loader->corpus(i).num_tokens();
+  if (tokens > kMostTokens) return {};
+  UnigramModel unigram(vocab_size);
+  for (size_t i = 0; i < sources; ++i) unigram.Count(inputs.loader->corpus(i));
+  std::vector<std::pair<std::string, double>> baselines;
+  for (const auto& set : inputs.validation)
+    baselines.emplace_back(set->name(), unigram.BitsPerByte(*set));
+  return baselines;
+}
+
+}  // namespace lacuna

@@ -1,0 +1,32 @@
+// What a run reads: its tokenizer's identity, its training stream and its validation sets.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "data/loader.h"
+#include "data/validation_set.h"
+#include "recipes/schema/recipe.h"
+
+namespace lacuna {
+
+struct RunInputs {
+  uint64_t tokenizer_hash = 0;
+  std::unique_ptr<DataLoader> loader;
+  std::vector<std::unique_ptr<ValidationSet>> validation;
+};
+
+// Opens and verifies all of it. Errors: DataLoader::Open's, and a tokenizer that is missing or has
+// more tokens than the model.
+absl::StatusOr<RunInputs> OpenRunInputs(const Recipe& recipe, bool may_write_cache);
+
+// Bits per byte of each validation set for a model that predicts every token by its frequency in
+// the training text alone. Empty where counting would take long (over 200 M tokens).
+std::vector<std::pair<std::string, double>> UnigramBaselines(const RunInputs& inputs,
+                                                             int64_t vocab_size);
+
+}  // namespace lacuna
