@@ -34,7 +34,9 @@ class JsonNode {
 
   template <class... T>
   absl::Status Error(fmt::format_string<T...> format, T&&... args) const {
-    return DataError("{}: {}", place_, fmt::format(format, std::forward<T>(args)...));
+    // The whole document's place is "<file>:", a part's "<file>: model.merges[3]".
+    return DataError("{}{} {}", place_, place_.ends_with(":") ? "" : ":",
+                     fmt::format(format, std::forward<T>(args)...));
   }
   absl::StatusOr<std::string> String() const {
     if (value_->is_string()) return value_->get<std::string>();

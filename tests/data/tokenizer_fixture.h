@@ -18,7 +18,8 @@ inline const nlohmann::json& Golden() {
   static const nlohmann::json golden = [] {
     const char* source = std::getenv("LACUNA_SOURCE_DIR");
     LACUNA_CHECK(source, "LACUNA_SOURCE_DIR is not set");
-    const auto text = ReadFile(std::string(source) + "/tests/data/tokenizer_golden.json", 1 << 24, ExitCode::kData);
+    const auto text = ReadFile(std::string(source) + "/tests/data/tokenizer_golden.json", 1 << 24,
+                               ExitCode::kData);
     LACUNA_CHECK(text.ok(), "{}", Message(text.status()));
     return nlohmann::json::parse(*text);
   }();
@@ -32,7 +33,9 @@ inline nlohmann::json Patched(const nlohmann::json& patch) {
   return document;
 }
 
-inline absl::StatusOr<Tokenizer> TryMake(const nlohmann::json& document) { return Tokenizer::FromJson(document.dump(), "t.json"); }
+inline absl::StatusOr<Tokenizer> TryMake(const nlohmann::json& document) {
+  return Tokenizer::FromJson(document.dump(), "t.json");
+}
 
 inline Tokenizer Make(const nlohmann::json& document) {
   auto tokenizer = TryMake(document);
@@ -40,7 +43,8 @@ inline Tokenizer Make(const nlohmann::json& document) {
   return *std::move(tokenizer);
 }
 
-inline std::vector<int32_t> Ids(const Tokenizer& tokenizer, std::string_view text, SpecialTokens specials = SpecialTokens::kAsText) {
+inline std::vector<int32_t> Ids(const Tokenizer& tokenizer, std::string_view text,
+                                SpecialTokens specials = SpecialTokens::kAsText) {
   std::vector<int32_t> ids;
   const absl::Status status = tokenizer.Encode(text, &ids, specials);
   LACUNA_CHECK(status.ok(), "{}", Message(status));

@@ -25,11 +25,14 @@ TEST(TokenizerJson, SavedAndLoadedIsTheSame) {
     ASSERT_TRUE(loaded.ok()) << Message(loaded.status());
     EXPECT_EQ(loaded->hash(), tokenizer.hash()) << name;
     ASSERT_TRUE(loaded->Save(dir / "again.json").ok());
-    EXPECT_EQ(*ReadFile(dir / "again.json", 1 << 24, ExitCode::kData), *ReadFile(dir / "t.json", 1 << 24, ExitCode::kData)) << name;
+    EXPECT_EQ(*ReadFile(dir / "again.json", 1 << 24, ExitCode::kData),
+              *ReadFile(dir / "t.json", 1 << 24, ExitCode::kData))
+        << name;
     // Nothing of the document is lost; only the merges have changed their form.
     json saved = json::parse(*ReadFile(dir / "t.json", 1 << 24, ExitCode::kData));
     json expected = Patched(golden["patch"]);
-    for (json& merge : expected["model"]["merges"]) merge = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
+    for (json& merge : expected["model"]["merges"])
+      merge = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
     for (const char* key : {"normalizer", "truncation", "padding", "post_processor"}) {
       if (!expected.contains(key)) expected[key] = nullptr;
     }
@@ -42,7 +45,8 @@ TEST(TokenizerJson, HashSeesContentOnly) {
   const uint64_t hash = Make(base).hash();
   EXPECT_EQ(Tokenizer::FromJson(base.dump(4), "other name")->hash(), hash);
   json legacy = base;
-  for (json& merge : legacy["model"]["merges"]) merge = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
+  for (json& merge : legacy["model"]["merges"])
+    merge = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
   EXPECT_EQ(Make(legacy).hash(), hash);
   json swapped = base;
   std::swap(swapped["model"]["merges"][0], swapped["model"]["merges"][1]);
@@ -57,47 +61,73 @@ struct Refusal {
 
 TEST(TokenizerJson, RefusesByName) {
   const std::vector<Refusal> refusals = {
-      {R"({"model": {"type": "Unigram"}})", "t.json: model.type: \"Unigram\" is not supported, only BPE is"},
+      {R"({"model": {"type": "Unigram"}})",
+       "t.json: model.type: \"Unigram\" is not supported, only BPE is"},
       {R"({"model": {"dropout": 0.1}})", "t.json: model.dropout: found 0.1, expected null"},
-      {R"({"model": {"end_of_word_suffix": "</w>"}})", "t.json: model.end_of_word_suffix: found \"</w>\", expected null or \"\""},
-      {R"({"model": {"continuing_subword_prefix": "##"}})", "t.json: model.continuing_subword_prefix: found \"##\", expected null or \"\""},
-      {R"({"model": {"ignore_merges": 1}})", "t.json: model.ignore_merges: found 1, expected true or false"},
-      {R"({"model": {"vocab": {"new": -1}}})", "t.json: model.vocab[\"new\"]: found -1, expected a token id, 0 to 16777215"},
-      {R"({"model": {"vocab": {"new": 16777216}}})", "t.json: model.vocab[\"new\"]: found 16777216, expected a token id, 0 to 16777215"},
-      {R"({"model": {"vocab": {"new": 1.0}}})", "t.json: model.vocab[\"new\"]: found 1.0, expected a token id, 0 to 16777215"},
+      {R"({"model": {"end_of_word_suffix": "</w>"}})",
+       "t.json: model.end_of_word_suffix: found \"</w>\", expected null or \"\""},
+      {R"({"model": {"continuing_subword_prefix": "##"}})",
+       "t.json: model.continuing_subword_prefix: found \"##\", expected null or \"\""},
+      {R"({"model": {"ignore_merges": 1}})",
+       "t.json: model.ignore_merges: found 1, expected true or false"},
+      {R"({"model": {"vocab": {"new": -1}}})",
+       "t.json: model.vocab[\"new\"]: found -1, expected a token id, 0 to 16777215"},
+      {R"({"model": {"vocab": {"new": 16777216}}})",
+       "t.json: model.vocab[\"new\"]: found 16777216, expected a token id, 0 to 16777215"},
+      {R"({"model": {"vocab": {"new": 1.0}}})",
+       "t.json: model.vocab[\"new\"]: found 1.0, expected a token id, 0 to 16777215"},
       {R"({"model": {"vocab": {"new": 399}}})", "which another token has, too"},
       {R"({"model": {"vocab": {"Ġ": null}}})",
-       "t.json: model.vocab: has no token for byte 0x20 (\"Ġ\"); a byte-level vocabulary has all 256"},
-      {R"({"model": {"vocab": []}})", "t.json: model.vocab: found [], expected an object of tokens and their ids"},
-      {R"({"model": {"merges": [["a", "b", "c"]]}})", "t.json: model.merges[0]: found [\"a\",\"b\",\"c\"], expected \"a b\" or [\"a\", \"b\"]"},
-      {R"({"model": {"merges": ["a  b"]}})", "t.json: model.merges[0]: found \"a  b\", expected \"a b\" or [\"a\", \"b\"]"},
-      {R"({"model": {"merges": ["= =", "q q"]}})", "t.json: model.merges[1]: \"qq\" is not in the vocabulary"},
-      {R"({"model": {"merges": null}})", "t.json: model.merges: found nothing, expected a list of merges"},
+       "t.json: model.vocab: has no token for byte 0x20 (\"Ġ\"); a byte-level vocabulary has all "
+       "256"},
+      {R"({"model": {"vocab": []}})",
+       "t.json: model.vocab: found [], expected an object of tokens and their ids"},
+      {R"({"model": {"merges": [["a", "b", "c"]]}})",
+       "t.json: model.merges[0]: found [\"a\",\"b\",\"c\"], expected \"a b\" or [\"a\", \"b\"]"},
+      {R"({"model": {"merges": ["a  b"]}})",
+       "t.json: model.merges[0]: found \"a  b\", expected \"a b\" or [\"a\", \"b\"]"},
+      {R"({"model": {"merges": ["= =", "q q"]}})",
+       "t.json: model.merges[1]: \"qq\" is not in the vocabulary"},
+      {R"({"model": {"merges": null}})",
+       "t.json: model.merges: found nothing, expected a list of merges"},
       {R"({"model": null})", "t.json: model: found nothing, expected an object"},
       {R"({"normalizer": {"type": "Lowercase"}})",
-       "t.json: normalizer.type: \"Lowercase\" is not supported; allowed are NFC, NFD, NFKC, NFKD, Sequence"},
+       "t.json: normalizer.type: \"Lowercase\" is not supported; allowed are NFC, NFD, NFKC, NFKD, "
+       "Sequence"},
       {R"({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Strip"}]}})",
-       "t.json: normalizer.normalizers[1].type: \"Strip\" is not supported; allowed are NFC, NFD, NFKC, NFKD, Sequence"},
+       "t.json: normalizer.normalizers[1].type: \"Strip\" is not supported; allowed are NFC, NFD, "
+       "NFKC, NFKD, Sequence"},
       {R"({"pre_tokenizer": null})", "t.json: pre_tokenizer: has no ByteLevel as its last step"},
-      {R"({"pre_tokenizer": {"type": "Metaspace"}})", "t.json: pre_tokenizer: has no ByteLevel as its last step"},
+      {R"({"pre_tokenizer": {"type": "Metaspace"}})",
+       "t.json: pre_tokenizer: has no ByteLevel as its last step"},
       {R"({"pre_tokenizer": {"pretokenizers": [{"type": "Punctuation"}, {"type": "ByteLevel"}]}})",
-       "t.json: pre_tokenizer.pretokenizers[0].type: \"Punctuation\" is not supported; allowed are ByteLevel, Split, Digits, Sequence"},
+       "t.json: pre_tokenizer.pretokenizers[0].type: \"Punctuation\" is not supported; allowed are "
+       "ByteLevel, Split, Digits, Sequence"},
       {R"({"pre_tokenizer": {"pretokenizers": [{"type": "ByteLevel"}, {"type": "ByteLevel"}]}})",
        "t.json: pre_tokenizer.pretokenizers[0]: ByteLevel must be the last step"},
       {R"({"pre_tokenizer": {"pretokenizers": [{"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Removed"}, {"type": "ByteLevel"}]}})",
-       "t.json: pre_tokenizer.pretokenizers[0].behavior: \"Removed\" is not supported; allowed are \"Isolated\", and \"Removed\" with invert"},
+       "t.json: pre_tokenizer.pretokenizers[0].behavior: \"Removed\" is not supported; allowed are "
+       "\"Isolated\", and \"Removed\" with invert"},
       {R"({"pre_tokenizer": {"pretokenizers": [{"type": "Split", "pattern": {"Regex": "\\w"}, "behavior": "Isolated"}, {"type": "ByteLevel"}]}})",
-       "t.json: pre_tokenizer.pretokenizers[0].pattern.Regex: pattern \"\\w\": \"\\w\" at byte 0 is not supported"},
-      {R"({"decoder": {"type": "Metaspace"}})", "t.json: decoder.type: \"Metaspace\" is not supported; allowed are ByteLevel, Sequence"},
+       "t.json: pre_tokenizer.pretokenizers[0].pattern.Regex: pattern \"\\w\": \"\\w\" at byte 0 "
+       "is not supported"},
+      {R"({"decoder": {"type": "Metaspace"}})",
+       "t.json: decoder.type: \"Metaspace\" is not supported; allowed are ByteLevel, Sequence"},
       {R"({"decoder": null})", "t.json: decoder: has 0 steps, expected one ByteLevel"},
-      {R"({"added_tokens": [{"id": 5, "content": "<x>"}]})", "t.json: added_tokens[0]: \"<x>\" has id 5, which a token of the vocabulary has, too"},
-      {R"({"added_tokens": [{"id": 500, "content": "<think>"}]})", "t.json: added_tokens[0]: \"<think>\" has id 500, in the vocabulary it has 1"},
-      {R"({"added_tokens": [{"id": 500, "content": "<x>"}, {"id": 501, "content": "<x>"}]})", "t.json: added_tokens[1]: \"<x>\" is listed twice"},
+      {R"({"added_tokens": [{"id": 5, "content": "<x>"}]})",
+       "t.json: added_tokens[0]: \"<x>\" has id 5, which a token of the vocabulary has, too"},
+      {R"({"added_tokens": [{"id": 500, "content": "<think>"}]})",
+       "t.json: added_tokens[0]: \"<think>\" has id 500, in the vocabulary it has 1"},
+      {R"({"added_tokens": [{"id": 500, "content": "<x>"}, {"id": 501, "content": "<x>"}]})",
+       "t.json: added_tokens[1]: \"<x>\" is listed twice"},
       {R"({"added_tokens": [{"id": 500, "content": "<x>"}, {"id": 500, "content": "<y>"}]})",
        "t.json: added_tokens[1]: \"<y>\" has id 500, which \"<x>\" has, too"},
-      {R"({"added_tokens": [{"id": 500, "content": ""}]})", "t.json: added_tokens[0].content: is empty"},
-      {R"({"added_tokens": [{"content": "<x>"}]})", "t.json: added_tokens[0].id: found nothing, expected a token id, 0 to 16777215"},
-      {R"({"added_tokens": [{"id": 500, "content": "<x>", "single_word": true}]})", "t.json: added_tokens[0].single_word: true is not supported"},
+      {R"({"added_tokens": [{"id": 500, "content": ""}]})",
+       "t.json: added_tokens[0].content: is empty"},
+      {R"({"added_tokens": [{"content": "<x>"}]})",
+       "t.json: added_tokens[0].id: found nothing, expected a token id, 0 to 16777215"},
+      {R"({"added_tokens": [{"id": 500, "content": "<x>", "single_word": true}]})",
+       "t.json: added_tokens[0].single_word: true is not supported"},
   };
   ASSERT_TRUE(TryMake(Golden()["base"]).ok());
   for (const Refusal& refusal : refusals) {
@@ -115,14 +145,20 @@ TEST(TokenizerJson, RefusesByName) {
 
 TEST(TokenizerJson, NamesTheFileAndPlaceOfDamage) {
   const TempDir dir;
-  EXPECT_EQ(Message(Tokenizer::Load(dir / "none.json").status()), dir / "none.json: cannot open: No such file or directory");
-  const auto message = [](const std::string& text) { return Message(Tokenizer::FromJson(text, "t.json").status()); };
-  EXPECT_THAT(message("{\n  \"model\": }"), testing::StartsWith("t.json: parse error at line 2, column 12: "));
+  EXPECT_EQ(Message(Tokenizer::Load(dir / "none.json").status()),
+            dir / "none.json: cannot open: No such file or directory");
+  const auto message = [](const std::string& text) {
+    return Message(Tokenizer::FromJson(text, "t.json").status());
+  };
+  EXPECT_THAT(message("{\n  \"model\": }"),
+              testing::StartsWith("t.json: parse error at line 2, column 12: "));
   EXPECT_THAT(message(""), testing::StartsWith("t.json: parse error at line 1, column 1: "));
   EXPECT_EQ(message("[1]"), "t.json: found [1], expected an object");
-  EXPECT_EQ(message(std::string(100000, '[') + std::string(100000, ']')), "t.json: nested more than 64 levels deep");
+  EXPECT_EQ(message(std::string(100000, '[') + std::string(100000, ']')),
+            "t.json: nested more than 64 levels deep");
   const std::string whole = Golden()["base"].dump();
-  for (size_t size = 0; size < whole.size(); size += 97) EXPECT_FALSE(Tokenizer::FromJson(whole.substr(0, size), "t.json").ok()) << size;
+  for (size_t size = 0; size < whole.size(); size += 97)
+    EXPECT_FALSE(Tokenizer::FromJson(whole.substr(0, size), "t.json").ok()) << size;
 }
 
 TEST(TokenizerJson, APairListedTwiceHasItsLastRank) {

@@ -40,7 +40,9 @@ TEST(Utf8, AcceptsTheCodePointsAndNothingElse) {
       EXPECT_EQ(FirstInvalidUtf8(text) == -1, two.contains(text)) << a << " " << b;
       for (uint32_t c : {0x00u, 0x7Fu, 0x80u, 0xBFu, 0xC0u, 0xFFu}) {
         const std::string longer = text + static_cast<char>(c);
-        EXPECT_EQ(FirstInvalidUtf8(longer) == -1, three.contains(longer) || (two.contains(text) && c < 0x80)) << a << " " << b << " " << c;
+        EXPECT_EQ(FirstInvalidUtf8(longer) == -1,
+                  three.contains(longer) || (two.contains(text) && c < 0x80))
+            << a << " " << b << " " << c;
       }
     }
   }
@@ -60,10 +62,19 @@ TEST(Utf8, NamesTheFirstBadByteWhereverItIs) {
 TEST(Utf8, RepairsAsUnicodeRecommends) {
   // Unicode 14, section 3.9, tables 3-8 to 3-11.
   const std::string bad = "\uFFFD";
-  EXPECT_EQ(ReplaceInvalidUtf8("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82" "A"), bad + bad + bad + bad + bad + bad + bad + bad + "A");
-  EXPECT_EQ(ReplaceInvalidUtf8("\xED\xA0\x80\xED\xBF\xBF\xED\xAF" "A"), bad + bad + bad + bad + bad + bad + bad + bad + "A");
-  EXPECT_EQ(ReplaceInvalidUtf8("\xF4\x91\x92\x93\xFF" "A\x80\xBF" "B"), bad + bad + bad + bad + bad + "A" + bad + bad + "B");
-  EXPECT_EQ(ReplaceInvalidUtf8("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF" "A"), bad + bad + bad + bad + "A");
+  EXPECT_EQ(ReplaceInvalidUtf8("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82"
+                               "A"),
+            bad + bad + bad + bad + bad + bad + bad + bad + "A");
+  EXPECT_EQ(ReplaceInvalidUtf8("\xED\xA0\x80\xED\xBF\xBF\xED\xAF"
+                               "A"),
+            bad + bad + bad + bad + bad + bad + bad + bad + "A");
+  EXPECT_EQ(ReplaceInvalidUtf8("\xF4\x91\x92\x93\xFF"
+                               "A\x80\xBF"
+                               "B"),
+            bad + bad + bad + bad + bad + "A" + bad + bad + "B");
+  EXPECT_EQ(ReplaceInvalidUtf8("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF"
+                               "A"),
+            bad + bad + bad + bad + "A");
   EXPECT_EQ(ReplaceInvalidUtf8("aé😀"), "aé😀");
   EXPECT_EQ(ReplaceInvalidUtf8(""), "");
 }
@@ -74,13 +85,15 @@ TEST(ByteAlphabet, IsGpt2s) {
   for (int b = 0; b < 256; ++b) {
     const std::string symbol = ByteSymbol(static_cast<uint8_t>(b));
     symbols.insert(symbol);
-    EXPECT_EQ(symbol, EncodeCodePoint(static_cast<uint32_t>(ByteSymbolCodePoint(static_cast<uint8_t>(b)))));
+    EXPECT_EQ(symbol,
+              EncodeCodePoint(static_cast<uint32_t>(ByteSymbolCodePoint(static_cast<uint8_t>(b)))));
     ASSERT_TRUE(BytesFromSymbols(symbol, &bytes));
     EXPECT_EQ(bytes, std::string(1, static_cast<char>(b)));
   }
   EXPECT_EQ(symbols.size(), 256u);
   EXPECT_EQ(SymbolsFromBytes(" a\n\t~\x7F\xA0\xAD\xAE"), "ĠaĊĉ~ġłŃ®");
-  for (const char* other : {" ", "\n", "a b", "力", "ń\u0144", "\xC4", "\u00AD", "\u0145"}) EXPECT_FALSE(BytesFromSymbols(other, &bytes)) << other;
+  for (const char* other : {" ", "\n", "a b", "力", "ń\u0144", "\xC4", "\u00AD", "\u0145"})
+    EXPECT_FALSE(BytesFromSymbols(other, &bytes)) << other;
 }
 
 std::vector<std::string> Split(const std::string& pattern, std::string_view text) {
@@ -90,7 +103,8 @@ std::vector<std::string> Split(const std::string& pattern, std::string_view text
   rule.pattern = *compiled;
   Matcher matcher;
   std::vector<std::string> words;
-  const absl::Status status = PreTokenizer({rule}).ForEachWord(text, &matcher, [&](std::string_view word) { words.emplace_back(word); });
+  const absl::Status status = PreTokenizer({rule}).ForEachWord(
+      text, &matcher, [&](std::string_view word) { words.emplace_back(word); });
   LACUNA_CHECK(status.ok(), "{}", Message(status));
   return words;
 }
@@ -98,7 +112,8 @@ std::vector<std::string> Split(const std::string& pattern, std::string_view text
 TEST(Pattern, MeansWhatOnigurumaMeans) {
   EXPECT_THAT(Split(R"(\p{N}{1,3}+)", "1234567"), ElementsAre("1234567"));
   EXPECT_THAT(Split(R"(\p{N}{1,3})", "1234567"), ElementsAre("123", "456", "7"));
-  EXPECT_THAT(Split(R"(\s+)", "a\u180Eb\u00A0c\u2028d"), ElementsAre("a\u180Eb", "\u00A0", "c", "\u2028", "d"));
+  EXPECT_THAT(Split(R"(\s+)", "a\u180Eb\u00A0c\u2028d"),
+              ElementsAre("a\u180Eb", "\u00A0", "c", "\u2028", "d"));
   EXPECT_THAT(Split(R"([^\s]+)", "a\u180Eb\u0085c"), ElementsAre("a\u180Eb", "\u0085", "c"));
   EXPECT_THAT(Split(R"(\S+$)", "ab cd\nef"), ElementsAre("ab ", "cd", "\n", "ef"));
   EXPECT_THAT(Split("x{,2}y", "xxxy{,2}"), ElementsAre("x", "xxy", "{,2}"));
@@ -125,14 +140,19 @@ TEST(Pattern, IsTranslatedAtomByAtom) {
 }
 
 TEST(Pattern, RefusesWhatWasNotChecked) {
-  for (const char* pattern : {R"(\w)", R"(\b)", R"(\h)", R"(\R)", R"(\1)", R"(\xe9)", R"(\u12)", R"(\pL)", R"(\)", R"([a[b]])", R"([a&&b])", R"([[:alpha:]])",
-                              "[a", "(?m:a)", "(?<name>a)", "(?#c)", "(*ACCEPT)", "(?i)a", R"(\p{Unheard})", "a)", "(a", "+"}) {
+  for (const char* pattern :
+       {R"(\w)",      R"(\b)", R"(\h)",     R"(\R)",     R"(\1)",          R"(\xe9)", R"(\u12)",
+        R"(\pL)",     R"(\)",  R"([a[b]])", R"([a&&b])", R"([[:alpha:]])", "[a",      "(?m:a)",
+        "(?<name>a)", "(?#c)", "(*ACCEPT)", "(?i)a",     R"(\p{Unheard})", "a)",      "(a",
+        "+"}) {
     const auto compiled = Pattern::Compile(pattern);
     ASSERT_FALSE(compiled.ok()) << pattern;
-    EXPECT_EQ(Message(compiled.status()).find("pattern \"" + std::string(pattern) + "\": "), 0u) << Message(compiled.status());
+    EXPECT_EQ(Message(compiled.status()).find("pattern \"" + std::string(pattern) + "\": "), 0u)
+        << Message(compiled.status());
     EXPECT_EQ(ExitCodeOf(compiled.status()), ExitCode::kData);
   }
-  EXPECT_EQ(Message(Pattern::Compile(R"(ab\w)").status()), R"(pattern "ab\w": "\w" at byte 2 is not supported)");
+  EXPECT_EQ(Message(Pattern::Compile(R"(ab\w)").status()),
+            R"(pattern "ab\w": "\w" at byte 2 is not supported)");
 }
 
 TEST(Pattern, ExceededLimitsAreErrors) {
@@ -144,7 +164,8 @@ TEST(Pattern, ExceededLimitsAreErrors) {
   if (found.ok()) {
     EXPECT_FALSE(*found);
   } else {
-    EXPECT_EQ(Message(found.status()), "splitting into words failed at byte 0 of 64: match limit exceeded");
+    EXPECT_EQ(Message(found.status()),
+              "splitting into words failed at byte 0 of 64: match limit exceeded");
   }
 }
 

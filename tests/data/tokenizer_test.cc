@@ -32,7 +32,8 @@ std::vector<std::string> CaseNames() {
   return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(Tokenizers, GoldenCase, testing::ValuesIn(CaseNames()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Tokenizers, GoldenCase, testing::ValuesIn(CaseNames()),
+                         [](const auto& info) { return info.param; });
 
 TEST_P(GoldenCase, GivesTheLibrarysIds) {
   const json& golden = Golden()["cases"][GetParam()];
@@ -42,14 +43,17 @@ TEST_P(GoldenCase, GivesTheLibrarysIds) {
   for (size_t i = 0; i < texts.size(); ++i) {
     const std::string text = texts[i];
     EXPECT_EQ(Ids(tokenizer, text), golden["as_text"][i].get<IdList>()) << text;
-    EXPECT_EQ(Ids(tokenizer, text, SpecialTokens::kParse), golden["parsed"][i].get<IdList>()) << text;
+    EXPECT_EQ(Ids(tokenizer, text, SpecialTokens::kParse), golden["parsed"][i].get<IdList>())
+        << text;
   }
 }
 
 TEST(Tokenizer, DecodesWhatItEncoded) {
   const Tokenizer tokenizer = Make(Golden()["base"]);
   std::mt19937 random(1);
-  const std::vector<std::string> parts = {"a", "b ", "\r\n", " ", "\xEF\xBB\xBF", std::string(1, '\0'), "é", "力", "😀", "<think>", "<|endoftext|>", "12"};
+  const std::vector<std::string> parts = {
+      "a", "b ", "\r\n", " ",       "\xEF\xBB\xBF",  std::string(1, '\0'),
+      "é", "力", "😀",    "<think>", "<|endoftext|>", "12"};
   for (int repeat = 0; repeat < 500; ++repeat) {
     std::string text;
     for (size_t n = random() % 40; n > 0; --n) text += parts[random() % parts.size()];
@@ -96,7 +100,8 @@ TEST(Tokenizer, MergesShortAndLongWordsLikeTheObviousAlgorithm) {
     for (size_t i = 0; i < size; ++i) letters.push_back(std::string(1, "etosrn"[random() % 6]));
     for (const std::string& letter : letters) word += letter;
     IdList expected;
-    for (const std::string& symbol : MergeNaively(base["model"]["merges"], letters)) expected.push_back(base["model"]["vocab"][symbol]);
+    for (const std::string& symbol : MergeNaively(base["model"]["merges"], letters))
+      expected.push_back(base["model"]["vocab"][symbol]);
     EXPECT_EQ(Ids(tokenizer, word), expected) << word;
   }
 }
@@ -116,7 +121,9 @@ TEST(Tokenizer, LongRunsTakeLinearTimeAndMemory) {
 TEST(Tokenizer, ASpecialTokenNeverComesFromText) {
   // "router" is a word of the text and, in the second tokenizer, a token that ignore_merges would find whole.
   const json vocab_patch = {{"model", {{"vocab", {{"router", 400}}}}}};
-  const json added = {{"added_tokens", {{{"id", 400}, {"content", "router"}, {"special", true}}, {{"id", 0}, {"content", "<|endoftext|>"}, {"special", true}}}}};
+  const json added = {{"added_tokens",
+                       {{{"id", 400}, {"content", "router"}, {"special", true}},
+                        {{"id", 0}, {"content", "<|endoftext|>"}, {"special", true}}}}};
   for (const bool ignore_merges : {false, true}) {
     json document = Patched(vocab_patch);
     document.merge_patch(added);
@@ -145,14 +152,16 @@ TEST(Tokenizer, EndOfDocumentByName) {
     document["model"]["vocab"].erase("<|endoftext|>");
     document["added_tokens"] = json::array();
     int id = 400;
-    for (const std::string& name : names) document["added_tokens"].push_back({{"id", id++}, {"content", name}, {"special", true}});
+    for (const std::string& name : names)
+      document["added_tokens"].push_back({{"id", id++}, {"content", name}, {"special", true}});
     return TryMake(document);
   };
   EXPECT_EQ(with({"</s>", "<｜end▁of▁sentence｜>"})->eod_id(), 401);
   EXPECT_EQ(with({"</s>", "<|end_of_text|>", "<｜end▁of▁sentence｜>"})->eod_id(), 401);
   EXPECT_EQ(with({"</s>"})->eod_id(), 400);
   EXPECT_EQ(Message(with({"<end>"}).status()),
-            "t.json: added_tokens: no end of document; one of \"<|endoftext|>\", \"<|end_of_text|>\", \"<｜end▁of▁sentence｜>\", \"</s>\" is "
+            "t.json: added_tokens: no end of document; one of \"<|endoftext|>\", "
+            "\"<|end_of_text|>\", \"<｜end▁of▁sentence｜>\", \"</s>\" is "
             "expected");
 }
 

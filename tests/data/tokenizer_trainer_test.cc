@@ -38,7 +38,9 @@ const std::vector<std::string>& Corpus() {
   return corpus;
 }
 
-BpeTrainingOptions GoldenOptions() { return {.vocab_size = 400, .special_tokens = {"<|endoftext|>", "<think>"}, .min_frequency = 2}; }
+BpeTrainingOptions GoldenOptions() {
+  return {.vocab_size = 400, .special_tokens = {"<|endoftext|>", "<think>"}, .min_frequency = 2};
+}
 
 TEST(BpeTrainer, LearnsWhatTheLibraryLearns) {
   const json ours = ToJson(TrainOn(Corpus(), GoldenOptions()))["model"];
@@ -46,7 +48,9 @@ TEST(BpeTrainer, LearnsWhatTheLibraryLearns) {
   EXPECT_EQ(ours["vocab"], theirs["vocab"]);
   ASSERT_EQ(ours["merges"].size(), theirs["merges"].size());
   for (size_t i = 0; i < ours["merges"].size(); ++i) {
-    EXPECT_EQ(ours["merges"][i], theirs["merges"][i][0].get<std::string>() + " " + theirs["merges"][i][1].get<std::string>()) << i;
+    EXPECT_EQ(ours["merges"][i], theirs["merges"][i][0].get<std::string>() + " " +
+                                     theirs["merges"][i][1].get<std::string>())
+        << i;
   }
 }
 
@@ -55,7 +59,8 @@ TEST(BpeTrainer, ThreadsBatchesAndOrderDoNotMatter) {
   std::vector<std::string> texts;
   for (int i = 0; i < 12; ++i) {
     std::string text;
-    for (int k = 0; text.size() < 300'000; ++k) text += Corpus()[static_cast<size_t>((i * k + i + k) % 6)] + std::to_string(k * k);
+    for (int k = 0; text.size() < 300'000; ++k)
+      text += Corpus()[static_cast<size_t>((i * k + i + k) % 6)] + std::to_string(k * k);
     texts.push_back(text);
   }
   BpeTrainingOptions options = GoldenOptions();
@@ -81,14 +86,15 @@ TEST(BpeTrainer, TiesGoToTheSmallestIdsAndRarePairsStay) {
   const json model = ToJson(TrainOn({" cd ab cd ab xy"}, options))["model"];
   EXPECT_EQ(model["merges"], json({"a b", "c d", "Ġ ab", "Ġ cd"}));
   options.min_frequency = 1;
-  EXPECT_EQ(ToJson(TrainOn({" cd ab cd ab xy"}, options))["model"]["merges"], json({"a b", "c d", "Ġ ab", "Ġ cd", "x y", "Ġ xy"}));
+  EXPECT_EQ(ToJson(TrainOn({" cd ab cd ab xy"}, options))["model"]["merges"],
+            json({"a b", "c d", "Ġ ab", "Ġ cd", "x y", "Ġ xy"}));
 }
 
 TEST(BpeTrainer, OverlappingPairsAreCountedOnceMerged) {
   BpeTrainingOptions options = GoldenOptions();
   options.vocab_size = 258 + 2;
-  const Tokenizer tokenizer = TrainOn({"aaaaa aaaaa"}, options);
-  // (a, a), then (aa, aa); a fifth a stays.
+  const Tokenizer tokenizer = TrainOn({"aaaa aaaa"}, options);
+  // (a, a), then (aa, aa).
   EXPECT_EQ(ToJson(tokenizer)["model"]["merges"], json({"a a", "aa aa"}));
   EXPECT_EQ(Ids(tokenizer, "aaaaa").size(), 2u);
 }
@@ -108,7 +114,8 @@ TEST(BpeTrainer, DefaultSpecialTokensComeFirst) {
   const Tokenizer tokenizer = TrainOn(Corpus(), {.vocab_size = 330});
   const std::vector<std::string> special = DefaultSpecialTokens();
   ASSERT_EQ(special.size(), 64u);
-  for (size_t i = 0; i < special.size(); ++i) EXPECT_EQ(tokenizer.SpecialId(special[i]), static_cast<int32_t>(i)) << special[i];
+  for (size_t i = 0; i < special.size(); ++i)
+    EXPECT_EQ(tokenizer.SpecialId(special[i]), static_cast<int32_t>(i)) << special[i];
   EXPECT_EQ(tokenizer.eod_id(), 0);
   EXPECT_EQ(tokenizer.vocab_size(), 330);
 }
@@ -128,15 +135,21 @@ TEST(BpeTrainer, NamesWhatIsWrong) {
     return Message(status);
   };
   using Options = BpeTrainingOptions;
-  EXPECT_EQ(message([](Options& o) { o.vocab_size = 257; }), "vocabulary size: 257, allowed are 258 (2 special tokens, 256 bytes) to 16777216");
-  EXPECT_EQ(message([](Options& o) { o.min_frequency = 0; }), "minimum frequency: 0, allowed is at least 1");
+  EXPECT_EQ(message([](Options& o) { o.vocab_size = 257; }),
+            "vocabulary size: 257, allowed are 258 (2 special tokens, 256 bytes) to 16777216");
+  EXPECT_EQ(message([](Options& o) { o.min_frequency = 0; }),
+            "minimum frequency: 0, allowed is at least 1");
   EXPECT_EQ(message([](Options& o) { o.pattern = "("; }).substr(0, 13), "pattern \"(\": ");
-  EXPECT_EQ(message([](Options& o) { o.special_tokens[1] = ""; }), "special token: \"\" is not allowed");
+  EXPECT_EQ(message([](Options& o) { o.special_tokens[1] = ""; }),
+            "special token: \"\" is not allowed");
   EXPECT_EQ(message([](Options& o) { o.special_tokens[1] = "Ġ"; }),
             "special token: \"Ġ\" is one character of the byte alphabet; give a longer one");
-  EXPECT_EQ(message([](Options& o) { o.special_tokens[1] = "\xFF"; }), "special token: \"\uFFFD\" is not UTF-8");
-  EXPECT_EQ(message([](Options& o) { o.special_tokens[1] = "<|endoftext|>"; }), "special token: \"<|endoftext|>\" is given twice");
-  EXPECT_EQ(message([](Options& o) { o.special_tokens[0] = "<end>"; }).substr(0, 48), "special tokens: added_tokens: no end of document");
+  EXPECT_EQ(message([](Options& o) { o.special_tokens[1] = "\xFF"; }),
+            "special token: \"\uFFFD\" is not UTF-8");
+  EXPECT_EQ(message([](Options& o) { o.special_tokens[1] = "<|endoftext|>"; }),
+            "special token: \"<|endoftext|>\" is given twice");
+  EXPECT_EQ(message([](Options& o) { o.special_tokens[0] = "<end>"; }).substr(0, 48),
+            "special tokens: added_tokens: no end of document");
   auto trainer = BpeTrainer::Create(GoldenOptions());
   const absl::Status status = trainer->Add({"good", "ba\xFF"});
   EXPECT_EQ(Message(status), "document 1: byte 2 of 3 (0xff) is not UTF-8");
