@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <vector>
 
 #include "core/ops/elementwise.h"
 #include "core/ops/matmul.h"
 #include "core/tensor.h"
+#include "recipes/trainer/training_step.h"
 
 namespace lacuna {
 
@@ -25,6 +27,13 @@ double MeasureMatMulPeak(DType dtype) {
     best = std::max(best, 2.0 * kSize * kSize * kSize / seconds);
   }
   return best;
+}
+
+double MeasurePeakOfAllRanks(DType dtype, Communicator& comm) {
+  comm.Barrier().Wait();
+  std::vector<double> peak{MeasureMatMulPeak(dtype)};
+  SumOverRanks(comm, &peak);
+  return peak[0];
 }
 
 }  // namespace lacuna

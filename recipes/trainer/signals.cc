@@ -4,6 +4,9 @@
 
 #include <csignal>
 #include <initializer_list>
+#include <vector>
+
+#include "recipes/trainer/training_step.h"
 
 namespace lacuna {
 namespace {
@@ -27,6 +30,16 @@ void InstallStopSignals() {
 
 int StopSignal() {
   return stop_signal;
+}
+
+int StopSignalOfAnyRank(Communicator& comm) {
+  std::vector<double> seen(32, 0.0);
+  seen[static_cast<size_t>(StopSignal())] = 1;
+  SumOverRanks(comm, &seen);
+  for (size_t s = 1; s < seen.size(); ++s) {
+    if (seen[s] > 0) return static_cast<int>(s);
+  }
+  return 0;
 }
 
 }  // namespace lacuna

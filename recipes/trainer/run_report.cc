@@ -1,0 +1,112 @@
+#include "recipes/trainer/run_report.h"
+
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+
+#include "core/status.h"
+#include "recipes/plan/model_size.h"
+
+namespace lacuna {
+
+RunReport::RunReport(const Recipe& recipe, const Communicator& comm)
+    : recipe_(recipe), ranks_(comm.size()), speaks_(comm.rank() == 0) {}
+
+void RunReport::SayText(const std::string& text) {
+  progress_.Break();
+  std::printf("%s\n", text.c_str());
+  std::fflush(stdout);
+}
+
+void RunReport::Warn(const std::string& text) {
+  progress_.Break();
+  spdlog::warn("{}", text);
+}
+
+absl::Status RunReport::OpenLog() {
+  if (!speaks_) return absl::OkStatus();
+  LACUNA_ASSIGN_OR_RETURN(RunLog log, RunLog::Open(recipe_.run.dir));
+  log_.emplace(std::move(log));
+  return absl::OkStatus();
+}
+
+void RunReport::NothingToResume() {
+  if (!speaks_) return;
+  Say("--resume: {} holds no checkpoint yet, starting from the first step", recipe_.run.dir);
+}
+
+void RunReport::Resumed(const RunState& state) {
+  if (!speaks_) return;
+  Say("resumed from step {} (state {})", state.step, state.hash);
+  log_->Event(state.step, "resume", fmt::format("from step {}, state {}", state.step, state.hash));
+}
+
+void RunReport::Started(const RunState& state, const RunInputs& inputs, double peak) {
+  if (!speaks_) return;
+  flops_per_token_ = FlopsPerToken(recipe_).total();
+  peak_ = peak;
+  Say("{}: {} parameters, {} attention, {} tokens a step on {} rank{}", recipe_.run.name,
+      FormatCount(CountParameters(recipe_).total()), recipe_.uses_nsa() ? "native sparse" : "full",
+      FormatCount(recipe_.train.global_batch * recipe_.train.sequence_length), ranks_,
+      ranks_ == 1 ? "" : "s");
+  Say("MFU = tokens/s x {:.2f} MFLOP a token / {:.1f} GFLOP/s (measured matrix products of all "
+      "ranks); logs in {}",
+      flops_per_token_ / 1e6, peak_ / 1e9, recipe_.run.dir);
+  for (const auto& [set, bits] : UnigramBaselines(inputs, recipe_.model.vocab_size)) {
+    Say("token-unigram baseline on {}: {:.4f} bits/byte", set, bits);
+    log_->Event(state.step, "unigram_baseline", fmt::format("{}: {:.6f} bits/byte", set, bits));
+  }
+}
+
+void RunReport::Step(const RunState& state, const StepResult& result, double learning_rate,
+                     double seconds, const Metrics* telemetry) {
+  if (!speaks_) return;
+  seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
+  const double tokens_per_second = static_cast<double>(result.target_tokens) / seconds,
+               mfu = tokens_per_second * flops_per_token_ / peak_;
+  log_->Step(state.step, result, learning_rate, tokens_per_second, mfu, telemetry);
+  if (!result.skipped.empty()) {
+    Warn(
+        fmt::format("step {}: skipped, {}; the weights are as before", state.step, result.skipped));
+  }
+  const int64_t steps_left = recipe_.train.steps - state.step;
+  if (telemetry == nullptr && !progress_.live() && steps_left > 0) return;
+  progress_.Show({.step = state.step,
+                  .total_steps = recipe_.train.steps,
+                  .loss = result.loss,
+                  .gradient_norm = result.gradient_norm,
+                  .learning_rate = learning_rate,
+                  .tokens_per_second = tokens_per_second,
+                  .model_flops_utilization = mfu,
+                  .seconds_left = seconds_per_step_ * static_cast<double>(steps_left)});
+}
+
+void RunReport::Evaluated(const RunState& state, const std::vector<EvaluationResult>& results) {
+  if (!speaks_) return;
+  for (const EvaluationResult& r : results) {
+    Say("step {:>4}  held out {}: loss {:.4f}, {:.4f} bits/byte ({} tokens)", state.step, r.name,
+        r.loss, r.bits_per_byte, FormatCount(r.tokens));
+  }
+  log_->Evaluation(state.step, results);
+}
+
+void RunReport::Saved(const RunState& state, const absl::StatusOr<std::string>& hash) {
+  if (!speaks_) return;
+  if (hash.ok()) {
+    const std::string text = fmt::format("saved step {} (state {})", state.step, *hash);
+    SayText(text);
+    log_->Event(state.step, "checkpoint", text);
+  } else {
+    Warn(Message(hash.status()));
+    log_->Event(state.step, "checkpoint_failed", Message(hash.status()));
+  }
+}
+
+void RunReport::Done(const RunState& state) {
+  if (!speaks_) return;
+  Say("{}: done after {} steps, {} tokens", recipe_.run.name, FormatCount(state.step),
+      FormatCount(state.tokens));
+  log_->Event(state.step, "done", fmt::format("{} tokens", state.tokens));
+}
+
+}  // namespace lacuna
