@@ -43,3 +43,29 @@ function(lacuna_test)
   set_tests_properties(${names} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
     ENVIRONMENT "LACUNA_SOURCE_DIR=${PROJECT_SOURCE_DIR};${ARG_ENV}" WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
 endfunction()
+
+# lacuna_header_check(NAME x FOLDERS core ... DEPS targets...)
+#   -> object library x, built with everything else: one translation unit a header of these folders that includes it and nothing before
+#   it, so that a header which leans on what its users happen to include does not compile. A header x.h beside an x.cc has its
+#   translation unit in that: x.cc starts with it (tests/tools/source_rules_test.py).
+function(lacuna_header_check)
+  cmake_parse_arguments(ARG "" "NAME" "FOLDERS;DEPS" ${ARGN})
+  set(sources)
+  foreach(folder IN LISTS ARG_FOLDERS)
+    file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/${folder}/*.h)
+    file(GLOB_RECURSE compiled CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/${folder}/*.cc)
+    foreach(header IN LISTS headers)
+      string(REGEX REPLACE "\\.h$" ".cc" own_source ${header})
+      if(own_source IN_LIST compiled OR (header MATCHES "/cuda/" AND NOT LACUNA_WITH_CUDA))
+        continue()
+      endif()
+      set(source ${CMAKE_CURRENT_BINARY_DIR}/${ARG_NAME}/${header}.cc)
+      file(CONFIGURE OUTPUT ${source} CONTENT "#include \"${header}\"\n" @ONLY)
+      list(APPEND sources ${source})
+    endforeach()
+  endforeach()
+  add_library(${ARG_NAME} OBJECT ${sources})
+  target_link_libraries(${ARG_NAME} PRIVATE ${ARG_DEPS})
+  # Only the front end's verdict is of interest.
+  target_compile_options(${ARG_NAME} PRIVATE -O0 -g0)
+endfunction()
