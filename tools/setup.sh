@@ -4,6 +4,11 @@
 #   tools/setup.sh --check    only list what is missing; exit 1 if anything is
 set -euo pipefail
 
+case "${1:-}" in
+  '' | --check) ;;
+  *) echo "setup: unknown option $1; --check is the only one" >&2; exit 2 ;;
+esac
+
 packages=(
   g++ cmake ninja-build ccache pkg-config git          # build
   openmpi-bin libopenmpi-dev                           # launch, CPU collectives
@@ -33,13 +38,14 @@ if [ "${1:-}" = --check ]; then
   exit 1
 fi
 
-as_root=()
+command -v apt-get >/dev/null || { echo "setup: no apt-get here (not Debian?); please install: ${missing[*]}" >&2; exit 1; }
+# apt asks nothing; sudo would drop a variable that is merely exported.
+as_root=(env DEBIAN_FRONTEND=noninteractive)
 if [ "$(id -u)" -ne 0 ]; then
   command -v sudo >/dev/null || { echo "setup: need root or sudo to install: ${missing[*]}" >&2; exit 1; }
-  as_root=(sudo)
+  as_root=(sudo "${as_root[@]}")
 fi
 echo "setup: installing ${missing[*]}"
-export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 echo "setup: done"

@@ -8,4 +8,4 @@ tools/setup.sh
 cmake --preset cpu-release >/dev/null
 cmake --build build/cpu-release -j "$(nproc)"
 # Tests use OpenMP and MPI themselves: one at a time keeps their timeouts meaningful.
-ctest --test-dir build/cpu-release --output-on-failure "$@"
+ctest --test-dir build/cpu-release --output-on-failure --no-tests=error "$@"
