@@ -72,23 +72,33 @@ std::shared_ptr<const SampleIndex> DataLoader::Epoch(const Source& source, int64
   return index;
 }
 
+SampleOrigin DataLoader::Origin(int64_t sample_number) const {
+  const Mixture::Pick pick = mixture_.At(sample_number);
+  const Source& source = sources_[static_cast<size_t>(pick.source)];
+  SampleOrigin origin = {.source = pick.source,
+                         .epoch = pick.number / source.samples_per_epoch,
+                         .number = pick.number % source.samples_per_epoch,
+                         .samples_per_epoch = source.samples_per_epoch,
+                         .fragments = {}};
+  std::shared_ptr<const SampleIndex> index;
+  {
+    const std::lock_guard lock(mutex_);
+    index = Epoch(source, origin.epoch);
+  }
+  LACUNA_CHECK(index->num_samples() == source.samples_per_epoch,
+               "epoch {} of {} has {} samples, epoch 0 has {}", origin.epoch, source.name,
+               index->num_samples(), source.samples_per_epoch);
+  const std::span<const Fragment> fragments = index->Sample(origin.number);
+  origin.fragments.assign(fragments.begin(), fragments.end());
+  return origin;
+}
+
 absl::StatusOr<Batch> DataLoader::Load(const std::vector<int64_t>& sample_numbers) const {
   BatchBuilder builder(static_cast<int64_t>(sample_numbers.size()), options_.sequence_length,
                        static_cast<int64_t>(sources_.size()));
   for (const int64_t k : sample_numbers) {
-    const Mixture::Pick pick = mixture_.At(k);
-    const Source& source = sources_[static_cast<size_t>(pick.source)];
-    const int64_t epoch = pick.number / source.samples_per_epoch;
-    std::shared_ptr<const SampleIndex> index;
-    {
-      const std::lock_guard lock(mutex_);
-      index = Epoch(source, epoch);
-    }
-    LACUNA_CHECK(index->num_samples() == source.samples_per_epoch,
-                 "epoch {} of {} has {} samples, epoch 0 has {}", epoch, source.name,
-                 index->num_samples(), source.samples_per_epoch);
-    builder.AddSample(source.corpus, index->Sample(pick.number % source.samples_per_epoch),
-                      pick.source);
+    const SampleOrigin origin = Origin(k);
+    builder.AddSample(corpus(origin.source), origin.fragments, origin.source);
   }
   return builder.Finish();
 }

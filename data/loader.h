@@ -25,6 +25,16 @@
 
 namespace lacuna {
 
+// Where a sample comes from.
+struct SampleOrigin {
+  int64_t source = 0;             // number of the source, in the order of the recipe
+  int64_t epoch = 0;              // of the source, from 0
+  int64_t number = 0;             // in the epoch
+  int64_t samples_per_epoch = 0;  // of the source
+  // What its rows hold, one after the other, documents of the source's corpus; padding follows.
+  std::vector<Fragment> fragments;
+};
+
 class DataLoader {
  public:
   // Opens and verifies every shard of every source. The data errors, each naming its shard, all at
@@ -37,9 +47,10 @@ class DataLoader {
       const DataConfig& config, int64_t sequence_length, uint64_t seed, const std::string& stage,
       int64_t vocab_size, uint64_t tokenizer_hash, bool may_write_cache);
 
-  // The samples of these numbers (>= 0), concatenated. Thread-safe. The first sample of an epoch
-  // waits for the epoch's index.
+  // The samples of these numbers (>= 0), concatenated, and where one is from. Thread-safe. The
+  // first sample of an epoch waits for the epoch's index.
   absl::StatusOr<Batch> Load(const std::vector<int64_t>& sample_numbers) const;
+  SampleOrigin Origin(int64_t sample_number) const;
 
   std::vector<std::string> source_names() const;
   // Tokens of source i, 0 .. source_names().size() - 1, in the order of the recipe.

@@ -90,9 +90,10 @@ TokenCorpus::Place TokenCorpus::Find(int64_t document) const {
   const auto shard = std::upper_bound(document_bases_.begin(), document_bases_.end(), document) -
                      document_bases_.begin() - 1;
   const TokenShard& in = shards_[static_cast<size_t>(shard)];
-  const auto local = static_cast<size_t>(document - document_bases_[static_cast<size_t>(shard)]);
+  const int64_t number = document - document_bases_[static_cast<size_t>(shard)];
+  const auto local = static_cast<size_t>(number);
   const auto offsets = in.document_offsets();
-  return {&in, offsets[local], offsets[local + 1] - offsets[local]};
+  return {&in, number, offsets[local], offsets[local + 1] - offsets[local]};
 }
 
 Fragment TokenCorpus::FindToken(int64_t position) const {

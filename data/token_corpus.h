@@ -46,9 +46,10 @@ class TokenCorpus {
   // Of the contents of all shards, in order.
   uint64_t fingerprint() const;
 
-  // A document's place: its shard and the number of its first token there.
+  // A document's place: its shard, its number and the number of its first token there.
   struct Place {
     const TokenShard* shard = nullptr;
+    int64_t number = 0;
     int64_t begin = 0;
     int64_t length = 0;
   };

@@ -1,18 +1,52 @@
 // The program's entry point: picks the sub-command, turns its status or exception into one line and
 // an exit code.
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <string>
+#include <vector>
 
 #include "core/status.h"
 #include "tools/command.h"
 
+namespace {
+
+// A bad command line in one line, as every other error.
+std::string CommandLineError(const CLI::App* app, const CLI::Error& error) {
+  std::string command = "lacuna";
+  while (!app->get_subcommands().empty()) {
+    app = app->get_subcommands().front();
+    command += " " + app->get_name();
+  }
+  std::string what = error.what();
+  // Where something is left over, it tells more than what is missing for it.
+  if (const std::vector<std::string> unknown = app->remaining(); !unknown.empty())
+    what = fmt::format("{}: unknown {}", unknown.front(),
+                       app->get_subcommands({}).empty() ? "argument" : "command");
+  std::replace(what.begin(), what.end(), '\n', ' ');
+  return fmt::format("lacuna: command line: {}; see {} --help\n", what, command);
+}
+
+// Standard output is for results.
+void LogToStandardError() {
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("lacuna"));
+  spdlog::set_pattern("lacuna: %l: %v");
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   using namespace lacuna;
   std::signal(SIGPIPE, SIG_IGN);  // a closed stdout must not end a training run
+  LogToStandardError();
   CLI::App app{"Lacuna: pretraining of natively sparse mixture-of-experts language models"};
   app.require_subcommand(1);
   app.name("lacuna");
+  app.failure_message(CommandLineError);
   tools::Runner run;
   // The sub-commands, in the order of --help.
   tools::AddTokenizerCommand(app, run);

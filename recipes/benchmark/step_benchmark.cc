@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "core/random.h"
 #include "core/status.h"
@@ -21,16 +22,31 @@ Tensor RandomIds(int64_t n, int64_t vocabulary, uint64_t stream) {
   return Tensor::FromVector(ids, {n});
 }
 
-// Output of a command; empty and `*failed` where it does not end with 0.
-std::string OutputOf(const std::string& command, bool* failed) {
+// Lines of a command's standard output and standard error, as they came; `*failed` where it does not
+// end with 0.
+std::vector<std::string> LinesOf(const std::string& command, bool* failed) {
   std::string output;
-  std::FILE* pipe = popen(command.c_str(), "r");
+  std::FILE* pipe = popen(("{ " + command + "; } 2>&1").c_str(), "r");
   *failed = pipe == nullptr;
-  if (pipe == nullptr) return output;
+  if (pipe == nullptr) return {};
   char buffer[4096];
   for (size_t n; (n = std::fread(buffer, 1, sizeof(buffer), pipe)) > 0;) output.append(buffer, n);
   *failed = pclose(pipe) != 0;
-  return output;
+  std::vector<std::string> lines;
+  std::istringstream stream(output);
+  for (std::string line; std::getline(stream, line);) {
+    if (!line.empty()) lines.push_back(line);
+  }
+  return lines;
+}
+
+// The result among what the script and its libraries print; an empty object where there is none.
+nlohmann::json ResultOf(const std::vector<std::string>& lines) {
+  for (const std::string& line : lines) {
+    auto result = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (result.is_object() && result.contains("seconds")) return result;
+  }
+  return nlohmann::json::object();
 }
 
 std::string ShellQuoted(const std::string& text) {
@@ -101,12 +117,12 @@ absl::StatusOr<PeerTimes> TimePyTorchSteps(const Recipe& recipe, const std::stri
                                  {"steps", steps},
                                  {"compile", compile}};
   bool failed = false;
-  const std::string output = OutputOf(
+  const std::vector<std::string> lines = LinesOf(
       ShellQuoted(python) + " " + ShellQuoted(script) + " " + ShellQuoted(config.dump()), &failed);
-  const auto result = nlohmann::json::parse(output, nullptr, /*allow_exceptions=*/false);
-  if (failed || !result.is_object() || !result.contains("seconds")) {
-    return ConfigError("{} {}: did not run; it needs a Python with torch (--pytorch PYTHON)",
-                       python, script);
+  const nlohmann::json result = ResultOf(lines);
+  if (failed || result.empty()) {
+    return ConfigError("--pytorch {}: must be a Python with torch that runs {}; it ended with: {}",
+                       python, script, lines.empty() ? "no output" : lines.back());
   }
   return PeerTimes{
       .times = {.seconds = result["seconds"].get<std::vector<double>>(), .tokens = tokens},

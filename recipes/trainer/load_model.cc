@@ -12,11 +12,16 @@ namespace {
 // The checkpoint to take: its recipe is needed before its tensors can be asked for.
 absl::StatusOr<CheckpointInfo> Find(const std::string& directory, int64_t step) {
   LACUNA_ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> all, ListCheckpoints(directory));
+  std::string damage;  // of the first that is meant
   for (const CheckpointInfo& info : all) {
-    if (info.status.ok() && (step == 0 || info.step == step)) return info;
+    if (step != 0 && info.step != step) continue;
+    if (info.status.ok()) return info;
+    if (damage.empty()) damage = Message(info.status);
   }
+  if (step != 0 && !damage.empty()) return CheckpointError("{}", damage);
   if (step != 0) return CheckpointError("{}: has no checkpoint of step {}", directory, step);
-  return CheckpointError("{}: has no checkpoint", directory);
+  if (damage.empty()) return CheckpointError("{}: has no checkpoint", directory);
+  return CheckpointError("{}: has no checkpoint that is whole ({})", directory, damage);
 }
 
 }  // namespace

@@ -180,6 +180,32 @@ TEST(DataLoader, SampleKIsAPureFunction) {
   EXPECT_NE(Stream(*other.Open(), 0, 100), all);
 }
 
+TEST(DataLoader, OriginSaysWhereASampleIsFrom) {
+  const TempDir dir;
+  const auto loader = TwoSources(dir).Open();
+  std::vector<int64_t> seen(2, 0);
+  for (int64_t k = 0; k < 100; ++k) {
+    const SampleOrigin origin = loader->Origin(k);
+    const auto source = static_cast<size_t>(origin.source);
+    EXPECT_EQ(origin.epoch * origin.samples_per_epoch + origin.number, seen[source]++);
+    std::vector<int32_t> ids, cu{0};
+    for (const Fragment& fragment : origin.fragments) {
+      const TokenCorpus::Place place = loader->corpus(source).Find(fragment.document);
+      EXPECT_EQ(place.begin, place.shard->document_offsets()[static_cast<size_t>(place.number)]);
+      for (int64_t i = 0; i < fragment.length; ++i)
+        ids.push_back(place.shard->Token(place.begin + fragment.begin + i));
+      cu.push_back(static_cast<int32_t>(ids.size()));
+    }
+    const Batch batch = *loader->Load({k});
+    EXPECT_EQ(batch.tokens_per_source[source], static_cast<int64_t>(ids.size()));
+    ids.resize(8, test::kEod);
+    if (cu.back() < 8) cu.push_back(8);
+    EXPECT_EQ(Values(batch.ids), ids);
+    EXPECT_EQ(batch.sequences.host_cu_seqlens(), cu);
+  }
+  EXPECT_THAT(seen, ElementsAre(75, 25));
+}
+
 TEST(DataLoader, EveryEpochHasEveryTokenOnceAndItsOwnOrder) {
   const TempDir dir;
   const test::Documents documents =

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,24 +36,29 @@ void PrintRow(const std::string& name, const StepTimes& times, double flops_per_
 }
 
 absl::Status BenchTwins(const Options& options, const Recipe& full, double peak) {
+  constexpr int kWarmup = 2;
   const int64_t tokens = full.train.sequence_length;
   const double flops = FlopsPerToken(full).total();
+  // First, because a wrong interpreter shows at once.
+  std::optional<PeerTimes> peer;
+  if (!options.pytorch.empty()) {
+    LACUNA_ASSIGN_OR_RETURN(peer,
+                            TimePyTorchSteps(full, options.pytorch, options.script, tokens, kWarmup,
+                                             options.steps, options.threads, options.compile));
+  }
   fmt::print("\nFull-attention model, one document of {} tokens a step, median of {} steps\n",
              FormatCount(tokens), options.steps);
-  const StepTimes ours = TimeTrainingSteps(full, tokens, 2, options.steps);
+  const StepTimes ours = TimeTrainingSteps(full, tokens, kWarmup, options.steps);
   PrintRow("Lacuna", ours, flops, peak);
-  if (options.pytorch.empty()) {
+  if (!peer) {
     fmt::print("  PyTorch: not measured (--pytorch PYTHON names an interpreter that has torch)\n");
     return absl::OkStatus();
   }
-  LACUNA_ASSIGN_OR_RETURN(const PeerTimes peer,
-                          TimePyTorchSteps(full, options.pytorch, options.script, tokens, 2,
-                                           options.steps, options.threads, options.compile));
-  PrintRow(fmt::format("PyTorch {}{}", peer.version, options.compile ? ", compiled" : ""),
-           peer.times, flops, peak);
+  PrintRow(fmt::format("PyTorch {}{}", peer->version, options.compile ? ", compiled" : ""),
+           peer->times, flops, peak);
   fmt::print("  Lacuna / PyTorch: {:.2f}x tokens/s ({} and {} parameters)\n",
-             ours.tokens_per_second() / peer.times.tokens_per_second(),
-             FormatCount(CountParameters(full).total()), FormatCount(peer.parameters));
+             ours.tokens_per_second() / peer->times.tokens_per_second(),
+             FormatCount(CountParameters(full).total()), FormatCount(peer->parameters));
   return absl::OkStatus();
 }
 
@@ -112,8 +118,10 @@ void AddBenchCommand(CLI::App& app, Runner& run) {
       ->check(CLI::Range(1, 1000));
   cpu->add_option("--lengths", options->lengths, "tokens of a document")
       ->delimiter(',')
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   cpu->footer("Example:\n  lacuna bench cpu --pytorch python3 --lengths 1024,4096,16384");
+  bench->footer("Example:\n  lacuna bench cpu --pytorch python3");
   cpu->callback([options, &run] { run = [options] { return BenchCpu(*options); }; });
 }
 

@@ -9,6 +9,7 @@
 #include "core/parallel.h"
 #include "core/status.h"
 #include "data/tokenizer/tokenizer.h"
+#include "data/tokenizer/utf8.h"
 #include "nn/generation.h"
 #include "recipes/trainer/load_model.h"
 #include "tools/command.h"
@@ -21,7 +22,6 @@ struct Options {
   std::vector<std::string> prompts;
   int64_t step = 0;
   int threads = 0;
-  bool special = false;
   GenerationOptions generation;
 };
 
@@ -36,10 +36,13 @@ absl::Status Run(const Options& options) {
   const std::vector<std::string> texts =
       options.prompts.empty() ? std::vector<std::string>{""} : options.prompts;
   std::vector<std::vector<int32_t>> prompts;
-  for (const std::string& prompt : texts) {
-    // A document starts behind the end of another one.
+  for (size_t i = 0; i < texts.size(); ++i) {
     std::vector<int32_t> ids;
-    LACUNA_RETURN_IF_ERROR(tokenizer.Encode(prompt, &ids));
+    const absl::Status status = tokenizer.Encode(texts[i], &ids);
+    if (!status.ok()) {
+      return DataError("generate: --prompt {} of {}: {}", i + 1, texts.size(), Message(status));
+    }
+    // Without a prompt the text starts behind a document's end: something must stand first.
     if (ids.empty()) ids.push_back(tokenizer.eod_id());
     prompts.push_back(std::move(ids));
   }
@@ -52,7 +55,8 @@ absl::Status Run(const Options& options) {
     const bool ended = !ids.empty() && ids.back() == tokenizer.eod_id();
     if (ended) ids.pop_back();
     if (generated.size() > 1) fmt::print("---- {} of {}\n", i + 1, generated.size());
-    fmt::print("{}{}\n", texts[i], tokenizer.Decode(ids));
+    // A model may sample parts of characters, and the limit may cut one.
+    fmt::print("{}{}\n", texts[i], ReplaceInvalidUtf8(tokenizer.Decode(ids)));
     std::fflush(stdout);
     fmt::print(stderr, "({} tokens, {})\n", generated[i].size(),
                ended ? "the document ended" : "at the limit");
@@ -84,11 +88,15 @@ void AddGenerateCommand(CLI::App& app, Runner& run) {
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
   generate
-      ->add_option("--seed", options->generation.sampling.seed, "the same seed gives the same text")
+      ->add_option("--seed", options->generation.sampling.seed,
+                   "the same seed gives a prompt in the same place of the batch the same text")
       ->capture_default_str();
-  generate->add_option("--step", options->step,
-                       "checkpoint of this step (default: the latest good one)");
-  generate->add_option("--threads", options->threads, "CPU threads (default: all)");
+  generate
+      ->add_option("--step", options->step,
+                   "checkpoint of this step (default: the latest good one)")
+      ->check(CLI::PositiveNumber);
+  generate->add_option("--threads", options->threads, "CPU threads (default: all)")
+      ->check(CLI::NonNegativeNumber);
   generate->footer(
       "Example:\n  lacuna generate runs/quickstart_nsa --prompt 'The list type' --max-tokens 100 "
       "--temperature 0.7");

@@ -1,153 +1,101 @@
-// lacuna inspect: what a token shard holds, and how its text is cut into tokens.
+// lacuna inspect: what a file of a run's data holds. Its kinds are in tools/inspect/.
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <memory>
-#include <numeric>
-#include <optional>
 #include <string>
+#include <vector>
 
+#include "core/io/file.h"
 #include "core/status.h"
-#include "data/token_shard.h"
-#include "data/tokenizer/tokenizer.h"
-#include "data/tokenizer/utf8.h"
 #include "tools/command.h"
+#include "tools/inspect/kind.h"
 
 namespace lacuna::tools {
 namespace {
 
-struct InspectOptions {
-  std::string shard;
-  std::string tokenizer;
-  int64_t document = 0;
-  int64_t documents = 3;
-  int64_t tokens = 200;
-  bool colour = false;
+using Kinds = std::vector<std::unique_ptr<InspectKind>>;
+
+struct InspectCommand {
+  InspectOptions options;
+  Kinds kinds = MakeInspectKinds();
 };
 
-std::string HeaderText(const TokenShard& shard) {
-  const TokenShardInfo& info = shard.info();
-  const auto bytes =
-      std::accumulate(shard.document_bytes().begin(), shard.document_bytes().end(), int64_t{0});
-  std::vector<int64_t> lengths;
-  for (size_t d = 0; d + 1 < shard.document_offsets().size(); ++d) {
-    lengths.push_back(shard.document_offsets()[d + 1] - shard.document_offsets()[d]);
-  }
-  std::sort(lengths.begin(), lengths.end());
-  std::string text = fmt::format("{}: token shard, verified\n", shard.path());
-  text += fmt::format("  source     {}\n", info.source.empty() ? "-" : info.source);
-  text += fmt::format("  licence    {}\n", info.licence.empty() ? "-" : info.licence);
-  text += fmt::format("  tokenizer  {} (vocabulary {}, end of document {})\n",
-                      ToHex(info.tokenizer_hash), info.vocab_size, info.eod_id);
-  text += fmt::format("  contents   {}\n", ToHex(info.content_hash));
-  text += fmt::format("  documents  {}, of {} to {} tokens, median {}\n", shard.num_documents(),
-                      lengths.front(), lengths.back(), lengths[lengths.size() / 2]);
-  text += fmt::format("  tokens     {} for {} bytes of text, {:.3f} bytes a token\n",
-                      shard.num_tokens(), bytes,
-                      static_cast<double>(bytes) / static_cast<double>(shard.num_tokens()));
-  if (!shard.loss_mask().empty()) {
-    const auto masked = std::count(shard.loss_mask().begin(), shard.loss_mask().end(), uint8_t{0});
-    text += fmt::format("  loss       on {} tokens\n", shard.num_tokens() - masked);
-  }
-  return text;
+std::string OptionGroup(const InspectKind& kind) {
+  return "For a " + kind.name();
 }
 
-// For a terminal: control characters (C0, and C1 as UTF-8) are shown, not sent, and so are the
-// bytes of a cut character.
-std::string Visible(const std::string& token) {
-  const bool cut = FirstInvalidUtf8(token) >= 0;
-  std::string text;
-  for (size_t i = 0; i < token.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(token[i]);
-    const bool c1 =
-        byte == 0xC2 && i + 1 < token.size() && static_cast<unsigned char>(token[i + 1]) < 0xA0;
-    if (token[i] == '\n' || token[i] == '\t' ||
-        (byte >= 0x20 && byte != 0x7F && !c1 && !(cut && byte >= 0x80))) {
-      text += token[i];
-    } else {
-      text += fmt::format("\\x{:02X}", byte);
+absl::StatusOr<std::string> HeadOf(const std::string& path) {
+  LACUNA_ASSIGN_OR_RETURN(const FileDescriptor file,
+                          FileDescriptor::OpenRead(path, ExitCode::kConfig));
+  LACUNA_ASSIGN_OR_RETURN(const int64_t bytes, file.Size());
+  std::string head(static_cast<size_t>(std::min(bytes, kInspectHeadBytes)), '\0');
+  LACUNA_RETURN_IF_ERROR(file.ReadAt(0, head.data(), static_cast<int64_t>(head.size())));
+  return head;
+}
+
+// A file that cannot be read may still have a telling name: its kind has the better message.
+absl::StatusOr<const InspectKind*> KindOf(const std::string& path, const Kinds& kinds) {
+  const absl::StatusOr<std::string> head = HeadOf(path);
+  std::string names;
+  for (const auto& kind : kinds) {
+    if (kind->Recognises(path, head.ok() ? *head : "")) return kind.get();
+    names += (names.empty() ? "a " : ", a ") + kind->name();
+  }
+  if (!head.ok()) return head.status();
+  return ConfigError("{}: unknown kind of file; inspect shows {}", path, names);
+}
+
+absl::Status Inspect(const InspectCommand& inspect, const CLI::App& command) {
+  const std::string& path = inspect.options.path;
+  LACUNA_ASSIGN_OR_RETURN(const InspectKind* kind, KindOf(path, inspect.kinds));
+  for (const auto& other : inspect.kinds) {
+    for (const CLI::Option* option : command.get_options()) {
+      if (other.get() == kind || option->count() == 0 || option->get_group() != OptionGroup(*other))
+        continue;
+      return ConfigError("inspect: {}: is for a {}; {} is a {}", option->get_name(), other->name(),
+                         path, kind->name());
     }
   }
-  return text;
-}
-
-// Tokens [begin, end) of document `number`. On a terminal each document has a colour, shades of
-// which alternate from token to token; tokens without loss are dim. Plain text: as it stands in the
-// document, ids only where there is no tokenizer.
-std::string TokensText(const TokenShard& shard, int64_t number, int64_t begin, int64_t end,
-                       const std::optional<Tokenizer>& tokenizer, bool colour) {
-  constexpr int kColours[][2] = {{38, 74},   {70, 107}, {172, 179},
-                                 {133, 176}, {66, 109}, {167, 174}};
-  std::vector<int32_t> ids(static_cast<size_t>(end - begin));
-  shard.Read(begin, end - begin, ids.data());
-  if (tokenizer && !colour) return Visible(tokenizer->Decode(ids));
-  std::string text;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    const std::string token =
-        tokenizer ? Visible(tokenizer->Decode({&ids[i], 1})) : fmt::format("{} ", ids[i]);
-    const bool dim =
-        !shard.loss_mask().empty() && shard.loss_mask()[static_cast<size_t>(begin) + i] == 0;
-    const int shade = kColours[static_cast<size_t>(number) % std::size(kColours)][i % 2];
-    text += colour ? fmt::format("\033[{}38;5;{}m{}\033[0m", dim ? "2;" : "", shade, token) : token;
-  }
-  return text;
-}
-
-absl::Status Inspect(const InspectOptions& options) {
-  LACUNA_ASSIGN_OR_RETURN(const TokenShard shard, TokenShard::Open(options.shard));
-  std::optional<Tokenizer> tokenizer;
-  if (!options.tokenizer.empty()) {
-    LACUNA_ASSIGN_OR_RETURN(tokenizer, Tokenizer::Load(options.tokenizer));
-    if (tokenizer->hash() != shard.info().tokenizer_hash) {
-      return DataError("{}: is tokenizer {}, the shard was made with {}", options.tokenizer,
-                       ToHex(tokenizer->hash()), ToHex(shard.info().tokenizer_hash));
-    }
-  }
-  if (options.document >= shard.num_documents()) {
-    return ConfigError("inspect: --document {}: {} holds {} documents", options.document,
-                       options.shard, shard.num_documents());
-  }
-  std::fputs(HeaderText(shard).c_str(), stdout);
-  const bool colour = options.colour || ::isatty(STDOUT_FILENO) == 1;
-  const int64_t last = std::min(shard.num_documents(), options.document + options.documents);
-  for (int64_t d = options.document; d < last; ++d) {
-    const int64_t begin = shard.document_offsets()[static_cast<size_t>(d)],
-                  end = shard.document_offsets()[static_cast<size_t>(d) + 1];
-    const int64_t shown = std::min(end, begin + options.tokens);
-    const int64_t bytes = shard.document_bytes()[static_cast<size_t>(d)];
-    std::fputs(
-        fmt::format("\n--- document {}: {} tokens, {} bytes\n", d, end - begin, bytes).c_str(),
-        stdout);
-    std::fputs(TokensText(shard, d, begin, shown, tokenizer, colour).c_str(), stdout);
-    std::fputs(shown < end ? fmt::format("\n... {} more tokens\n", end - shown).c_str() : "\n",
-               stdout);
-  }
-  return absl::OkStatus();
+  return kind->Show(inspect.options);
 }
 
 }  // namespace
 
 void AddInspectCommand(CLI::App& app, Runner& run) {
-  auto options = std::make_shared<InspectOptions>();
+  auto inspect = std::make_shared<InspectCommand>();
+  InspectOptions& options = inspect->options;
   CLI::App* command =
-      app.add_subcommand("inspect", "Verify a token shard; show its documents as tokens");
-  command->add_option("shard", options->shard, "Token shard (*.h5)")->required();
-  command->add_option("--tokenizer", options->tokenizer,
-                      "tokenizer.json: show text; ids without it");
-  command->add_option("--document", options->document, "First document to show")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--documents", options->documents, "Documents to show")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--tokens", options->tokens, "Most tokens to show of each")
+      app.add_subcommand("inspect", "Show a token shard's documents, or a recipe's packed samples");
+  std::string kinds;
+  for (const auto& kind : inspect->kinds) kinds += (kinds.empty() ? "A " : ", a ") + kind->name();
+  command->add_option("path", options.path, kinds)->required();
+  command->add_option("--tokenizer", options.tokenizer,
+                      "tokenizer.json: show text; ids without it (a recipe names its own)");
+  command->add_option("--tokens", options.tokens, "Most tokens to show of a document")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_flag("--colour", options->colour, "Colours even where the output is no terminal");
+  command->add_flag("--colour", options.colour, "Colours even where the output is no terminal");
+  std::string examples = "Examples:\n";
+  for (const auto& kind : inspect->kinds) {
+    const size_t before = command->get_options().size();
+    kind->AddOptions(*command);
+    const std::vector<CLI::Option*> all = command->get_options({});
+    for (size_t i = before; i < all.size(); ++i) all[i]->group(OptionGroup(*kind));
+    examples += "  lacuna " + kind->example() + '\n';
+  }
   command->footer(
-      "Example: lacuna inspect shards/train_00000.h5 --tokenizer tokenizer.json --document 12");
-  command->callback([options, &run] { run = [options] { return Inspect(*options); }; });
+      examples +
+      "\nOn a terminal each document has a colour, its shade alternates from token to token, and "
+      "tokens that are not\npredicted with a loss are dim. Elsewhere \u27E6 and \u27E7 stand "
+      "around these, if the document has masked tokens: \u27E6a\nprompt\u27E7 its answer. Where "
+      "the text has these two characters itself, they are written \\u27E6 and \\u27E7. A\n"
+      "document's first token is never predicted. \\xHH: a control character, or a byte of a "
+      "character that is cut.");
+  command->callback([inspect, command, &run] {
+    inspect->options.colour |= ::isatty(STDOUT_FILENO) == 1;
+    run = [inspect, command] { return Inspect(*inspect, *command); };
+  });
 }
 
 }  // namespace lacuna::tools

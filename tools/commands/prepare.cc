@@ -65,8 +65,10 @@ void AddPrepareCommand(CLI::App& app, Runner& run) {
   command->add_flag("--replace-invalid-utf8", options.text.replace_invalid_utf8,
                     "Put U+FFFD for bytes that are not UTF-8 (else an error)");
   command->add_flag("--overwrite", options.overwrite, "Replace shards of the same names");
-  command->add_option("--threads", arguments->threads,
-                      "Threads; the shards do not depend on it (default: all cores)");
+  command
+      ->add_option("--threads", arguments->threads,
+                   "Threads; the shards do not depend on it (default: all cores)")
+      ->check(CLI::NonNegativeNumber);
   command->footer(
       "Example: lacuna prepare linux/ --extensions c,h,rst --tokenizer tokenizer.json --output "
       "shards --holdout validation=0.01 "

@@ -99,6 +99,10 @@ absl::StatusOr<std::string> ReadInput(const std::string& path) {
   return text;
 }
 
+std::string InputName(const std::string& path) {
+  return path == "-" ? "standard input" : path;
+}
+
 // What is not UTF-8 by itself (a part of a character) and control characters as \xHH.
 std::string Printable(const std::string& bytes) {
   if (FirstInvalidUtf8(bytes) < 0) {
@@ -121,9 +125,7 @@ absl::Status Encode(const ConvertArguments& arguments) {
   const absl::Status status = tokenizer.Encode(
       text, &ids, arguments.special ? SpecialTokens::kParse : SpecialTokens::kAsText);
   const double seconds = SecondsSince(start);
-  if (!status.ok())
-    return DataError("{}: {}", arguments.input == "-" ? "standard input" : arguments.input,
-                     Message(status));
+  if (!status.ok()) return DataError("{}: {}", InputName(arguments.input), Message(status));
   if (arguments.stats) {
     fmt::print(
         "{} bytes, {} tokens, {:.3f} bytes a token, {:.1f} MB/s, decoded again: {}\n", text.size(),
@@ -149,6 +151,7 @@ absl::Status Decode(const ConvertArguments& arguments) {
   LACUNA_ASSIGN_OR_RETURN(const std::string text, ReadInput(arguments.input));
   std::vector<int32_t> ids;
   constexpr std::string_view kSpace = " \t\r\n,";
+  constexpr size_t kMostShown = 40;  // bytes of what is no id
   for (size_t at = text.find_first_not_of(kSpace); at != std::string::npos;
        at = text.find_first_not_of(kSpace, at)) {
     const size_t end = std::min(text.find_first_of(kSpace, at), text.size());
@@ -156,8 +159,9 @@ absl::Status Decode(const ConvertArguments& arguments) {
     const auto [stopped, error] = std::from_chars(text.data() + at, text.data() + end, id);
     if (error != std::errc() || stopped != text.data() + end || id < 0 ||
         id >= tokenizer.vocab_size()) {
-      return DataError("id {}: found \"{}\", allowed are 0 to {}", ids.size(),
-                       ReplaceInvalidUtf8(text.substr(at, end - at)), tokenizer.vocab_size() - 1);
+      return DataError("{}: id {}: found \"{}\", allowed are 0 to {}", InputName(arguments.input),
+                       ids.size(), Printable(text.substr(at, std::min(end - at, kMostShown))),
+                       tokenizer.vocab_size() - 1);
     }
     ids.push_back(id);
     at = end;
@@ -197,8 +201,10 @@ void AddTrain(CLI::App* parent, Runner& run) {
       ->capture_default_str();
   command->add_flag("--replace-invalid-utf8", arguments->text.replace_invalid_utf8,
                     "Put U+FFFD for bytes that are not UTF-8 (else an error)");
-  command->add_option("--threads", arguments->threads,
-                      "Threads; the result does not depend on it (default: all cores)");
+  command
+      ->add_option("--threads", arguments->threads,
+                   "Threads; the result does not depend on it (default: all cores)")
+      ->check(CLI::NonNegativeNumber);
   command->footer(
       "Example: lacuna tokenizer train text/ --extensions txt --vocab-size 16384 --output "
       "tokenizer.json");
@@ -245,6 +251,8 @@ void AddTokenizerCommand(CLI::App& app, Runner& run) {
   AddTrain(command, run);
   AddEncode(command, run);
   AddDecode(command, run);
+  command->footer(
+      "Example: lacuna tokenizer train text/ --vocab-size 16384 --output tokenizer.json");
 }
 
 }  // namespace lacuna::tools

@@ -1,0 +1,14 @@
+#include "tools/inspect/batch_view.h"
+#include "tools/inspect/kind.h"
+#include "tools/inspect/shard_view.h"
+
+namespace lacuna::tools {
+
+std::vector<std::unique_ptr<InspectKind>> MakeInspectKinds() {
+  std::vector<std::unique_ptr<InspectKind>> kinds;
+  kinds.push_back(std::make_unique<ShardView>());
+  kinds.push_back(std::make_unique<BatchView>());
+  return kinds;
+}
+
+}  // namespace lacuna::tools
