@@ -28,6 +28,10 @@ struct Batch {
   int64_t num_target_tokens = 0;  // targets that are not -1
   // rows without padding; one element for each source of the loader
   std::vector<int64_t> tokens_per_source;
+  std::vector<int64_t> source_of_sample;  // in the order of the samples
+  // Sum (mod 2^64) over the samples of XXH3-64 of their ids, seeded with the sample's number: the
+  // same for the same samples however they are shared out among batches and ranks.
+  uint64_t content_hash = 0;
 };
 
 }  // namespace lacuna

@@ -1,5 +1,7 @@
 #include "data/batch_builder.h"
 
+#include <xxhash.h>
+
 #include "core/error.h"
 
 namespace lacuna {
@@ -39,12 +41,15 @@ void BatchBuilder::AddFragment(const TokenCorpus& corpus, const Fragment& fragme
 }
 
 void BatchBuilder::AddSample(const TokenCorpus& corpus, std::span<const Fragment> fragments,
-                             int64_t source) {
+                             int64_t source, int64_t number) {
   const size_t begin = ids_.size(), end = begin + static_cast<size_t>(sequence_length_);
   for (const Fragment& fragment : fragments) AddFragment(corpus, fragment);
   LACUNA_CHECK(ids_.size() <= end, "a sample of {} rows, must be at most {}", ids_.size() - begin,
                sequence_length_);
   tokens_per_source_[static_cast<size_t>(source)] += static_cast<int64_t>(ids_.size() - begin);
+  source_of_sample_.push_back(source);
+  content_hash_ += XXH3_64bits_withSeed(
+      ids_.data() + begin, (ids_.size() - begin) * sizeof(ids_[0]), static_cast<uint64_t>(number));
   if (ids_.size() == end) return;
   ids_.resize(end, corpus.eod_id());
   targets_.resize(end, -1);
@@ -59,7 +64,9 @@ Batch BatchBuilder::Finish() {
           .targets = Tensor::FromVector(targets_, {rows}),
           .sequences = PackedSequences(std::move(cu_seqlens_)),
           .num_target_tokens = num_targets_,
-          .tokens_per_source = std::move(tokens_per_source_)};
+          .tokens_per_source = std::move(tokens_per_source_),
+          .source_of_sample = std::move(source_of_sample_),
+          .content_hash = content_hash_};
 }
 
 }  // namespace lacuna

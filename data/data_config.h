@@ -12,6 +12,7 @@ enum class Packing {
   kConcat,       // one stream, cut every sequence_length tokens
   kBestFit,      // whole documents where they fit (best fit decreasing), longer ones cut
   kOneDocument,  // one document a sample, padded
+  kWhole,        // whole documents only, best fit decreasing; longer ones are left out
 };
 
 struct SourceConfig {

@@ -2,9 +2,12 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include "core/error.h"
+#include "core/status.h"
 #include "data/batch_builder.h"
 
 namespace lacuna {
@@ -15,16 +18,15 @@ absl::StatusOr<std::unique_ptr<DataLoader>> DataLoader::Open(
   LACUNA_CHECK(sequence_length > 0, "samples of {} tokens", sequence_length);
   std::unique_ptr<DataLoader> loader(new DataLoader());
   std::vector<std::string> problems;
-  std::vector<double> weights;
   for (const SourceConfig& source : config.sources) {
     loader->sources_.emplace_back();
     loader->sources_.back().name = source.name;
+    loader->sources_.back().weight = source.weight;
     loader->sources_.back().corpus =
         TokenCorpus::Open(source.path, {vocab_size, tokenizer_hash}, &problems);
-    weights.push_back(source.weight);
   }
   LACUNA_RETURN_IF_ERROR(ProblemsError(problems));
-  loader->mixture_ = Mixture(weights);
+  loader->journal_ = MixtureJournal(loader->Weights());
   loader->options_.packing = config.packing;
   loader->options_.sequence_length = sequence_length;
   loader->options_.seed = seed;
@@ -35,11 +37,50 @@ absl::StatusOr<std::unique_ptr<DataLoader>> DataLoader::Open(
     const std::filesystem::path shard = loader->sources_.front().corpus.shards().front().path();
     loader->cache_ = (shard.parent_path() / "index").string();
   }
-  const std::lock_guard lock(loader->mutex_);
-  for (Source& source : loader->sources_) {
-    source.samples_per_epoch = loader->Epoch(source, 0)->num_samples();
-  }
+  LACUNA_RETURN_IF_ERROR(loader->PrepareSources());
   return loader;
+}
+
+absl::Status DataLoader::PrepareSources() {
+  const std::lock_guard lock(mutex_);
+  for (Source& source : sources_) {
+    if (options_.packing == Packing::kWhole) {
+      const int64_t documents = source.corpus.num_documents();
+      int64_t too_long = 0, longest = 0;
+      for (int64_t d = 0; d < documents; ++d) {
+        const int64_t length = source.corpus.Find(d).length;
+        too_long += length > options_.sequence_length;
+        longest = std::max(longest, length);
+      }
+      const std::string line = fmt::format(
+          "source {}: {} of {} documents have more than train.sequence_length = {} tokens (the "
+          "longest {}) and are left out",
+          source.name, too_long, documents, options_.sequence_length, longest);
+      if (too_long == documents) return DataError("{}: none is left", line);
+      // One voice of several ranks.
+      if (too_long > 0 && may_write_cache_) spdlog::warn("{}", line);
+    }
+    source.samples_per_epoch = Epoch(source, 0)->num_samples();
+  }
+  return absl::OkStatus();
+}
+
+SourceWeights DataLoader::Weights() const {
+  SourceWeights weights;
+  for (const Source& source : sources_) weights.emplace_back(source.name, source.weight);
+  return weights;
+}
+
+std::string DataLoader::AdoptJournal(MixtureJournal journal, int64_t num_samples) {
+  journal_ = std::move(journal);
+  return journal_.Edit(num_samples, Weights());
+}
+
+size_t DataLoader::SourceNamed(const std::string& name) const {
+  for (size_t s = 0; s < sources_.size(); ++s) {
+    if (sources_[s].name == name) return s;
+  }
+  LACUNA_CHECK(false, "no source {}: a sample of before the mix was edited", name);
 }
 
 std::shared_ptr<const SampleIndex> DataLoader::Epoch(const Source& source, int64_t epoch) const {
@@ -73,9 +114,10 @@ std::shared_ptr<const SampleIndex> DataLoader::Epoch(const Source& source, int64
 }
 
 SampleOrigin DataLoader::Origin(int64_t sample_number) const {
-  const Mixture::Pick pick = mixture_.At(sample_number);
-  const Source& source = sources_[static_cast<size_t>(pick.source)];
-  SampleOrigin origin = {.source = pick.source,
+  const MixtureJournal::Pick pick = journal_.At(sample_number);
+  const size_t index_of_source = SourceNamed(pick.source);
+  const Source& source = sources_[index_of_source];
+  SampleOrigin origin = {.source = static_cast<int64_t>(index_of_source),
                          .epoch = pick.number / source.samples_per_epoch,
                          .number = pick.number % source.samples_per_epoch,
                          .samples_per_epoch = source.samples_per_epoch,
@@ -98,7 +140,7 @@ absl::StatusOr<Batch> DataLoader::Load(const std::vector<int64_t>& sample_number
                        static_cast<int64_t>(sources_.size()));
   for (const int64_t k : sample_numbers) {
     const SampleOrigin origin = Origin(k);
-    builder.AddSample(corpus(origin.source), origin.fragments, origin.source);
+    builder.AddSample(corpus(origin.source), origin.fragments, origin.source, k);
   }
   return builder.Finish();
 }
@@ -109,19 +151,22 @@ std::vector<std::string> DataLoader::source_names() const {
   return names;
 }
 
-std::string DataLoader::fingerprint() const {
-  std::vector<uint64_t> hashes;
-  for (const Source& source : sources_) hashes.push_back(source.corpus.fingerprint());
-  return ToHex(XXH3_64bits(hashes.data(), hashes.size() * sizeof(uint64_t)));
+std::map<std::string, std::string> DataLoader::fingerprints() const {
+  std::map<std::string, std::string> fingerprints;
+  for (const Source& source : sources_)
+    fingerprints[source.name] = ToHex(source.corpus.fingerprint());
+  return fingerprints;
 }
 
 std::vector<DataLoader::SourceProgress> DataLoader::Progress(int64_t num_samples) const {
-  const std::vector<int64_t> counts = mixture_.Counts(num_samples);
+  std::map<std::string, int64_t> counts = journal_.Counts(num_samples);
   std::vector<SourceProgress> progress;
-  for (size_t s = 0; s < sources_.size(); ++s) {
-    const double epochs =
-        static_cast<double>(counts[s]) / static_cast<double>(sources_[s].samples_per_epoch);
-    progress.push_back({.name = sources_[s].name, .samples = counts[s], .epochs = epochs});
+  for (const Source& source : sources_) {
+    const int64_t samples = counts[source.name];
+    progress.push_back(
+        {.name = source.name,
+         .samples = samples,
+         .epochs = static_cast<double>(samples) / static_cast<double>(source.samples_per_epoch)});
   }
   return progress;
 }

@@ -116,6 +116,13 @@ Packed PackOneDocument(const TokenCorpus& corpus, const std::vector<int64_t>& do
   return packed;
 }
 
+Packed PackWhole(const TokenCorpus& corpus, std::vector<int64_t> documents,
+                 int64_t sequence_length) {
+  std::erase_if(documents,
+                [&](int64_t document) { return corpus.Find(document).length > sequence_length; });
+  return PackBestFit(corpus, documents, sequence_length);
+}
+
 Packed Pack(const TokenCorpus& corpus, const std::vector<int64_t>& documents,
             const SampleIndexOptions& options) {
   switch (options.packing) {
@@ -123,6 +130,8 @@ Packed Pack(const TokenCorpus& corpus, const std::vector<int64_t>& documents,
       return PackConcat(corpus, documents, options.sequence_length);
     case Packing::kBestFit:
       return PackBestFit(corpus, documents, options.sequence_length);
+    case Packing::kWhole:
+      return PackWhole(corpus, documents, options.sequence_length);
     case Packing::kOneDocument:
       break;
   }

@@ -3,7 +3,7 @@
 //
 // Documents come in an order of their own for each (seed, stage, source, epoch), are packed, and
 // the samples are shuffled, too, so that the pieces of a long document do not follow each other.
-// Every token of the source is in exactly one sample. The number of samples is the same in every
+// Every token of the source (of kWhole: of the documents that fit) is in exactly one sample. The number of samples is the same in every
 // epoch:
 //   kConcat       ceil(tokens / L): the documents one after the other, cut every L tokens; only the
 //     last sample is padded
@@ -13,6 +13,8 @@
 //                   Modeling", 2024). Which lengths share a
 //                 sample does not depend on the order; which documents of a length do, does
 //   kOneDocument  sum of ceil(length / L): as kBestFit, with one fragment a sample
+//   kWhole        as kBestFit, without the documents of more than L tokens: nothing is ever cut
+//     (conversations)
 // L = sequence_length. Documents without tokens are left out.
 #pragma once
 

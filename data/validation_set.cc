@@ -49,13 +49,13 @@ std::vector<Fragment> ValidationSet::Sample(int64_t sample) const {
 
 absl::StatusOr<Batch> ValidationSet::Load(const std::vector<int64_t>& samples) const {
   BatchBuilder builder(static_cast<int64_t>(samples.size()), sequence_length_, 1);
-  for (const int64_t sample : samples) builder.AddSample(corpus_, Sample(sample), 0);
+  for (const int64_t sample : samples) builder.AddSample(corpus_, Sample(sample), 0, sample);
   return builder.Finish();
 }
 
 int64_t ValidationSet::BytesOf(int64_t sample) const {
   BatchBuilder builder(1, sequence_length_, 1);
-  builder.AddSample(corpus_, Sample(sample), 0);
+  builder.AddSample(corpus_, Sample(sample), 0, sample);
   const Batch batch = builder.Finish();
   // One tokenizer made all shards of a corpus, so the first one's lengths hold for all.
   const auto token_bytes = corpus_.shards().front().token_bytes();

@@ -17,9 +17,9 @@ std::string DescribeTensor(DType dtype, const Shape& shape) {
   return fmt::format("{} {}", NameOf(dtype), ToString(shape));
 }
 
-// Everything in which the checkpoint and the wanted tensors differ, as one line.
-absl::Status Compare(const CheckpointReader& reader, const TrainingState& state, bool allow_unused,
-                     std::vector<size_t>* index) {
+// Everything in which the checkpoint and the wanted tensors differ, a line each.
+absl::Status Compare(const CheckpointReader& reader, const TrainingState& state,
+                     const std::vector<std::string>& unused_groups, std::vector<size_t>* index) {
   std::map<std::string, size_t> held;
   for (size_t t = 0; t < reader.manifest().tensors.size(); ++t)
     held[reader.manifest().tensors[t].name] = t;
@@ -28,26 +28,35 @@ absl::Status Compare(const CheckpointReader& reader, const TrainingState& state,
   for (const TensorSlice& slice : state.tensors) {
     const auto found = held.find(slice.name);
     if (found == held.end()) {
-      differences.push_back(slice.name + " is not in it");
+      differences.push_back(fmt::format("{}: not in the checkpoint, {} in the run", slice.name,
+                                        DescribeTensor(slice.tensor.dtype(), slice.global_shape)));
       continue;
     }
     const CheckpointTensor& tensor = reader.manifest().tensors[found->second];
     index->push_back(found->second);
     wanted.insert(slice.name);
     if (tensor.shape == slice.global_shape && tensor.dtype == slice.tensor.dtype()) continue;
-    differences.push_back(fmt::format("{} is {}, the run has {}", slice.name,
+    differences.push_back(fmt::format("{}: {} in the checkpoint, {} in the run", slice.name,
                                       DescribeTensor(tensor.dtype, tensor.shape),
                                       DescribeTensor(slice.tensor.dtype(), slice.global_shape)));
   }
   for (const auto& [name, t] : held) {
-    if (!allow_unused && !wanted.contains(name)) differences.push_back(name + " is not in the run");
+    const bool may_be_unused =
+        std::any_of(unused_groups.begin(), unused_groups.end(),
+                    [&](const std::string& group) { return name.starts_with(group); });
+    if (!may_be_unused && !wanted.contains(name)) {
+      const CheckpointTensor& tensor = reader.manifest().tensors[t];
+      differences.push_back(fmt::format("{}: {} in the checkpoint, not in the run", name,
+                                        DescribeTensor(tensor.dtype, tensor.shape)));
+    }
   }
   if (differences.empty()) return absl::OkStatus();
-  const size_t more = differences.size() - std::min(differences.size(), kMaxListed);
-  differences.resize(differences.size() - more);
-  return CheckpointError("{}: does not fit the run: {}{}", reader.path(),
-                         fmt::join(differences, "; "),
-                         more == 0 ? "" : fmt::format("; and {} more", more));
+  const size_t all = differences.size(), more = all - std::min(all, kMaxListed);
+  differences.resize(all - more);
+  return CheckpointError("{}: does not fit the run, {} tensor{} differ{}:\n  {}{}", reader.path(),
+                         all, all == 1 ? "" : "s", all == 1 ? "s" : "",
+                         fmt::join(differences, "\n  "),
+                         more == 0 ? "" : fmt::format("\n  and {} more", more));
 }
 
 // Rank 0's candidates, the last saved first, and its complaints about what is passed over.
@@ -112,7 +121,7 @@ absl::Status TryLoad(Communicator& comm, const std::string& path, const LoadOpti
   const CheckpointReader reader(path, std::move(manifest));
   std::vector<size_t> index;
   const absl::Status fits =
-      AgreeOnStatus(comm, Compare(reader, state, options.allow_unused, &index), deadline);
+      AgreeOnStatus(comm, Compare(reader, state, options.unused_groups, &index), deadline);
   if (!fits.ok()) {
     *damaged = false;
     return fits;

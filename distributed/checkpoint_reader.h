@@ -63,9 +63,9 @@ absl::Status VerifyCheckpoint(const std::string& path);
 struct LoadOptions {
   // this one or an error; otherwise the last saved one that is whole
   std::optional<int64_t> step = {};
-  // Tensors of the checkpoint that `state` does not ask for are an error unless this is set
-  // (weights only, for instance).
-  bool allow_unused = false;
+  // Tensors of the checkpoint that `state` does not ask for are an error unless their names begin
+  // with one of these (the optimizer's, where only the weights are wanted).
+  std::vector<std::string> unused_groups = {};
   double deadline_seconds = 1800;
   // Rank 0 is told why a checkpoint was passed over, one line each.
   std::function<void(const std::string&)> warn = [](const std::string&) {};
@@ -83,7 +83,7 @@ struct LoadedCheckpoint {
 // damaged one is named through `warn` and the one before is taken.
 // What other ranks, other slices or another number of files wrote makes no difference. Errors (all
 // ranks return the same): no checkpoint that is whole; another format version; tensors that differ
-// from those asked for, as a list. After an error the contents of the tensors are not defined.
+// from those asked for, one a line. After an error the contents of the tensors are not defined.
 absl::StatusOr<LoadedCheckpoint> LoadCheckpoint(Communicator& comm, const std::string& directory,
                                                 TrainingState& state, const LoadOptions& options);
 

@@ -9,17 +9,19 @@
 
 namespace lacuna {
 
+RopeSpec RopeSpecOf(const ModelConfig& model) {
+  return {.rotary_dims = model.rotary_dims,
+          .theta = model.rope_theta,
+          .yarn_factor = model.yarn.factor,
+          .yarn_original_length = model.yarn.original_length,
+          .yarn_beta_fast = model.yarn.beta_fast,
+          .yarn_beta_slow = model.yarn.beta_slow};
+}
+
 BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe,
                       RecomputePolicy recompute, DType dtype, uint64_t seed) {
   BuiltModel built;
-  built.rope =
-      std::make_shared<RopeTable>(RopeSpec{.rotary_dims = model.rotary_dims,
-                                           .theta = model.rope_theta,
-                                           .yarn_factor = model.yarn.factor,
-                                           .yarn_original_length = model.yarn.original_length,
-                                           .yarn_beta_fast = model.yarn.beta_fast,
-                                           .yarn_beta_slow = model.yarn.beta_slow},
-                                  dtype);
+  built.rope = std::make_shared<RopeTable>(RopeSpecOf(model), dtype);
   const double out_std = model.init_std / std::sqrt(2.0 * static_cast<double>(model.num_layers));
   const AttentionSpec spec{.width = model.width,
                            .num_heads = model.num_heads,

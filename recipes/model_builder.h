@@ -22,6 +22,9 @@ struct BuiltModel {
   std::shared_ptr<RopeTable> rope;
 };
 
+// The rotary positions of a model.
+RopeSpec RopeSpecOf(const ModelConfig& model);
+
 // Valid sections -> a model with its parameters initialised from `seed`. Layers from
 // num_dense_layers on have experts. Output projections start with init_std / sqrt(2 num_layers)
 // (Radford et al., 2019).

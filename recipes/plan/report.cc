@@ -7,6 +7,7 @@
 
 #include "recipes/plan/memory.h"
 #include "recipes/plan/model_size.h"
+#include "recipes/plan/yarn.h"
 #include "recipes/schema/recipe_keys.h"
 #include "recipes/trainer/progress.h"
 
@@ -102,16 +103,30 @@ void AppendMemory(const Recipe& recipe, int64_t ranks, std::string* out) {
 void AppendRun(const Recipe& recipe, int64_t ranks, std::string* out) {
   const TrainConfig& t = recipe.train;
   const int64_t step = t.global_batch * t.sequence_length;
-  const double tokens = static_cast<double>(step) * static_cast<double>(t.steps);
+  const double tokens =
+      static_cast<double>(t.SamplesIn(t.steps)) * static_cast<double>(t.sequence_length);
   AppendTitle("Run", out);
   AppendRow("tokens of a step", FormatCount(step),
             fmt::format("{} samples x {}", t.global_batch, FormatCount(t.sequence_length)), out);
+  for (const BatchPhase& phase : t.batch_warmup) {
+    AppendRow("  in a warm-up phase", FormatCount(phase.global_batch * t.sequence_length),
+              fmt::format("{} samples, {} steps", phase.global_batch, FormatCount(phase.steps)),
+              out);
+  }
   AppendRow("micro-batches of a step and rank",
             FormatCount(t.global_batch / (ranks * t.micro_batch)), "", out);
   AppendRow("steps", FormatCount(t.steps), "", out);
   AppendRow("tokens", FormatMagnitude(tokens), "", out);
   AppendRow("training FLOPs", fmt::format("{:.3g}", tokens * FlopsPerToken(recipe).total()), "",
             out);
+}
+
+void AppendPositions(const Recipe& recipe, std::string* out) {
+  const std::string yarn = YarnSummary(recipe.model);
+  if (yarn.empty()) return;
+  AppendTitle("Positions", out);
+  *out += fmt::format("  {}\n  inverse frequencies: plain, resolved\n", yarn) +
+          FrequencyTable(recipe.model);
 }
 
 void AppendSparsity(const Recipe& recipe, std::string* out) {
@@ -174,6 +189,7 @@ std::string PlanText(const Recipe& recipe, int64_t ranks) {
   AppendMemory(recipe, ranks, &out);
   AppendRun(recipe, ranks, &out);
   AppendSparsity(recipe, &out);
+  AppendPositions(recipe, &out);
   return out;
 }
 

@@ -19,6 +19,7 @@ namespace lacuna {
 
 struct Recipe {
   RunConfig run;
+  InitConfig init_from;
   ModelConfig model;
   NsaConfig nsa;  // meaningful where model.attention is nsa; elsewhere only its types are checked
   MoeConfig moe;  // meaningful where model.num_dense_layers < model.num_layers

@@ -38,7 +38,14 @@ template <>
 const EnumNames<Packing>& NamesOf<Packing>() {
   static const EnumNames<Packing> names = {{"concat", Packing::kConcat},
                                            {"best_fit", Packing::kBestFit},
-                                           {"one_document", Packing::kOneDocument}};
+                                           {"one_document", Packing::kOneDocument},
+                                           {"whole", Packing::kWhole}};
+  return names;
+}
+template <>
+const EnumNames<InitLoad>& NamesOf<InitLoad>() {
+  static const EnumNames<InitLoad> names = {
+      {"weights", InitLoad::kWeights}, {"weights_and_optimizer", InitLoad::kWeightsAndOptimizer}};
   return names;
 }
 template <>
@@ -94,6 +101,30 @@ const std::vector<Key<RunConfig>>& KeysOf<RunConfig>() {
       MakeKey("dir", &RunConfig::dir,
               "folder that the run writes to: checkpoints, logs, the resolved recipe"),
       MakeKey("seed", &RunConfig::seed, "of the initial weights and the order of the data"),
+      MakeKey(
+          "stage", &RunConfig::stage,
+          "name of this part of a training plan; another stage meets the data in another order"),
+  };
+  return keys;
+}
+
+template <>
+const std::vector<Key<InitConfig>>& KeysOf<InitConfig>() {
+  static const std::vector<Key<InitConfig>> keys = {
+      MakeKey(
+          "path", &InitConfig::path,
+          "folder of a run (its last whole checkpoint) or of a checkpoint; empty: from run.seed"),
+      MakeKey("load", &InitConfig::load,
+              "what is taken over; the step, the schedule and the data begin anew"),
+  };
+  return keys;
+}
+
+template <>
+const std::vector<Key<BatchPhase>>& KeysOf<BatchPhase>() {
+  static const std::vector<Key<BatchPhase>> keys = {
+      MakeKey("steps", &BatchPhase::steps, "for how long"),
+      MakeKey("global_batch", &BatchPhase::global_batch, "samples of such a step"),
   };
   return keys;
 }
@@ -246,6 +277,8 @@ const std::vector<Key<TrainConfig>>& KeysOf<TrainConfig>() {
               "samples that a rank takes through the model at once"),
       MakeKey("global_batch", &TrainConfig::global_batch,
               "samples of an optimizer step, over all ranks"),
+      MakeKey("batch_warmup", &TrainConfig::batch_warmup,
+              "phases with fewer samples a step, one after the other, at the run's beginning"),
       MakeKey("steps", &TrainConfig::steps, "optimizer steps of the whole run"),
       MakeKey("threads", &TrainConfig::threads,
               "of a rank; 0 shares the machine's cores among its ranks"),
@@ -270,6 +303,7 @@ template <>
 const std::vector<Key<Recipe>>& KeysOf<Recipe>() {
   static const std::vector<Key<Recipe>> keys = {
       MakeKey("run", &Recipe::run, "the run's name and place"),
+      MakeKey("init_from", &Recipe::init_from, "the model that this stage starts from"),
       MakeKey("model", &Recipe::model, "the transformer"),
       MakeKey("nsa", &Recipe::nsa, "native sparse attention; read where model.attention is nsa"),
       MakeKey("moe", &Recipe::moe, "mixture of experts, of the blocks after num_dense_layers"),

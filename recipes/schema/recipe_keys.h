@@ -10,6 +10,10 @@ namespace lacuna {
 template <>
 inline constexpr bool kIsSection<RunConfig> = true;
 template <>
+inline constexpr bool kIsSection<InitConfig> = true;
+template <>
+inline constexpr bool kIsSection<BatchPhase> = true;
+template <>
 inline constexpr bool kIsSection<YarnConfig> = true;
 template <>
 inline constexpr bool kIsSection<ModelConfig> = true;
@@ -32,6 +36,10 @@ inline constexpr bool kIsSection<Recipe> = true;
 
 template <>
 const std::vector<Key<RunConfig>>& KeysOf<RunConfig>();
+template <>
+const std::vector<Key<InitConfig>>& KeysOf<InitConfig>();
+template <>
+const std::vector<Key<BatchPhase>>& KeysOf<BatchPhase>();
 template <>
 const std::vector<Key<YarnConfig>>& KeysOf<YarnConfig>();
 template <>
@@ -65,6 +73,8 @@ template <>
 const EnumNames<AuxLossScope>& NamesOf<AuxLossScope>();
 template <>
 const EnumNames<Packing>& NamesOf<Packing>();
+template <>
+const EnumNames<InitLoad>& NamesOf<InitLoad>();
 template <>
 const EnumNames<Schedule>& NamesOf<Schedule>();
 template <>

@@ -36,15 +36,18 @@ void CheckLengths(const Recipe& recipe, Violations* violations) {
 }
 
 void CheckBatch(const TrainConfig& train, int64_t ranks, Violations* violations) {
-  if (train.micro_batch < 1 || train.global_batch < 1) return;  // reported by the section
-  // Divided instead of multiplied: nothing here has a bound yet.
-  const bool divides = train.global_batch % train.micro_batch == 0 &&
-                       (train.global_batch / train.micro_batch) % ranks == 0;
-  if (!divides) {
-    violations->push_back(fmt::format(
-        "train.global_batch = {}: must be a multiple of {} rank{} times train.micro_batch = {}",
-        train.global_batch, ranks, ranks == 1 ? "" : "s", train.micro_batch));
-  }
+  if (train.micro_batch < 1) return;  // reported by the section
+  const auto check = [&](const std::string& key, int64_t samples) {
+    if (samples < 1) return;
+    // Divided instead of multiplied: nothing here has a bound yet.
+    if (samples % train.micro_batch == 0 && (samples / train.micro_batch) % ranks == 0) return;
+    violations->push_back(
+        fmt::format("train.{} = {}: must be a multiple of {} rank{} times train.micro_batch = {}",
+                    key, samples, ranks, ranks == 1 ? "" : "s", train.micro_batch));
+  };
+  check("global_batch", train.global_batch);
+  for (size_t i = 0; i < train.batch_warmup.size(); ++i)
+    check(fmt::format("batch_warmup[{}].global_batch", i), train.batch_warmup[i].global_batch);
 }
 
 void CheckSchedule(const OptimizerConfig& optimizer, const TrainConfig& train,

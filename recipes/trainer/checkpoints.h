@@ -20,6 +20,9 @@
 
 namespace lacuna {
 
+// Groups of a checkpoint's tensors that weights alone do without.
+inline const std::vector<std::string> kOptimizerGroups = {"adamw_m/", "adamw_v/"};
+
 std::string CheckpointDirectory(const std::string& run_dir);
 // Whether a checkpoint, whole or not, lies in the run's folder.
 bool HasCheckpoints(const std::string& run_dir);
@@ -51,11 +54,5 @@ class Checkpoints {
   Communicator& comm_;
   CheckpointWriter writer_;
 };
-
-// OK where the two recipes describe the same run, but for keys that say where and how long it runs
-// (run.dir, run.name, train.steps, train.threads, ...) and those in `allow`; else a CheckpointError
-// listing every key that differs, with both values.
-absl::Status CheckSameRun(const Recipe& now, const std::string& checkpoint_recipe,
-                          const std::string& path, const std::vector<std::string>& allow);
 
 }  // namespace lacuna

@@ -38,17 +38,14 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step) 
   TrainingState tensors = TensorsOf(loaded.model, nullptr);
   LoadOptions options;
   if (step != 0) options.step = step;
-  options.allow_unused = true;
+  options.unused_groups = kOptimizerGroups;
   options.warn = [](const std::string& line) { spdlog::warn("{}", line); };
   const auto comm = MakeSelfCommunicator();
   LACUNA_ASSIGN_OR_RETURN(const LoadedCheckpoint checkpoint,
                           LoadCheckpoint(*comm, directory, tensors, options));
   loaded.model.parameters->SyncValueFromMaster();
   loaded.path = checkpoint.path;
-  loaded.state.step = checkpoint.step;
-  loaded.state.data_fingerprint = tensors.scalars.at("data_fingerprint");
-  loaded.state.tokenizer_hash =
-      std::stoull(tensors.scalars.at("tokenizer_hash").get<std::string>(), nullptr, 16);
+  LACUNA_ASSIGN_OR_RETURN(loaded.state, FromScalars(tensors.scalars, checkpoint.path));
   return loaded;
 }
 

@@ -17,8 +17,8 @@ absl::StatusOr<RunInputs> OpenRunInputs(const Recipe& recipe, bool may_write_cac
   inputs.tokenizer_hash = tokenizer.hash();
   LACUNA_ASSIGN_OR_RETURN(
       inputs.loader,
-      DataLoader::Open(recipe.data, length, static_cast<uint64_t>(recipe.run.seed), "pretrain",
-                       vocab_size, inputs.tokenizer_hash, may_write_cache));
+      DataLoader::Open(recipe.data, length, static_cast<uint64_t>(recipe.run.seed),
+                       recipe.run.stage, vocab_size, inputs.tokenizer_hash, may_write_cache));
   for (const ValidationConfig& config : recipe.data.validation) {
     LACUNA_ASSIGN_OR_RETURN(auto set,
                             ValidationSet::Open(config, length, vocab_size, inputs.tokenizer_hash));

@@ -42,14 +42,15 @@ void RunLog::Write(const nlohmann::ordered_json& line,
   warned_ |= !ok;
 }
 
-void RunLog::Step(int64_t step, const StepResult& result, double learning_rate,
+void RunLog::Step(const RunState& state, const StepResult& result, double learning_rate,
                   double tokens_per_second, double mfu, const Metrics* telemetry) {
-  nlohmann::ordered_json line = {{"step", step},
+  nlohmann::ordered_json line = {{"step", state.step},
                                  {"loss", Number(result.loss)},
                                  {"gradient_norm", Number(result.gradient_norm)},
                                  {"learning_rate", learning_rate},
                                  {"target_tokens", result.target_tokens},
-                                 {"tokens_per_second", Number(tokens_per_second)}};
+                                 {"tokens_per_second", Number(tokens_per_second)},
+                                 {"data_hash", ToHex(result.data_hash)}};
   std::vector<std::pair<std::string, double>> scalars = {
       {"train/loss", result.loss},
       {"train/gradient_norm", result.gradient_norm},
@@ -67,6 +68,14 @@ void RunLog::Step(int64_t step, const StepResult& result, double learning_rate,
       scalars.emplace_back("telemetry/" + name, entry.mean());
     }
     for (const auto& [name, vector] : telemetry->vectors()) values[name] = vector;
+    for (const StepResult::Source& source : result.sources) {
+      const SourceState& all = state.sources.at(source.name);
+      line["sources"][source.name] = {{"samples", all.samples}, {"tokens", all.tokens}};
+      // Not every source is in every step.
+      if (source.targets == 0) continue;
+      line["sources"][source.name]["loss"] = Number(source.loss);
+      scalars.emplace_back("sources/" + source.name + "/loss", source.loss);
+    }
   }
   Write(line, scalars);
 }

@@ -2,7 +2,9 @@
 // events, both in the run's folder.
 //   {"step": 12, "loss": ..., "gradient_norm": ..., "learning_rate": ..., "target_tokens": ...,
 //     "tokens_per_second": ..., "mfu": ...,
-//    "telemetry": {"layers.1.mlp.max_load": ..., ...}}
+//    "data_hash": "<StepResult::data_hash>", "telemetry": {"layers.1.mlp.max_load": ..., ...},
+//    "sources": {"<name>": {"samples": ..., "tokens": ..., "loss": ...}}}   (with telemetry;
+//     samples and tokens since the run began, loss of the step)
 //   {"step": 50, "evaluation": {"tutorial": {"loss": ..., "bits_per_byte": ..., "tokens": ...}}}
 //   {"step": 50, "event": "checkpoint", "message": "..."}
 // Steps count from 1 (steps done). Numbers have all their digits. After a resume the lines go on
@@ -20,6 +22,7 @@
 #include "nn/metrics.h"
 #include "recipes/trainer/evaluation.h"
 #include "recipes/trainer/event_file.h"
+#include "recipes/trainer/run_state.h"
 #include "recipes/trainer/training_step.h"
 
 namespace lacuna {
@@ -29,8 +32,8 @@ class RunLog {
   // Appends to `dir`/metrics.jsonl; makes `dir`/tensorboard.
   static absl::StatusOr<RunLog> Open(const std::string& dir);
 
-  void Step(int64_t step, const StepResult& result, double learning_rate, double tokens_per_second,
-            double mfu, const Metrics* telemetry);
+  void Step(const RunState& state, const StepResult& result, double learning_rate,
+            double tokens_per_second, double mfu, const Metrics* telemetry);
   void Evaluation(int64_t step, const std::vector<EvaluationResult>& results);
   void Event(int64_t step, const std::string& event, const std::string& message);
 

@@ -6,6 +6,7 @@
 
 #include "core/status.h"
 #include "recipes/plan/model_size.h"
+#include "recipes/plan/yarn.h"
 
 namespace lacuna {
 
@@ -41,6 +42,24 @@ void RunReport::Resumed(const RunState& state) {
   log_->Event(state.step, "resume", fmt::format("from step {}, state {}", state.step, state.hash));
 }
 
+void RunReport::Initialised(const InitReport& init) {
+  if (!speaks_) return;
+  const std::string line =
+      fmt::format("{} of {} (step {}, {} tokens)",
+                  init.load == InitLoad::kWeights ? "weights" : "weights and optimizer", init.path,
+                  FormatCount(init.step), FormatCount(init.tokens));
+  Say("starts from the {}", line);
+  for (const auto& [key, here, there] : init.changed)
+    Say("  {}: {} there, {} here", key, there, here);
+  log_->Event(0, "init_from", line);
+}
+
+void RunReport::MixEdited(const RunState& state, const std::string& edit) {
+  if (!speaks_) return;
+  SayText(edit);
+  log_->Event(state.step, "mix", edit);
+}
+
 void RunReport::Started(const RunState& state, const RunInputs& inputs, double peak) {
   if (!speaks_) return;
   flops_per_token_ = FlopsPerToken(recipe_).total();
@@ -49,6 +68,9 @@ void RunReport::Started(const RunState& state, const RunInputs& inputs, double p
       FormatCount(CountParameters(recipe_).total()), recipe_.uses_nsa() ? "native sparse" : "full",
       FormatCount(recipe_.train.global_batch * recipe_.train.sequence_length), ranks_,
       ranks_ == 1 ? "" : "s");
+  if (const std::string yarn = YarnSummary(recipe_.model); !yarn.empty()) SayText(yarn);
+  for (const BatchPhase& phase : recipe_.train.batch_warmup)
+    Say("batch warm-up: {} steps of {} samples", phase.steps, phase.global_batch);
   Say("MFU = tokens/s x {:.2f} MFLOP a token / {:.1f} GFLOP/s (measured matrix products of all "
       "ranks); logs in {}",
       flops_per_token_ / 1e6, peak_ / 1e9, recipe_.run.dir);
@@ -64,7 +86,7 @@ void RunReport::Step(const RunState& state, const StepResult& result, double lea
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
   const double tokens_per_second = static_cast<double>(result.target_tokens) / seconds,
                mfu = tokens_per_second * flops_per_token_ / peak_;
-  log_->Step(state.step, result, learning_rate, tokens_per_second, mfu, telemetry);
+  log_->Step(state, result, learning_rate, tokens_per_second, mfu, telemetry);
   if (!result.skipped.empty()) {
     Warn(
         fmt::format("step {}: skipped, {}; the weights are as before", state.step, result.skipped));

@@ -15,6 +15,7 @@
 #include "nn/metrics.h"
 #include "recipes/schema/recipe.h"
 #include "recipes/trainer/evaluation.h"
+#include "recipes/trainer/init_from.h"
 #include "recipes/trainer/progress.h"
 #include "recipes/trainer/run_inputs.h"
 #include "recipes/trainer/run_log.h"
@@ -32,6 +33,9 @@ class RunReport {
   absl::Status OpenLog();
   void NothingToResume();
   void Resumed(const RunState& state);
+  void Initialised(const InitReport& init);
+  // `edit`: MixtureJournal::Edit's line.
+  void MixEdited(const RunState& state, const std::string& edit);
   // What is trained on how many ranks, what MFU is measured against (`peak` FLOP/s of all ranks
   // together), and what predicting by token frequency alone would give on each validation set.
   void Started(const RunState& state, const RunInputs& inputs, double peak);

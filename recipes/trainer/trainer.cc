@@ -14,6 +14,7 @@
 #include "recipes/trainer/batch_share.h"
 #include "recipes/trainer/checkpoints.h"
 #include "recipes/trainer/evaluation.h"
+#include "recipes/trainer/init_from.h"
 #include "recipes/trainer/matmul_peak.h"
 #include "recipes/trainer/run_inputs.h"
 #include "recipes/trainer/run_report.h"
@@ -85,21 +86,41 @@ class Run {
 
   absl::Status Restore() {
     LACUNA_RETURN_IF_ERROR(Agree(leader() ? checkpoints_->RemoveStale(*lock_) : absl::OkStatus()));
-    if (!options_.resume) return absl::OkStatus();
+    if (!options_.resume) return Begin();
     const std::string found = leader() && HasCheckpoints(recipe_.run.dir) ? "yes" : "no";
     if (BroadcastNow(comm_, found, 0, AfterSeconds(comm_.timeout_seconds())) == "no") {
       // The same command line may so start a run and bring it back after every preemption.
       report_.NothingToResume();
-      return absl::OkStatus();
+      return Begin();
     }
     LACUNA_ASSIGN_OR_RETURN(state_, checkpoints_->Restore());
-    if (state_.data_fingerprint != inputs_.loader->fingerprint()) {
-      return DataError(
-          "data: the shards have fingerprint {}, the checkpoint of step {} was trained on {}; a "
-          "run resumes only on its own data",
-          inputs_.loader->fingerprint(), state_.step, state_.data_fingerprint);
-    }
     report_.Resumed(state_);
+    return ContinueData();
+  }
+
+  // The first step of all: from the seed, or from the model of another run.
+  absl::Status Begin() {
+    if (!recipe_.init_from.given()) return absl::OkStatus();
+    LACUNA_ASSIGN_OR_RETURN(const InitReport init, InitialiseFrom(recipe_, inputs_.tokenizer_hash,
+                                                                  model_, *optimizer_, comm_));
+    report_.Initialised(init);
+    return absl::OkStatus();
+  }
+
+  // The sources go on where the checkpoint left them, under the recipe's mix.
+  absl::Status ContinueData() {
+    for (const auto& [name, fingerprint] : inputs_.loader->fingerprints()) {
+      const auto before = state_.sources.find(name);
+      if (before == state_.sources.end() || before->second.fingerprint == fingerprint) continue;
+      return DataError(
+          "data.sources: {}: its shards have fingerprint {}, the checkpoint of step {} was trained "
+          "on {}; a run resumes only on its own data (other text is another source)",
+          name, fingerprint, state_.step, before->second.fingerprint);
+    }
+    LACUNA_ASSIGN_OR_RETURN(MixtureJournal journal,
+                            MixtureJournal::FromJson(state_.mixture, recipe_.run.dir));
+    const std::string edit = inputs_.loader->AdoptJournal(std::move(journal), state_.samples);
+    if (!edit.empty()) report_.MixEdited(state_, edit);
     return absl::OkStatus();
   }
 
@@ -122,9 +143,10 @@ class Run {
   // -> StepResult::skipped.
   absl::StatusOr<std::string> Step() {
     const SteadyClock::time_point begin = SteadyClock::now();
+    const int64_t global_batch = recipe_.train.GlobalBatchAt(state_.step);
     const absl::StatusOr<std::vector<Batch>> batches =
         LoadShare(*inputs_.loader, {.first_sample = state_.samples,
-                                    .global_batch = recipe_.train.global_batch,
+                                    .global_batch = global_batch,
                                     .micro_batch = recipe_.train.micro_batch,
                                     .ranks = comm_.size(),
                                     .rank = comm_.rank()});
@@ -132,15 +154,26 @@ class Run {
     const double learning_rate = LearningRate(recipe_.optimizer, state_.step, recipe_.train.steps);
     const bool with_telemetry = (state_.step + 1) % recipe_.train.log_every == 0;
     Metrics telemetry;
-    const StepResult result =
+    StepResult result =
         training_step_->Run(*batches, learning_rate, with_telemetry ? &telemetry : nullptr);
     ++state_.step;
-    state_.samples += recipe_.train.global_batch;
+    state_.samples += global_batch;
     state_.tokens += result.target_tokens;
+    CountSources(&result);
     const std::chrono::duration<double> seconds = SteadyClock::now() - begin;
     report_.Step(state_, result, learning_rate, seconds.count(),
                  with_telemetry ? &telemetry : nullptr);
     return result.skipped;
+  }
+
+  void CountSources(StepResult* result) {
+    const auto progress = inputs_.loader->Progress(state_.samples);
+    for (size_t s = 0; s < progress.size(); ++s) {
+      result->sources[s].name = progress[s].name;
+      SourceState& source = state_.sources[progress[s].name];
+      source.samples = progress[s].samples;
+      source.tokens += result->sources[s].tokens;
+    }
   }
 
   // Evaluation, checkpoint and stop signals, each at its step.
@@ -173,7 +206,9 @@ class Run {
 
   // A failure is reported; the checkpoints before it are intact.
   absl::Status Save() {
-    state_.data_fingerprint = inputs_.loader->fingerprint();
+    for (const auto& [name, fingerprint] : inputs_.loader->fingerprints())
+      state_.sources[name].fingerprint = fingerprint;
+    state_.mixture = inputs_.loader->journal().ToJson();
     state_.tokenizer_hash = inputs_.tokenizer_hash;
     const absl::StatusOr<std::string> hash = checkpoints_->Save(state_);
     if (hash.ok()) last_saved_ = fmt::format("step {}", state_.step);

@@ -25,9 +25,40 @@ TrainingStep::TrainingStep(BuiltModel& model, AdamW& optimizer, GradientReducer&
   }
 }
 
-double TrainingStep::Accumulate(const std::vector<Batch>& micro_batches, double scale,
-                                Metrics* metrics) {
-  double loss = 0;
+StepResult TrainingStep::Count(const std::vector<Batch>& micro_batches) {
+  // A hash is summed in pieces of 16 bits, which doubles hold exactly.
+  constexpr size_t kPieces = 4;
+  const size_t num_sources =
+      micro_batches.empty() ? 0 : micro_batches.front().tokens_per_source.size();
+  std::vector<double> sums(kPieces + 2 * num_sources, 0.0);
+  for (const Batch& batch : micro_batches) {
+    for (size_t i = 0; i < kPieces; ++i)
+      sums[i] += static_cast<double>((batch.content_hash >> (16 * i)) & 0xFFFF);
+    for (size_t s = 0; s < num_sources; ++s)
+      sums[kPieces + s] += static_cast<double>(batch.tokens_per_source[s]);
+    const int32_t* targets = batch.targets.data<int32_t>();
+    for (int64_t row = 0; row < batch.targets.numel(); ++row) {
+      const auto sample = static_cast<size_t>(row / sequence_length_);
+      sums[kPieces + num_sources + static_cast<size_t>(batch.source_of_sample[sample])] +=
+          targets[row] >= 0;
+    }
+  }
+  SumOverRanks(comm_, &sums);
+  StepResult result;
+  for (size_t i = 0; i < kPieces; ++i)
+    result.data_hash |= (static_cast<uint64_t>(sums[i]) & 0xFFFF) << (16 * i);
+  for (size_t s = 0; s < num_sources; ++s) {
+    const auto tokens = static_cast<int64_t>(sums[kPieces + s]),
+               targets = static_cast<int64_t>(sums[kPieces + num_sources + s]);
+    result.sources.push_back({.name = "", .tokens = tokens, .targets = targets});
+    result.target_tokens += targets;
+  }
+  return result;
+}
+
+std::vector<double> TrainingStep::Accumulate(const std::vector<Batch>& micro_batches, double scale,
+                                             Metrics* metrics) {
+  std::vector<double> loss(micro_batches.front().tokens_per_source.size(), 0.0);
   const double share = 1.0 / (static_cast<double>(micro_batches.size()) * comm_.size());
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const Batch& batch = micro_batches[i];
@@ -40,7 +71,11 @@ double TrainingStep::Accumulate(const std::vector<Batch>& micro_batches, double 
                        .micro_batch = static_cast<int64_t>(i)};
     const LinearCrossEntropyResult result =
         model_.model->Loss(ctx, batch.ids, batch.targets, scale);
-    for (const double row : result.row_loss.ToDoubles()) loss += row;
+    const std::vector<double> rows = result.row_loss.ToDoubles();
+    for (size_t row = 0; row < rows.size(); ++row) {
+      const size_t sample = row / static_cast<size_t>(sequence_length_);
+      loss[static_cast<size_t>(batch.source_of_sample[sample])] += rows[row];
+    }
     tape.Backward({{result.loss, Tensor::FromDoubles({1.0}, {1}, result.loss.dtype())}},
                   /*fire_hooks=*/i + 1 == micro_batches.size());
   }
@@ -49,18 +84,17 @@ double TrainingStep::Accumulate(const std::vector<Batch>& micro_batches, double 
 
 StepResult TrainingStep::Run(const std::vector<Batch>& micro_batches, double learning_rate,
                              Metrics* metrics) {
-  StepResult result;
-  std::vector<double> tokens{0};
-  for (const Batch& batch : micro_batches)
-    tokens[0] += static_cast<double>(batch.num_target_tokens);
-  SumOverRanks(comm_, &tokens);
-  result.target_tokens = static_cast<int64_t>(tokens[0]);
-
+  StepResult result = Count(micro_batches);
+  const double targets = std::max(1.0, static_cast<double>(result.target_tokens));
   model_.parameters->ZeroGrad();
-  std::vector<double> loss{Accumulate(micro_batches, 1.0 / std::max(tokens[0], 1.0), metrics)};
+  std::vector<double> loss = Accumulate(micro_batches, 1.0 / targets, metrics);
   reducer_.Finish();
   SumOverRanks(comm_, &loss);
-  result.loss = loss[0] / std::max(tokens[0], 1.0);
+  for (size_t s = 0; s < loss.size(); ++s) {
+    result.loss += loss[s] / targets;
+    result.sources[s].loss =
+        loss[s] / std::max(1.0, static_cast<double>(result.sources[s].targets));
+  }
   // Every rank has the same bits of the gradients, so every rank takes the same decision.
   result.gradient_norm = std::sqrt(GradientSumOfSquares(*model_.parameters, kCpuStream));
   if (metrics != nullptr && comm_.size() > 1) {

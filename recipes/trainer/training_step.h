@@ -22,6 +22,16 @@ struct StepResult {
   double loss = 0;            // nats a token
   double gradient_norm = 0;   // before clipping
   int64_t target_tokens = 0;  // of the global batch
+  // Of the global batch, in the order of the loader's sources.
+  struct Source {
+    std::string name;     // filled by the trainer
+    int64_t tokens = 0;   // rows without padding
+    int64_t targets = 0;  // rows with a loss
+    double loss = 0;      // nats a target
+  };
+  std::vector<Source> sources;
+  // Batch::content_hash of all samples of the global batch: the same on any number of ranks.
+  uint64_t data_hash = 0;
   // Empty where the weights were updated; else why they were not (the first tensor that is not
   // finite, or an empty batch).
   std::string skipped;
@@ -38,8 +48,11 @@ class TrainingStep {
   StepResult Run(const std::vector<Batch>& micro_batches, double learning_rate, Metrics* metrics);
 
  private:
-  // Forward and backward of all micro-batches -> this rank's sum of token losses.
-  double Accumulate(const std::vector<Batch>& micro_batches, double scale, Metrics* metrics);
+  // Forward and backward of all micro-batches -> this rank's sums of token losses, by source.
+  std::vector<double> Accumulate(const std::vector<Batch>& micro_batches, double scale,
+                                 Metrics* metrics);
+  // Counts of the global batch, summed over the ranks.
+  StepResult Count(const std::vector<Batch>& micro_batches);
   void UpdateRouterBias(bool skipped);
 
   BuiltModel& model_;

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <set>
 #include <thread>
 
 #include "core/error.h"
@@ -291,14 +292,68 @@ TEST(DataLoader, FingerprintTellsContentsApart) {
   const TempDir dir, other;
   const Opener opener = TwoSources(dir);
   // wherever they lie
-  EXPECT_EQ(opener.Open()->fingerprint(), TwoSources(other).Open()->fingerprint());
+  EXPECT_EQ(opener.Open()->fingerprints(), TwoSources(other).Open()->fingerprints());
   Opener moved = opener;
   std::swap(moved.config.sources[0].path, moved.config.sources[1].path);
-  EXPECT_NE(moved.Open()->fingerprint(), opener.Open()->fingerprint());
+  EXPECT_NE(moved.Open()->fingerprints(), opener.Open()->fingerprints());
   test::WriteShard(other / "b.h5", test::CountedDocuments({9, 9, 9, 9}, 501));
   Opener changed = opener;
   changed.config.sources[1].path = other / "b.h5";
-  EXPECT_NE(changed.Open()->fingerprint(), opener.Open()->fingerprint());
+  EXPECT_NE(changed.Open()->fingerprints(), opener.Open()->fingerprints());
+}
+
+TEST(DataLoader, AnEditedMixGoesOnWithEverySource) {
+  const TempDir dir;
+  Opener opener = TwoSources(dir);
+  const auto steady = opener.Open();
+  std::map<std::string, std::vector<std::string>> by_source;  // each source's samples in order
+  for (int64_t k = 0; k < 400; ++k) {
+    const Batch batch = *steady->Load({k});
+    by_source[steady->source_names()[static_cast<size_t>(batch.source_of_sample[0])]].push_back(
+        testing::PrintToString(Values(batch.ids)));
+  }
+  // Another mix, in another order of the list, from sample 60 on.
+  opener.config.sources[0].weight *= 5;
+  std::swap(opener.config.sources[0], opener.config.sources[1]);
+  const auto edited = opener.Open();
+  EXPECT_THAT(edited->AdoptJournal(steady->journal(), 60), HasSubstr("from sample 60 on"));
+  std::map<std::string, size_t> next;
+  for (int64_t k = 0; k < 200; ++k) {
+    const Batch batch = *edited->Load({k});
+    const std::string source =
+        edited->source_names()[static_cast<size_t>(batch.source_of_sample[0])];
+    EXPECT_EQ(testing::PrintToString(Values(batch.ids)), by_source[source][next[source]++])
+        << "sample " << k << " of " << source;
+  }
+  EXPECT_EQ(edited->Progress(200)[0].samples,
+            static_cast<int64_t>(next[edited->source_names()[0]]));
+}
+
+TEST(DataLoader, ContentHashIsOfTheSamplesAndNotOfTheirGrouping) {
+  const TempDir dir;
+  const auto loader = TwoSources(dir).Open();
+  const uint64_t together = loader->Load({3, 4, 5, 6})->content_hash;
+  EXPECT_EQ(loader->Load({6, 3})->content_hash + loader->Load({5, 4})->content_hash, together);
+  EXPECT_NE(loader->Load({3, 4, 5, 7})->content_hash, together);
+}
+
+TEST(DataLoader, WholePackingLeavesLongDocumentsOut) {
+  const TempDir dir;
+  const auto loader =
+      OneSource(dir, test::CountedDocuments({3, 9, 8, 5, 40, 2}), Packing::kWhole).Open();
+  const auto progress = loader->Progress(3);
+  EXPECT_EQ(progress[0].epochs, 1.0);  // 8, 5 + 3 and 2
+  std::multiset<int64_t> lengths;
+  for (int64_t k = 0; k < 3; ++k) {
+    const auto cu = loader->Load({k})->sequences.host_cu_seqlens();
+    for (size_t i = 0; i + 1 < cu.size(); ++i) lengths.insert(cu[i + 1] - cu[i]);
+  }
+  EXPECT_THAT(lengths, testing::UnorderedElementsAre(8, 5, 3, 2, 6));  // 6 rows of padding
+  const absl::Status none =
+      OneSource(dir, test::CountedDocuments({9, 12}), Packing::kWhole).TryOpen().status();
+  EXPECT_EQ(ExitCodeOf(none), ExitCode::kData);
+  EXPECT_THAT(Message(none), HasSubstr("source text: 2 of 2 documents have more than "
+                                       "train.sequence_length = 8 tokens (the longest 12)"));
 }
 
 TEST(DataLoader, ListsEveryProblemOfEverySource) {

@@ -74,6 +74,8 @@ Batch MakeBatch(const std::vector<int64_t>& samples) {
   batch.ids = Tensor::FromVector(ids, {n});
   batch.targets = Tensor::FromVector(targets, {n});
   batch.sequences = PackedSequences(cu);
+  batch.tokens_per_source = {n};
+  batch.source_of_sample.assign(samples.size(), 0);
   return batch;
 }
 

@@ -9,34 +9,10 @@ import subprocess
 import sys
 import time
 
-from support import PROGRAM, ProgramTest, main
+from support import main
+from train_support import PROGRAM, TrainTest
 
-MPIEXEC = sys.argv[2]
-
-
-class Base(ProgramTest):
-    def command(self, ranks, recipe, *options):
-        launch = [MPIEXEC, "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks > 1 else []
-        return [*launch, PROGRAM, "train", str(recipe), *options]
-
-    def train(self, ranks, recipe, *options, expect=0):
-        done = subprocess.run(self.command(ranks, recipe, *options), capture_output=True, text=True, timeout=120)
-        self.assertEqual(done.returncode, expect, done.stdout + done.stderr)
-        return done
-
-    def losses(self, name):
-        found = {}
-        for line in (self.root / name / "metrics.jsonl").read_text().splitlines():
-            entry = json.loads(line)
-            if "loss" in entry:
-                found.setdefault(entry["step"], []).append((entry["loss"], entry["gradient_norm"]))
-        return found
-
-    def state(self, done, step):
-        return re.search(rf"saved step {step} \(state ([0-9a-f]+)\)", done.stdout).group(1)
-
-
-class Resume(Base):
+class Resume(TrainTest):
     def test_resume_equals_uninterrupted(self):
         for ranks in (1, 2):
             whole = self.train(ranks, self.recipe(f"whole{ranks}"))
@@ -132,7 +108,7 @@ class Resume(Base):
         self.assertEqual([p.name for p in (self.root / "full_disk" / "checkpoints").glob("*.tmp*")], [])
 
 
-class BadInput(Base):
+class BadInput(TrainTest):
     def refused(self, expect, pattern, recipe, *options, ranks=1):
         done = self.train(ranks, recipe, *options, expect=expect)
         message = [line for line in done.stderr.splitlines() if line.startswith("lacuna: ") and not line.startswith("lacuna: warning: ")]

@@ -41,7 +41,7 @@ absl::StatusOr<Sample> LoadSample(const DataLoader& loader, int64_t number) {
 // The optimizer step and the place in it, as the trainer deals samples: (micro-batch, rank) in
 // order.
 std::string PlaceInRun(const TrainConfig& train, int64_t ranks, int64_t number) {
-  const int64_t step = number / train.global_batch, in_step = number % train.global_batch;
+  const int64_t step = train.StepOfSample(number), in_step = number - train.SamplesIn(step);
   const int64_t share = in_step / train.micro_batch;
   const std::string place = fmt::format("step {} of {}, micro-batch {} of rank {}", step + 1,
                                         train.steps, share / ranks, share % ranks);
@@ -162,11 +162,10 @@ absl::Status BatchView::Show(const InspectOptions& options) const {
   LACUNA_ASSIGN_OR_RETURN(const RunInputs inputs, OpenRunInputs(recipe, /*may_write_cache=*/false));
   LACUNA_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(recipe.data.tokenizer));
   const DataLoader& loader = *inputs.loader;
-  std::fputs(
-      fmt::format("{}: stage pretrain, seed {}, samples of {} rows, data {}, verified\n",
-                  options.path, recipe.run.seed, recipe.train.sequence_length, loader.fingerprint())
-          .c_str(),
-      stdout);
+  std::fputs(fmt::format("{}: stage {}, seed {}, samples of {} rows, verified\n", options.path,
+                         recipe.run.stage, recipe.run.seed, recipe.train.sequence_length)
+                 .c_str(),
+             stdout);
   for (int64_t i = 0; i < samples_; ++i) {
     LACUNA_ASSIGN_OR_RETURN(const Sample sample, LoadSample(loader, sample_ + i));
     std::fputs(SampleHeader(recipe, loader, ranks_, sample).c_str(), stdout);
