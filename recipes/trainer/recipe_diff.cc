@@ -4,17 +4,17 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "core/status.h"
 
 namespace lacuna {
 namespace {
 
-// "section.key" -> the text of its value, for every key of a resolved recipe (two spaces of
-// indentation a level).
+// "section.key" -> the text of its value, for every key of a resolved recipe.
 std::map<std::string, std::string> KeyValues(const std::string& yaml) {
   std::map<std::string, std::string> values;
-  std::vector<std::string> path;
+  std::vector<std::pair<size_t, std::string>> path;  // indentation and key of the sections around
   size_t begin = 0;
   while (begin < yaml.size()) {
     const size_t end = std::min(yaml.find('\n', begin), yaml.size());
@@ -22,11 +22,11 @@ std::map<std::string, std::string> KeyValues(const std::string& yaml) {
     begin = end + 1;
     const size_t indent = line.find_first_not_of(" -"), colon = line.find(':', indent);
     if (indent == std::string::npos || colon == std::string::npos) continue;
-    path.resize(std::min(path.size(), indent / 2));
-    path.push_back(line.substr(indent, colon - indent));
+    while (!path.empty() && path.back().first >= indent) path.pop_back();
+    path.emplace_back(indent, line.substr(indent, colon - indent));
     if (colon + 2 > line.size()) continue;
     std::string key;
-    for (const std::string& part : path) key += (key.empty() ? "" : ".") + part;
+    for (const auto& [column, part] : path) key += (key.empty() ? "" : ".") + part;
     // Lists of sections repeat their keys; the values stand one after the other.
     std::string& value = values[key];
     value += (value.empty() ? "" : ", ") + line.substr(colon + 2);

@@ -45,7 +45,7 @@ TEST(Schema, ErrorsNameKeyPlaceAndWhatIsAllowed) {
       {"weight: 2.0", "wieght: 2.0",
        "r.yaml:24:32: data.sources[0].wieght: unknown key; did you mean data.sources[0].weight?"},
       {"  dir: runs/tiny", "  dir: runs/tiny\n  whatever: 1",
-       "r.yaml:4:3: run.whatever: unknown key; allowed are name, dir, seed"},
+       "r.yaml:4:3: run.whatever: unknown key; allowed are name, dir, seed, stage"},
       {"nsa: {", "nas: {", "r.yaml:15:1: nas: unknown key; did you mean nsa?"},
       {"  width: 64", "  width: abc", "r.yaml:7:10: model.width: expected an integer, got \"abc\""},
       {"  width: 64", "  width: 064",

@@ -45,16 +45,7 @@ class Resume(TrainTest):
         recipe = self.recipe("moving", f64)
         for ranks, steps in ((1, 3), (2, 6), (4, 9), (1, 12)):
             # The schedule must be the whole run's, so the run is stopped by a signal and not by a shorter train.steps.
-            process = subprocess.Popen(self.command(ranks, recipe, "--resume", "--set", "train.checkpoint_every=3"),
-                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            log = self.root / "moving" / "metrics.jsonl"
-            while process.poll() is None and steps < 12:
-                if log.exists() and f'"step":{steps},"loss"' in log.read_text():
-                    process.send_signal(signal.SIGUSR1)
-                    break
-                time.sleep(0.005)
-            output = process.communicate()[0]
-            self.assertIn(process.returncode, (0, 138), output)
+            self.train_until(ranks, recipe, steps, "--resume", "--set", "train.checkpoint_every=3")
         expected, found = self.losses("steady"), self.losses("moving")
         self.assertEqual(sorted(found), sorted(expected))
         for step, values in found.items():
