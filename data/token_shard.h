@@ -45,8 +45,8 @@ class TokenShard {
  public:
   // Reads the whole file once. A data error (one line: file, dataset, what was found, what is
   // allowed) where the file's seal does not hold, it is no token shard of this version, a dataset
-  // has another type, rank or length, a block's hash differs, offsets are not in order or a token id
-  // is not below vocab_size.
+  // has another type, rank or length, a block's hash differs, offsets are not in order or a token
+  // id is not below vocab_size.
   static absl::StatusOr<TokenShard> Open(const std::string& path);
 
   const std::string& path() const { return path_; }

@@ -8,8 +8,8 @@
 // written, and a file that was not closed properly is only ever a temporary one.
 //
 // Reading verifies every byte of the structure before the library sees it; the library parses the
-// verified bytes in memory and never opens the file. Only sealed files are read. The datasets' bytes
-// are not part of the seal: whoever stores them keeps their checksums.
+// verified bytes in memory and never opens the file. Only sealed files are read. The seal does not
+// cover the datasets' bytes: whoever stores them keeps their checksums.
 //
 // It accepts what an untrusted file may hold and no more: hard links only; contiguous or
 // compact data, or chunks with no filter or deflate and Fletcher32; no external storage, no virtual

@@ -3,8 +3,8 @@
 //
 // Structures are laid out on it because the library does not stand a failing disk: after a write
 // error on its own drivers (1.10.8) it keeps the file open, tries again at exit and can crash
-// there. Memory does not fail. Structures are parsed from it, too, so that the library sees the very
-// bytes that were verified (core/io/hdf5_seal.h).
+// there. Memory does not fail. Structures are parsed from it, too, so that the library sees the
+// very bytes that were verified (core/io/hdf5_seal.h).
 #pragma once
 
 #include <hdf5.h>

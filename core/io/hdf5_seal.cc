@@ -1,6 +1,7 @@
 #include "core/io/hdf5_seal.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstring>
 
@@ -27,6 +28,7 @@ constexpr int64_t kSealVersion = 1;
 // For the structure in memory; that of a token shard takes some KiB.
 constexpr int64_t kMaxMemory = int64_t{1} << 30;
 
+static_assert(std::endian::native == std::endian::little, "numbers are stored as they are");
 struct Seal {
   char magic[kMagicBytes];
   int64_t version;

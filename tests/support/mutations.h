@@ -18,14 +18,14 @@ struct Mutation {
   int bit = 0;    // kFlip
 };
 
-// All there is at byte `at` of `bytes`: each bit flipped, the byte zeroed (where it is not zero), the
-// file cut before it.
+// All there is at byte `at` of `bytes`: each bit flipped, the byte zeroed (where it is not zero),
+// the file cut before it.
 void AddMutations(const std::string& bytes, size_t at, std::vector<Mutation>* mutations);
 
 // Calls `open` with the path of a file in memory that holds `bytes` with one of the mutations, for
 // each of them. It must refuse the file: an error with `code`, one line that names the path. One
 // complaint for each mutation that was accepted, refused otherwise, crashed or took more than 10 s;
-// 20 at most.
+// it stops after about 20.
 std::vector<std::string> SweepMutations(
     const std::string& bytes, const std::vector<Mutation>& mutations, ExitCode code,
     const std::function<absl::Status(const std::string& path)>& open);
