@@ -161,7 +161,7 @@ SampleIndex SampleIndex::Build(const TokenCorpus& corpus, const SampleIndexOptio
 }
 
 uint64_t SampleIndex::Key(const TokenCorpus& corpus, const SampleIndexOptions& options) {
-  constexpr int kVersion = 1;  // of the packing and of the file
+  constexpr int kVersion = 2;  // of the packing and of the file
   return HashText(fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}", kVersion,
                               ToHex(corpus.fingerprint()), static_cast<int>(options.packing),
                               options.sequence_length, options.seed, options.stage, options.source,

@@ -8,6 +8,13 @@
 namespace lacuna {
 namespace {
 
+absl::StatusOr<Hdf5Reader> OpenFile(const std::string& path) {
+  absl::StatusOr<Hdf5Reader> reader = Hdf5Reader::Open(path, ExitCode::kData);
+  if (!IsUnsealed(reader.status())) return reader;
+  return DataError("{}; if it is a token shard of format version 1, run `lacuna prepare` again",
+                   Message(reader.status()));
+}
+
 absl::StatusOr<TokenShardInfo> ReadInfo(const Hdf5Reader& reader) {
   const std::string& path = reader.path();
   const auto format = reader.StringAttribute("/", "format");
@@ -17,8 +24,10 @@ absl::StatusOr<TokenShardInfo> ReadInfo(const Hdf5Reader& reader) {
   }
   LACUNA_ASSIGN_OR_RETURN(const int64_t version, reader.IntAttribute("/", "format_version"));
   if (version != kTokenShardVersion) {
-    return DataError("{}: token shard of format version {}, this program reads version {}", path,
-                     version, kTokenShardVersion);
+    return DataError("{}: token shard of format version {}, this program reads version {}: {}",
+                     path, version, kTokenShardVersion,
+                     version < kTokenShardVersion ? "run `lacuna prepare` again"
+                                                  : "written by a newer lacuna, use that one");
   }
   TokenShardInfo info;
   LACUNA_ASSIGN_OR_RETURN(info.vocab_size, reader.IntAttribute("/", "vocab_size"));
@@ -121,7 +130,7 @@ uint64_t ContentHash::Finish() const {
 }
 
 absl::StatusOr<TokenShard> TokenShard::Open(const std::string& path) {
-  LACUNA_ASSIGN_OR_RETURN(const Hdf5Reader reader, Hdf5Reader::Open(path, ExitCode::kData));
+  LACUNA_ASSIGN_OR_RETURN(const Hdf5Reader reader, OpenFile(path));
   TokenShard shard;
   shard.path_ = path;
   LACUNA_ASSIGN_OR_RETURN(shard.info_, ReadInfo(reader));

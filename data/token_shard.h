@@ -13,6 +13,7 @@
 //   attributes of /: format "lacuna.tokens", format_version, vocab_size, eod_id, tokenizer_hash,
 //     source, licence, content_hash
 //
+// The file is sealed (core/io/hdf5_seal.h): its structure is verified before it is parsed.
 // content_hash vouches for all of it: XXH3-64 of the other attributes and of every dataset's type,
 // length and hash.
 #pragma once
@@ -27,7 +28,7 @@
 
 namespace lacuna {
 
-inline constexpr int64_t kTokenShardVersion = 1;
+inline constexpr int64_t kTokenShardVersion = 2;
 // 2^16 ids are the most that u16 holds.
 inline constexpr int64_t kLargestShortVocabulary = 65536;
 
@@ -43,8 +44,9 @@ struct TokenShardInfo {
 class TokenShard {
  public:
   // Reads the whole file once. A data error (one line: file, dataset, what was found, what is
-  // allowed) where it is no token shard of a known version, a dataset has another type, rank or
-  // length, a block's hash differs, offsets are not in order or a token id is not below vocab_size.
+  // allowed) where the file's seal does not hold, it is no token shard of this version, a dataset
+  // has another type, rank or length, a block's hash differs, offsets are not in order or a token
+  // id is not below vocab_size.
   static absl::StatusOr<TokenShard> Open(const std::string& path);
 
   const std::string& path() const { return path_; }

@@ -3,11 +3,15 @@
 //
 // Writing separates structure from bytes: datasets and attributes are declared first and laid out
 // by the HDF5 library in memory (their space is allocated early, nothing is filled); Seal puts that
-// structure on disk, and from then on bytes go to fixed offsets by pwrite. So the library never
-// meets a full disk, its lock is not held while bytes are written, and a file that was not closed
-// properly is only ever a temporary one.
+// structure and its checksums (core/io/hdf5_seal.h) on disk, and from then on bytes go to fixed
+// offsets by pwrite. So the library never meets a full disk, its lock is not held while bytes are
+// written, and a file that was not closed properly is only ever a temporary one.
 //
-// Reading accepts what an untrusted file may hold and no more: hard links only; contiguous or
+// Reading verifies every byte of the structure before the library sees it; the library parses the
+// verified bytes in memory and never opens the file. Only sealed files are read. The seal does not
+// cover the datasets' bytes: whoever stores them keeps their checksums.
+//
+// It accepts what an untrusted file may hold and no more: hard links only; contiguous or
 // compact data, or chunks with no filter or deflate and Fletcher32; no external storage, no virtual
 // datasets, no filter plugins; 1 to 6 dimensions (a scalar counts as [1]) whose product neither
 // overflows nor exceeds the file. The library's error stack becomes one line.
@@ -69,12 +73,13 @@ class Hdf5Writer {
   void AddDataset(const std::string& path, Hdf5Type type, const std::vector<int64_t>& shape);
   // Of the dataset or group `object`; "/" is the file.
   void SetAttribute(const std::string& object, const std::string& name, const Hdf5Attribute& value);
-  // Creates the file with its structure and final size.
+  // Creates the file with its structure, the seal over it and its final size.
   absl::Status Seal();
 
-  // After Seal: all datasets in the order of their offsets. What lies between them is structure.
+  // After Seal: all datasets in the order of their offsets. What lies between them is structure, or
+  // the seal.
   const std::vector<Hdf5Dataset>& datasets() const { return datasets_; }
-  int64_t file_bytes() const { return file_bytes_; }
+  int64_t file_bytes() const { return file_bytes_; }  // with the seal
   // Structure bytes as they were meant, for hashing what is not data.
   void ReadStructure(int64_t offset, void* data, int64_t bytes) const;
   // Bytes [begin, begin + bytes) of a dataset.
@@ -98,7 +103,7 @@ class Hdf5Writer {
 
 class Hdf5Reader {
  public:
-  // Walks the whole file and checks every object against the rules above.
+  // Verifies the seal, then walks the whole file and checks every object against the rules above.
   static absl::StatusOr<Hdf5Reader> Open(const std::string& path, ExitCode code);
   Hdf5Reader(Hdf5Reader&&) noexcept;
   Hdf5Reader& operator=(Hdf5Reader&&) noexcept;
@@ -120,13 +125,17 @@ class Hdf5Reader {
   const FileDescriptor& file() const { return file_; }
 
  private:
-  Hdf5Reader() = default;
+  Hdf5Reader();
 
   std::string path_;
   ExitCode code_ = ExitCode::kFailure;
-  int64_t file_id_ = -1;
-  FileDescriptor file_{-1, "", ExitCode::kFailure};
+  std::unique_ptr<hdf5::SparseMemory> structure_;
+  int64_t file_id_ = -1;                             // of the library, reads structure_
+  FileDescriptor file_{-1, "", ExitCode::kFailure};  // for the datasets' bytes
   std::map<std::string, Hdf5Dataset> datasets_;
 };
+
+// The error of Hdf5Reader::Open for a plain HDF5 file, which has no seal.
+bool IsUnsealed(const absl::Status& status);
 
 }  // namespace lacuna

@@ -47,6 +47,11 @@ haddr_t GetEnd(const H5FD_t* file, H5FD_mem_t) {
   return Of(file).end;
 }
 
+// The library sets the end that it reads up to; the file's own end stays what it is.
+haddr_t GetFileEnd(const H5FD_t* file, H5FD_mem_t) {
+  return std::max(Of(file).end, static_cast<haddr_t>(Of(file).memory->size()));
+}
+
 herr_t SetEnd(H5FD_t* file, H5FD_mem_t, haddr_t end) {
   Of(file).end = end;
   return 0;
@@ -81,7 +86,7 @@ hid_t Register() {
   driver.query = Query;
   driver.get_eoa = GetEnd;
   driver.set_eoa = SetEnd;
-  driver.get_eof = GetEnd;
+  driver.get_eof = GetFileEnd;
   driver.read = Read;
   driver.write = Write;
   constexpr H5FD_mem_t kFreeLists[] = H5FD_FLMAP_DICHOTOMY;

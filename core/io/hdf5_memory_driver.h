@@ -3,7 +3,8 @@
 //
 // Structures are laid out on it because the library does not stand a failing disk: after a write
 // error on its own drivers (1.10.8) it keeps the file open, tries again at exit and can crash
-// there. Memory does not fail.
+// there. Memory does not fail. Structures are parsed from it, too, so that the library sees the
+// very bytes that were verified (core/io/hdf5_seal.h).
 #pragma once
 
 #include <hdf5.h>
@@ -16,14 +17,15 @@ namespace lacuna::hdf5 {
 
 class SparseMemory {
  public:
+  static constexpr int64_t kPageBytes = 4096;
+
   void Read(int64_t offset, void* data, int64_t bytes) const;  // zeros where nothing was written
   void Write(int64_t offset, const void* data, int64_t bytes);
-  // End of the file as the library allocated it.
+  // End of the file; of one that is written, as the library allocated it.
   int64_t size() const { return size_; }
   void set_size(int64_t size) { size_ = size; }
 
  private:
-  static constexpr int64_t kPageBytes = 4096;
   std::map<int64_t, std::array<char, kPageBytes>> pages_;
   int64_t size_ = 0;
 };

@@ -2,6 +2,8 @@
 
 #include "core/error.h"
 #include "core/io/hdf5_internal.h"
+#include "core/io/hdf5_memory_driver.h"
+#include "core/io/hdf5_seal.h"
 
 namespace lacuna {
 
@@ -122,22 +124,19 @@ absl::StatusOr<Hdf5Reader> Hdf5Reader::Open(const std::string& path, ExitCode co
   reader.path_ = path;
   reader.code_ = code;
   LACUNA_ASSIGN_OR_RETURN(reader.file_, FileDescriptor::OpenRead(path, code));
-  LACUNA_ASSIGN_OR_RETURN(const int64_t bytes, reader.file_.Size());
-  if (bytes == 0) return MakeError(code, fmt::format("{}: is empty, expected an HDF5 file", path));
+  LACUNA_ASSIGN_OR_RETURN(reader.structure_, hdf5::ReadSealed(reader.file_, code));
   const auto lock = hdf5::Lock();
   const Id access(H5Pcreate(H5P_FILE_ACCESS));
   H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);
-  // The descriptor checked above, not the path again: what is read is what was opened. Read-only
-  // needs no HDF5 lock of others.
-  reader.file_id_ = H5Fopen(fmt::format("/proc/self/fd/{}", reader.file_.get()).c_str(),
-                            H5F_ACC_RDONLY, access.get());
+  hdf5::UseMemoryDriver(access.get(), reader.structure_.get());
+  reader.file_id_ = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get());
   if (reader.file_id_ < 0)
     return MakeError(code,
                      fmt::format("{}: not a readable HDF5 file: {}", path, hdf5::LastError()));
   Walk walk{.file = reader.file_id_,
             .path = path,
             .code = code,
-            .file_bytes = bytes,
+            .file_bytes = reader.structure_->size(),
             .datasets = reader.datasets_};
   if (H5Lvisit(reader.file_id_, H5_INDEX_NAME, H5_ITER_NATIVE, Visit, &walk) < 0) {
     if (!walk.status.ok()) return walk.status;
@@ -146,6 +145,8 @@ absl::StatusOr<Hdf5Reader> Hdf5Reader::Open(const std::string& path, ExitCode co
   return reader;
 }
 
+Hdf5Reader::Hdf5Reader() = default;
+
 Hdf5Reader::Hdf5Reader(Hdf5Reader&& other) noexcept {
   *this = std::move(other);
 }
@@ -153,6 +154,7 @@ Hdf5Reader::Hdf5Reader(Hdf5Reader&& other) noexcept {
 Hdf5Reader& Hdf5Reader::operator=(Hdf5Reader&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(code_, other.code_);
+  std::swap(structure_, other.structure_);
   std::swap(file_id_, other.file_id_);
   std::swap(file_, other.file_);
   std::swap(datasets_, other.datasets_);

@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/io/hdf5_internal.h"
 #include "core/io/hdf5_memory_driver.h"
+#include "core/io/hdf5_seal.h"
 
 namespace lacuna {
 
@@ -14,12 +15,13 @@ absl::StatusOr<Hdf5Writer> Hdf5Writer::Create(const std::string& path, ExitCode 
   writer.path_ = path;
   writer.code_ = code;
   writer.structure_ = std::make_unique<hdf5::SparseMemory>();
-  const Id access(H5Pcreate(H5P_FILE_ACCESS));
+  const Id access(H5Pcreate(H5P_FILE_ACCESS)), creation(H5Pcreate(H5P_FILE_CREATE));
   // Every object must be closed with the file, or the library would go on writing it later.
   H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);
   H5Pset_alignment(access.get(), 1, 64);
+  H5Pset_userblock(creation.get(), hdf5::kSealBytes);
   hdf5::UseMemoryDriver(access.get(), writer.structure_.get());
-  writer.file_id_ = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get());
+  writer.file_id_ = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation.get(), access.get());
   if (writer.file_id_ < 0)
     return MakeError(
         code, fmt::format("{}: cannot create the HDF5 structure: {}", path, hdf5::LastError()));
@@ -127,6 +129,7 @@ absl::Status Hdf5Writer::Seal() {
   std::sort(datasets_.begin(), datasets_.end(),
             [](const Hdf5Dataset& a, const Hdf5Dataset& b) { return a.offset < b.offset; });
   for (size_t i = 0; i < datasets_.size(); ++i) index_[datasets_[i].path] = i;
+  hdf5::AddSeal(datasets_, structure_.get());
   file_bytes_ = structure_->size();
   LACUNA_ASSIGN_OR_RETURN(file_, FileDescriptor::Create(path_, code_));
   return WriteStructure();
@@ -135,19 +138,12 @@ absl::Status Hdf5Writer::Seal() {
 absl::Status Hdf5Writer::WriteStructure() {
   LACUNA_RETURN_IF_ERROR(file_.Truncate(file_bytes_));
   std::vector<char> buffer;
-  int64_t at = 0;
-  const auto copy_until = [&](int64_t end) -> absl::Status {
-    if (end <= at) return absl::OkStatus();
-    buffer.resize(static_cast<size_t>(end - at));
-    structure_->Read(at, buffer.data(), end - at);
-    return file_.WriteAt(at, buffer.data(), end - at);
-  };
-  for (const Hdf5Dataset& dataset : datasets_) {
-    if (dataset.bytes == 0) continue;
-    LACUNA_RETURN_IF_ERROR(copy_until(dataset.offset));
-    at = dataset.offset + dataset.bytes;
+  for (const hdf5::Extent& extent : hdf5::ExtentsBetween(datasets_, 0, file_bytes_)) {
+    buffer.resize(static_cast<size_t>(extent.bytes));
+    structure_->Read(extent.begin, buffer.data(), extent.bytes);
+    LACUNA_RETURN_IF_ERROR(file_.WriteAt(extent.begin, buffer.data(), extent.bytes));
   }
-  return copy_until(file_bytes_);
+  return absl::OkStatus();
 }
 
 void Hdf5Writer::ReadStructure(int64_t offset, void* data, int64_t bytes) const {

@@ -2,14 +2,12 @@
 // name.
 #include <gtest/gtest.h>
 #include <hdf5.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cstdlib>
 #include <numeric>
 
 #include "core/error.h"
 #include "core/io/hdf5_file.h"
+#include "core/io/hdf5_seal.h"
 #include "tests/support/temp_dir.h"
 
 namespace lacuna {
@@ -109,13 +107,25 @@ TEST(Hdf5, TruncationAtEveryPlaceIsAnError) {
   }
 }
 
-// A file made with the library itself, as a foreign one would be.
+// A file made with the library itself, as a foreign one would be, and sealed as if all of it were
+// structure: so that what is checked behind the seal is reached.
 template <class F>
 std::string Foreign(const TempDir& dir, F&& fill) {
   const std::string path = dir / "foreign.h5";
-  const hid_t file = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+  const hid_t creation = H5Pcreate(H5P_FILE_CREATE);
+  H5Pset_userblock(creation, hdf5::kSealBytes);
+  const hid_t file = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation, H5P_DEFAULT);
   fill(file);
   H5Fclose(file);
+  H5Pclose(creation);
+  std::string bytes = *ReadFile(path, 1 << 20, kData);
+  hdf5::SparseMemory memory;
+  memory.Write(0, bytes.data(), static_cast<int64_t>(bytes.size()));
+  memory.set_size(static_cast<int64_t>(bytes.size()));
+  hdf5::AddSeal({}, &memory);
+  bytes.resize(static_cast<size_t>(memory.size()));
+  memory.Read(0, bytes.data(), memory.size());
+  EXPECT_TRUE(WriteFileDurably(path, bytes, kData).ok());
   return path;
 }
 
@@ -204,34 +214,6 @@ TEST(Hdf5, MisuseIsAnException) {
   ASSERT_TRUE(writer->Seal().ok());
   EXPECT_THROW(writer->AddDataset("z", Hdf5Type::kU8, {4}), Error);
   EXPECT_THROW((void)writer->Write("x", 3, "ab", 2), Error);
-}
-
-// One flipped byte anywhere in the structure: an error or a harmless difference, never a crash.
-TEST(Hdf5, MutatedStructureNeverCrashes) {
-  const TempDir dir;
-  const std::string path = dir / "a.h5";
-  auto writer = Hdf5Writer::Create(path, kData);
-  writer->AddDataset("g/x", Hdf5Type::kF32, {3, 4});
-  writer->SetAttribute("g/x", "k", int64_t{1});
-  ASSERT_TRUE(writer->Seal().ok() && writer->Close().ok());
-  const std::string bytes = *ReadFile(path, 1 << 20, kData);
-  int refused = 0, crashed = 0, total = 0;
-  for (size_t at = 0; at < bytes.size(); at += 7, ++total) {
-    std::string mutated = bytes;
-    mutated[at] = static_cast<char>(mutated[at] ^ (1 << (at % 8)));
-    ASSERT_TRUE(WriteFileDurably(dir / "m.h5", mutated, kData).ok());
-    const pid_t child = ::fork();
-    if (child == 0) {
-      ::alarm(10);
-      ::_exit(Hdf5Reader::Open(dir / "m.h5", kData).ok() ? 0 : 1);
-    }
-    int result = 0;
-    ::waitpid(child, &result, 0);
-    if (!WIFEXITED(result)) ++crashed;
-    refused += WIFEXITED(result) && WEXITSTATUS(result) == 1;
-  }
-  EXPECT_EQ(crashed, 0) << "of " << total;
-  EXPECT_GT(refused, 0);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <map>
 #include <set>
 
+#include "core/io/hdf5_file.h"
 #include "tests/data/shard_fixture.h"
 #include "tests/support/temp_dir.h"
 
@@ -160,7 +161,8 @@ TEST(SampleIndex, FileRoundTripAndDamage) {
   EXPECT_EQ(All(*read), All(index));
   EXPECT_EQ(ExitCodeOf(SampleIndex::Read(path, key + 1).status()), ExitCode::kData);
   std::string bytes = *ReadFile(path, 1 << 20, ExitCode::kData);
-  bytes[bytes.size() - 5] ^= 1;  // the last dataset lies last
+  const int64_t fragments = Hdf5Reader::Open(path, ExitCode::kData)->Find("fragments")->offset;
+  bytes[static_cast<size_t>(fragments + 5)] ^= 1;
   ASSERT_TRUE(WriteFileDurably(path, bytes, ExitCode::kData).ok());
   EXPECT_EQ(Message(SampleIndex::Read(path, key).status()),
             path + ": checksum mismatch in the sample index");

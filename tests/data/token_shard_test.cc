@@ -6,8 +6,10 @@
 
 #include "core/error.h"
 #include "core/io/hdf5_file.h"
+#include "core/io/hdf5_seal.h"
 #include "data/token_corpus.h"
 #include "tests/data/shard_fixture.h"
+#include "tests/support/mutations.h"
 #include "tests/support/temp_dir.h"
 
 namespace lacuna {
@@ -125,6 +127,49 @@ TEST(TokenShard, EveryTruncationIsFound) {
   }
 }
 
+// All of the structure, and data here and there: refused, never a crash of the HDF5 library.
+TEST(TokenShard, EveryMutationOfTheStructureIsRefused) {
+  const TempDir dir;
+  test::WriteShard(dir / "a.h5", {{1, 2, 0}, {3, 0}}, test::ShardInfo(50), {{0, 1, 1}, {1, 1}});
+  const std::string bytes = *ReadFile(dir / "a.h5", 1 << 20, ExitCode::kData);
+  std::vector<Hdf5Dataset> datasets;
+  {
+    const auto reader = Hdf5Reader::Open(dir / "a.h5", ExitCode::kData);
+    for (const auto& [name, dataset] : reader->datasets()) datasets.push_back(dataset);
+  }
+  std::sort(datasets.begin(), datasets.end(),
+            [](const Hdf5Dataset& a, const Hdf5Dataset& b) { return a.offset < b.offset; });
+  std::vector<test::Mutation> mutations;
+  size_t structure = 0;
+  for (const hdf5::Extent& extent :
+       hdf5::ExtentsBetween(datasets, 0, static_cast<int64_t>(bytes.size()))) {
+    for (int64_t i = 0; i < extent.bytes; ++i, ++structure)
+      test::AddMutations(bytes, static_cast<size_t>(extent.begin + i), &mutations);
+  }
+  for (const Hdf5Dataset& dataset : datasets) {
+    for (int64_t i = 0; i < dataset.bytes; i += 7)
+      test::AddMutations(bytes, static_cast<size_t>(dataset.offset + i), &mutations);
+  }
+  ASSERT_EQ(datasets.size(), 10u);
+  EXPECT_GT(structure, 5000u);
+  for (const std::string& complaint : test::SweepMutations(
+           bytes, mutations, ExitCode::kData,
+           [](const std::string& path) { return TokenShard::Open(path).status(); }))
+    ADD_FAILURE() << complaint;
+}
+
+// What earlier versions wrote had no seal.
+TEST(TokenShard, UnsealedFilesAreToBeMadeAgain) {
+  const TempDir dir;
+  ASSERT_TRUE(
+      WriteFileDurably(dir / "a.h5", "\x89HDF\r\n\x1a\n" + std::string(2000, 'x'), ExitCode::kData)
+          .ok());
+  EXPECT_EQ(OpenError(dir / "a.h5"),
+            (dir / "a.h5") +
+                ": HDF5 without a seal, so its structure cannot be verified; if it is a token "
+                "shard of format version 1, run `lacuna prepare` again");
+}
+
 // A file with everything a shard must have, but for what `change` does; hashes are right, so that
 // the check behind them is reached.
 struct Forged {
@@ -216,8 +261,12 @@ TEST(TokenShard, RefusesOtherContentsByName) {
                 f.bytes = {2, 1, 4};
               }),
               ":/doc_bytes: has 3 elements, must be 2");
-  EXPECT_THAT(ForgedError([](Forged& f) { f.version = 2; }),
-              ": token shard of format version 2, this program reads version 1");
+  EXPECT_THAT(ForgedError([](Forged& f) { f.version = 1; }),
+              ": token shard of format version 1, this program reads version 2: run `lacuna "
+              "prepare` again");
+  EXPECT_THAT(ForgedError([](Forged& f) { f.version = 3; }),
+              ": token shard of format version 3, this program reads version 2: written by a "
+              "newer lacuna, use that one");
   EXPECT_THAT(ForgedError([](Forged& f) { f.format = "other"; }), HasSubstr(": is no token shard"));
   EXPECT_THAT(ForgedError([](Forged& f) { f.token_type = Hdf5Type::kBF16; }),
               ":/tokens: holds bf16, must be u16");
