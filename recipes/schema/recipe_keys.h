@@ -66,6 +66,8 @@ const EnumNames<AuxLossScope>& NamesOf<AuxLossScope>();
 template <>
 const EnumNames<Packing>& NamesOf<Packing>();
 template <>
+const EnumNames<ChatTemplateKind>& NamesOf<ChatTemplateKind>();
+template <>
 const EnumNames<Schedule>& NamesOf<Schedule>();
 template <>
 const EnumNames<DType>& NamesOf<DType>();  // those a model can be trained in
