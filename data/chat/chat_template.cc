@@ -49,15 +49,16 @@ void WritePrompt(const ChatTemplate& format, const ChatMessage& message, bool en
 void WriteAnswer(const ChatTemplate& format, const ChatMessage& message, bool show_reasoning,
                  bool in_loss, Writer* writer) {
   std::string_view content = message.content, reasoning = message.reasoning;
+  const bool thinks = show_reasoning && !reasoning.empty();
   if (format.strip_answers) {
     content = StripSpace(content);
     reasoning = StripSpace(reasoning);
-  } else if (!reasoning.empty()) {
+  } else if (thinks) {
     content = StripLeadingLineFeeds(content);
     reasoning = StripLineFeeds(reasoning);
   }
   writer->Markup(format.assistant, false);
-  if (show_reasoning && !reasoning.empty()) {
+  if (thinks) {
     writer->Markup(format.think_before, in_loss);
     writer->Content(reasoning, in_loss);
     writer->Markup(format.think_after, in_loss);

@@ -17,7 +17,7 @@
 //
 // White space, as the originals have it: plain and llama3 strip every content; glm strips the
 // assistant's; chatml and deepseek leave contents as they are, but strip line feeds from reasoning
-// and from the start of a content with reasoning.
+// and from the start of a content that reasoning stands before.
 //
 // What has a loss: all that a model must write itself after the generation prompt: reasoning with
 // its tags, the content and the token that ends the turn. The header of a turn has none, neither

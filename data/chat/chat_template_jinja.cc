@@ -31,7 +31,7 @@ std::string Print(const std::vector<std::string>& expressions) {
   return "{{- " + sum + " }}\n";
 }
 
-// Sets `content`, `reasoning` and `thinks`, whether the reasoning is shown.
+// Sets `content`, and prints the reasoning.
 std::string ReadAnswer(const ChatTemplate& format, HistoryThinking history_thinking) {
   std::string text = R"(        {%- set reasoning = '' %}
         {%- if message.reasoning_content is string %}
@@ -43,21 +43,14 @@ std::string ReadAnswer(const ChatTemplate& format, HistoryThinking history_think
             {%- set content = content.lstrip('\n') %}
         {%- endif %}
 )";
-  if (format.strip_answers) {
-    text += "        {%- set content = content.strip() %}\n";
-  } else {
-    text += R"(        {%- if reasoning.strip() %}
-            {%- set content = content.lstrip('\n') %}
-        {%- endif %}
-)";
-  }
-  const bool keep = history_thinking == HistoryThinking::kKeep;
-  text += fmt::format("        {{%- if reasoning.strip(){} %}}\n",
-                      keep ? "" : " and loop.index0 > ns.last_user");
-  text +=
-      "            " + Print({Literal(format.think_before),
-                              format.strip_answers ? "reasoning.strip()" : "reasoning.strip('\\n')",
-                              Literal(format.think_after)});
+  const bool strip = format.strip_answers;
+  if (strip) text += "        {%- set content = content.strip() %}\n";
+  text += "        {%- if reasoning.strip()";
+  if (history_thinking == HistoryThinking::kDrop) text += " and loop.index0 > ns.last_user";
+  text += " %}\n            " + Print({Literal(format.think_before),
+                                       strip ? "reasoning.strip()" : "reasoning.strip('\\n')",
+                                       Literal(format.think_after)});
+  if (!strip) text += "            {%- set content = content.lstrip('\\n') %}\n";
   if (!format.no_think.empty())
     text += "        {%- else %}\n            " + Print({Literal(format.no_think)});
   return text + "        {%- endif %}\n";

@@ -18,8 +18,10 @@ absl::StatusOr<std::string> TextOfJson(const RawDocument& document, const std::s
   if (found == object.end()) {
     std::string keys;
     for (const auto& [name, value] : object.items()) keys += (keys.empty() ? "" : ", ") + name;
-    return DataError("{}: has no key \"{}\", only {}", document.Where(), key,
-                     keys.empty() ? "{}" : keys);
+    const bool chat = object.contains("messages") || object.contains("conversations") ||
+                      object.contains("completion");
+    return DataError("{}: has no key \"{}\", only {}{}", document.Where(), key,
+                     keys.empty() ? "{}" : keys, chat ? "; --chat reads conversations" : "");
   }
   if (!found->is_string())
     return DataError("{}: \"{}\" is a JSON {}, must be a string", document.Where(), key,

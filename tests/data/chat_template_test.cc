@@ -116,6 +116,17 @@ TEST(ChatTemplate, LastTurns) {
       "<｜begin▁of▁sentence｜><｜Assistant｜>【<think>\nr\n</think>\n\na<｜end▁of▁sentence｜>】");
 }
 
+// Contents keep their line feeds, but behind reasoning.
+TEST(ChatTemplate, LineFeeds) {
+  const std::vector<ChatMessage> messages = {User("q"), Answer("\na", "\n r\n"), User("q")};
+  EXPECT_EQ(Render(ChatTemplateKind::kDeepseek, messages),
+            "<｜begin▁of▁sentence｜><｜User｜>q<｜Assistant｜>\na<｜end▁of▁sentence｜><｜User｜>q");
+  EXPECT_EQ(
+      Render(ChatTemplateKind::kDeepseek, messages, {HistoryThinking::kKeep, LossTurns::kLast}),
+      "<｜begin▁of▁sentence｜><｜User｜>q<｜Assistant｜><think>\n r\n</think>\n\n"
+      "a<｜end▁of▁sentence｜><｜User｜>q");
+}
+
 TEST(ChatTemplate, SegmentsKnowWhereTheyAreFrom) {
   const std::vector<ChatSegment> segments =
       RenderChat(MakeChatTemplate(ChatTemplateKind::kLlama3), {{User("q"), Answer("a")}}, {});
