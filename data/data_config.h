@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "data/chat/chat_template.h"
+
 namespace lacuna {
 
 // How documents fill samples of sequence_length tokens.
@@ -31,6 +33,8 @@ struct DataConfig {
   std::vector<SourceConfig> sources;
   std::vector<ValidationConfig> validation;
   Packing packing = Packing::kConcat;
+  // Of the conversations among the shards, and of those with the model.
+  ChatTemplateKind chat_template = ChatTemplateKind::kNone;
   std::string cache;  // folder of the sample index; empty: beside the shards
 
   // Appends one line for every violated rule, naming `section`.key and value.

@@ -34,6 +34,8 @@ absl::StatusOr<TokenShardInfo> ReadInfo(const Hdf5Reader& reader) {
   LACUNA_ASSIGN_OR_RETURN(info.eod_id, reader.IntAttribute("/", "eod_id"));
   LACUNA_ASSIGN_OR_RETURN(info.source, reader.StringAttribute("/", "source"));
   LACUNA_ASSIGN_OR_RETURN(info.licence, reader.StringAttribute("/", "licence"));
+  // A chat attribute that cannot be read is one that content_hash misses.
+  if (auto chat = reader.StringAttribute("/", "chat"); chat.ok()) info.chat = *std::move(chat);
   for (const auto& [name, hash] : {std::pair{"tokenizer_hash", &info.tokenizer_hash},
                                    std::pair{"content_hash", &info.content_hash}}) {
     LACUNA_ASSIGN_OR_RETURN(const std::string text, reader.StringAttribute("/", name));
@@ -118,7 +120,9 @@ ContentHash::ContentHash(const TokenShardInfo& info)
                         "{}\nlicence {} {}\n",
                         kTokenShardVersion, info.vocab_size, info.eod_id,
                         ToHex(info.tokenizer_hash), info.source.size(), info.source,
-                        info.licence.size(), info.licence)) {}
+                        info.licence.size(), info.licence)) {
+  if (!info.chat.empty()) text_ += fmt::format("chat {} {}\n", info.chat.size(), info.chat);
+}
 
 void ContentHash::AddDataset(const std::string& name, const char* type, int64_t elements,
                              uint64_t root) {

@@ -11,7 +11,8 @@
 //   /block_hashes/<dataset>  [blocks] u64: XXH3-64 of every 4 MiB of the dataset
 //                            (core/io/block_hash.h)
 //   attributes of /: format "lacuna.tokens", format_version, vocab_size, eod_id, tokenizer_hash,
-//     source, licence, content_hash
+//     source, licence, content_hash; of conversations also chat: the template and options that made
+//     them (data/chat/chat_template.h), its first word the template's name
 //
 // The file is sealed (core/io/hdf5_seal.h): its structure is verified before it is parsed.
 // content_hash vouches for all of it: XXH3-64 of the other attributes and of every dataset's type,
@@ -38,6 +39,7 @@ struct TokenShardInfo {
   uint64_t tokenizer_hash = 0;
   std::string source;   // where the text is from
   std::string licence;  // of the text
+  std::string chat;     // empty: no conversations
   uint64_t content_hash = 0;
 };
 

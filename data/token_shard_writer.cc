@@ -118,6 +118,7 @@ absl::Status TokenShardWriter::Finish() {
   writer.SetAttribute("/", "tokenizer_hash", ToHex(info_.tokenizer_hash));
   writer.SetAttribute("/", "source", info_.source);
   writer.SetAttribute("/", "licence", info_.licence);
+  if (!info_.chat.empty()) writer.SetAttribute("/", "chat", info_.chat);
   writer.SetAttribute("/", "content_hash", ToHex(content.Finish()));
 
   const auto write = [&]() -> absl::Status {

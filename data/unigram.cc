@@ -14,9 +14,12 @@ void UnigramModel::Count(const TokenCorpus& corpus) {
                  "{}: a vocabulary of {}, must be at most {}", shard.path(),
                  shard.info().vocab_size, vocab_size);
     const auto offsets = shard.document_offsets();
+    const auto mask = shard.loss_mask();
     for (size_t d = 0; d + 1 < offsets.size(); ++d) {
-      for (int64_t i = offsets[d] + 1; i < offsets[d + 1]; ++i)
+      for (int64_t i = offsets[d] + 1; i < offsets[d + 1]; ++i) {
+        if (!mask.empty() && mask[static_cast<size_t>(i)] == 0) continue;
         ++counts_[static_cast<size_t>(shard.Token(i))], ++total_;
+      }
     }
   }
 }

@@ -11,7 +11,7 @@
 namespace lacuna {
 
 // p(t) = (count(t) + 1) / (sum of counts + V), the counts over all tokens that can be targets: all
-// but each document's first.
+// but each document's first and the masked ones.
 class UnigramModel {
  public:
   explicit UnigramModel(int64_t vocab_size) : counts_(static_cast<size_t>(vocab_size), 0) {}

@@ -18,6 +18,7 @@ packages=(
   libpcre2-dev libicu-dev libzstd-dev zlib1g-dev       # tokenizer patterns and normalisation, compressed inputs
   libxxhash-dev                                        # checksums
   libgtest-dev libgmock-dev libbenchmark-dev           # tests, benchmarks
+  python3-jinja2                                       # tests: chat templates as inference stacks render them
   libcli11-dev                                         # the command line
   strace                                               # fault-injection tests
   ca-certificates python3                              # scripts

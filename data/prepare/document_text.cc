@@ -3,27 +3,14 @@
 #include <nlohmann/json.hpp>
 
 #include "core/status.h"
+#include "data/json_line.h"
 #include "data/tokenizer/utf8.h"
 
 namespace lacuna {
 namespace {
 
-// The reason behind nlohmann's "[json.exception.parse_error.101] parse error at line 1, column 8:
-// ...", with its column.
-std::string Reason(const nlohmann::json::exception& error) {
-  const std::string text = error.what();
-  const size_t place = text.find("column "),
-               colon = text.find(": ", place == std::string::npos ? 0 : place);
-  return colon == std::string::npos || place == std::string::npos ? text : text.substr(place);
-}
-
 absl::StatusOr<std::string> TextOfJson(const RawDocument& document, const std::string& key) {
-  nlohmann::json object;
-  try {
-    object = nlohmann::json::parse(document.bytes);
-  } catch (const nlohmann::json::exception& error) {
-    return DataError("{}: is no JSON: {}", document.Where(), Reason(error));
-  }
+  LACUNA_ASSIGN_OR_RETURN(nlohmann::json object, ParseJsonLine(document.bytes, document.Where()));
   if (!object.is_object())
     return DataError("{}: is a JSON {}, must be an object with \"{}\"", document.Where(),
                      object.type_name(), key);
@@ -31,8 +18,10 @@ absl::StatusOr<std::string> TextOfJson(const RawDocument& document, const std::s
   if (found == object.end()) {
     std::string keys;
     for (const auto& [name, value] : object.items()) keys += (keys.empty() ? "" : ", ") + name;
-    return DataError("{}: has no key \"{}\", only {}", document.Where(), key,
-                     keys.empty() ? "{}" : keys);
+    const bool chat = object.contains("messages") || object.contains("conversations") ||
+                      object.contains("completion");
+    return DataError("{}: has no key \"{}\", only {}{}", document.Where(), key,
+                     keys.empty() ? "{}" : keys, chat ? "; --chat reads conversations" : "");
   }
   if (!found->is_string())
     return DataError("{}: \"{}\" is a JSON {}, must be a string", document.Where(), key,
@@ -40,7 +29,8 @@ absl::StatusOr<std::string> TextOfJson(const RawDocument& document, const std::s
   return std::move(found->get_ref<std::string&>());
 }
 
-// True where there were any.
+}  // namespace
+
 bool CrlfToLf(std::string* text) {
   size_t in = text->find("\r\n");
   if (in == std::string::npos) return false;
@@ -53,24 +43,27 @@ bool CrlfToLf(std::string* text) {
   return true;
 }
 
-}  // namespace
-
-absl::StatusOr<DocumentText> ExtractText(RawDocument document, const TextOptions& options) {
-  DocumentText result;
-  const int64_t invalid = FirstInvalidUtf8(document.bytes);
+absl::Status CheckUtf8(RawDocument* document, const TextOptions& options, bool* repaired) {
+  const int64_t invalid = FirstInvalidUtf8(document->bytes);
   if (invalid >= 0 && !options.replace_invalid_utf8) {
-    const auto byte = static_cast<uint8_t>(document.bytes[static_cast<size_t>(invalid)]);
+    const auto byte = static_cast<uint8_t>(document->bytes[static_cast<size_t>(invalid)]);
     const bool utf16 =
-        document.bytes.starts_with("\xFF\xFE") || document.bytes.starts_with("\xFE\xFF");
+        document->bytes.starts_with("\xFF\xFE") || document->bytes.starts_with("\xFE\xFF");
     return DataError(
         "{}: byte {} (0x{:02X}) is not UTF-8{}; --replace-invalid-utf8 puts U+FFFD there",
-        document.Where(), invalid + (document.had_byte_order_mark ? 3 : 0), byte,
+        document->Where(), invalid + (document->had_byte_order_mark ? 3 : 0), byte,
         utf16 ? " (the file looks like UTF-16)" : "");
   }
   if (invalid >= 0) {
-    document.bytes = ReplaceInvalidUtf8(document.bytes);
-    result.repaired = true;
+    document->bytes = ReplaceInvalidUtf8(document->bytes);
+    *repaired = true;
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<DocumentText> ExtractText(RawDocument document, const TextOptions& options) {
+  DocumentText result;
+  LACUNA_RETURN_IF_ERROR(CheckUtf8(&document, options, &result.repaired));
   if (document.line > 0) {
     LACUNA_ASSIGN_OR_RETURN(result.text, TextOfJson(document, options.text_key));
   } else {

@@ -22,6 +22,12 @@ struct DocumentText {
   bool repaired = false;
 };
 
+// An error for bytes that are not UTF-8, naming the first; where options.replace_invalid_utf8,
+// repairs them and sets *repaired.
+absl::Status CheckUtf8(RawDocument* document, const TextOptions& options, bool* repaired);
+// "\r\n" to "\n". True where there were any.
+bool CrlfToLf(std::string* text);
+
 // Thread-safe. Data errors name file and line: no JSON object, no such key, no string, no UTF-8.
 absl::StatusOr<DocumentText> ExtractText(RawDocument document, const TextOptions& options);
 

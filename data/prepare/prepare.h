@@ -1,6 +1,6 @@
-// From text to token shards: reads, tokenizes in parallel, splits held-out documents off and writes
-// shards of a limited size. The shards' bytes depend on the inputs and the options only, not on the
-// number of threads.
+// From text, or conversations, to token shards: reads, tokenizes in parallel, splits held-out
+// documents off and writes shards of a limited size. The shards' bytes depend on the inputs and the
+// options only, not on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -8,21 +8,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "data/chat/chat_template.h"
 #include "data/prepare/document_text.h"
+#include "data/prepare/holdout.h"
 
 namespace lacuna {
-
-// Documents kept out of training, in shards <name>_*.h5 of their own: those whose file lies below
-// `prefix` (relative to its input folder), or else a `fraction` of all documents, chosen by a hash
-// of their text: equal documents stay together, and a longer input keeps the choice.
-struct Holdout {
-  std::string name;
-  std::string prefix;
-  double fraction = 0;
-
-  // "validation=0.01" or "xfs=fs/xfs". A config error for anything else.
-  static absl::StatusOr<Holdout> Parse(const std::string& text);
-};
 
 struct PrepareOptions {
   std::vector<std::string> inputs;  // files and folders
@@ -36,6 +26,11 @@ struct PrepareOptions {
   std::vector<Holdout> holdouts;            // the first that takes a document has it
   int64_t shard_tokens = int64_t{1} << 28;  // a document that would pass it begins another shard
   TextOptions text;
+  // Not kNone: every line is a conversation (data/chat/conversation.h) and becomes a document with a
+  // loss mask, its template and options stand in the shards' attribute `chat`.
+  ChatTemplateKind chat_template = ChatTemplateKind::kNone;
+  ChatOptions chat;
+  int64_t max_tokens = 0;  // longer conversations are left out; 0: none is
   bool overwrite = false;  // remove shards of these names that are already there
 };
 
@@ -43,15 +38,20 @@ struct SplitReport {
   std::string name;
   int64_t shards = 0;
   int64_t documents = 0;
-  int64_t bytes = 0;   // of text
-  int64_t tokens = 0;  // with one end of document each
+  int64_t bytes = 0;        // of text
+  int64_t tokens = 0;       // with one end of document each
+  int64_t loss_tokens = 0;  // not masked
 };
 
 struct PrepareReport {
   std::vector<SplitReport> splits;  // training first, then the hold-outs as given
+  std::string chat;                 // DescribeChat; empty: text
+  int64_t max_tokens = 0;           // of a conversation, as in the options
   int64_t files = 0;
   int64_t other_files = 0;
-  int64_t empty_documents = 0;  // left out
+  int64_t empty_documents = 0;        // left out
+  int64_t long_conversations = 0;     // left out: of more than max_tokens
+  int64_t no_loss_conversations = 0;  // left out: no token of theirs has a loss
   int64_t byte_order_marks = 0;
   int64_t crlf_documents = 0;
   int64_t repaired_documents = 0;

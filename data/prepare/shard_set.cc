@@ -45,17 +45,20 @@ absl::StatusOr<std::vector<std::string>> ShardSet::Existing() const {
   return found;
 }
 
-absl::Status ShardSet::Add(std::span<const int32_t> tokens, int64_t text_bytes) {
+absl::Status ShardSet::Add(std::span<const int32_t> tokens, int64_t text_bytes,
+                           std::span<const uint8_t> loss_mask) {
   const auto count = static_cast<int64_t>(tokens.size());
   if (writer_ && writer_->num_tokens() + count > shard_tokens_) LACUNA_RETURN_IF_ERROR(Finish());
   if (!writer_) {
     const std::string path = PathOf(unpublished_++) + ".part";
     LACUNA_ASSIGN_OR_RETURN(writer_, TokenShardWriter::Create(path, info_, token_bytes_));
   }
-  LACUNA_RETURN_IF_ERROR(writer_->AddDocument(tokens, text_bytes));
+  LACUNA_RETURN_IF_ERROR(writer_->AddDocument(tokens, text_bytes, loss_mask));
   ++report_.documents;
   report_.bytes += text_bytes;
   report_.tokens += count;
+  report_.loss_tokens +=
+      loss_mask.empty() ? count : std::count(loss_mask.begin(), loss_mask.end(), uint8_t{1});
   return absl::OkStatus();
 }
 

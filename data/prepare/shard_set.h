@@ -24,7 +24,9 @@ class ShardSet {
 
   // Shards of this name in the folder that are there already.
   absl::StatusOr<std::vector<std::string>> Existing() const;
-  absl::Status Add(std::span<const int32_t> tokens, int64_t text_bytes);
+  // `loss_mask` as in TokenShardWriter::AddDocument.
+  absl::Status Add(std::span<const int32_t> tokens, int64_t text_bytes,
+                   std::span<const uint8_t> loss_mask = {});
   // Completes the last shard. Until Publish all shards are named <...>.h5.part.
   absl::Status Finish();
   absl::Status Publish();

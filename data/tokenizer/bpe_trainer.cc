@@ -86,10 +86,10 @@ json MakeDocument(const BpeTrainingOptions& options, const LearnedMerges& learne
 
 std::vector<std::string> DefaultSpecialTokens() {
   std::vector<std::string> tokens = {
-      "<|endoftext|>", "<|im_start|>",   "<|im_end|>",      "<think>",
-      "</think>",      "<|fim_prefix|>", "<|fim_middle|>",  "<|fim_suffix|>",
-      "<|fim_pad|>",   "<tool_call>",    "</tool_call>",    "<|system|>",
-      "<|user|>",      "<|assistant|>",  "<|observation|>", "[gMASK]"};
+      "<|endoftext|>",  "<|im_start|>",   "<|im_end|>",     "<think>",       "</think>",
+      "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>",   "<tool_call>",
+      "</tool_call>",   "<|system|>",     "<|user|>",       "<|assistant|>", "<|observation|>",
+      "[gMASK]",        "<sop>"};
   for (int i = 0; tokens.size() < 64; ++i) tokens.push_back(fmt::format("<|reserved_{}|>", i));
   return tokens;
 }

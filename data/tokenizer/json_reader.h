@@ -1,5 +1,5 @@
 // Typed access to a JSON document whose errors name the file and the path of the value. Internal to
-// data/tokenizer.
+// data/.
 #pragma once
 
 #include <nlohmann/json.hpp>

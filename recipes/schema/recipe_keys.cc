@@ -151,6 +151,8 @@ const std::vector<Key<DataConfig>>& KeysOf<DataConfig>() {
       MakeKey("validation", &DataConfig::validation, "what is evaluated on"),
       MakeKey("packing", &DataConfig::packing,
               "how documents fill a sample; they never see each other"),
+      MakeKey("chat_template", &DataConfig::chat_template,
+              "that shards of conversations must be made with, and `generate --chat` asks by"),
       MakeKey("cache", &DataConfig::cache, "folder of the sample index; empty: beside the shards"),
   };
   return keys;

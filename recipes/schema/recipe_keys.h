@@ -76,6 +76,8 @@ const EnumNames<Packing>& NamesOf<Packing>();
 template <>
 const EnumNames<InitLoad>& NamesOf<InitLoad>();
 template <>
+const EnumNames<ChatTemplateKind>& NamesOf<ChatTemplateKind>();
+template <>
 const EnumNames<Schedule>& NamesOf<Schedule>();
 template <>
 const EnumNames<DType>& NamesOf<DType>();  // those a model can be trained in

@@ -44,6 +44,10 @@ const EnumNames<Packing>& NamesOf<Packing>() {
   return names;
 }
 template <>
+const EnumNames<ChatTemplateKind>& NamesOf<ChatTemplateKind>() {
+  return NamesOfChatTemplates();
+}
+template <>
 const EnumNames<InitLoad>& NamesOf<InitLoad>() {
   static const EnumNames<InitLoad> names = {
       {"weights", InitLoad::kWeights}, {"weights_and_optimizer", InitLoad::kWeightsAndOptimizer}};

@@ -1,10 +1,36 @@
 #include "recipes/trainer/run_inputs.h"
 
 #include "core/status.h"
+#include "data/chat/chat_tokens.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/unigram.h"
 
 namespace lacuna {
+namespace {
+
+// A line for each shard of conversations that were made with another template.
+void CheckChat(const TokenCorpus& corpus, ChatTemplateKind kind,
+               std::vector<std::string>* problems) {
+  for (const TokenShard& shard : corpus.shards()) {
+    const std::string& chat = shard.info().chat;
+    const std::string name = chat.substr(0, chat.find(' '));
+    if (chat.empty() || name == NameOf(kind)) continue;
+    problems->push_back(
+        fmt::format("{}: holds conversations made with chat template {}, the recipe's is {}",
+                    shard.path(), name, NameOf(kind)));
+  }
+}
+
+absl::Status CheckChat(const RunInputs& inputs, ChatTemplateKind kind) {
+  std::vector<std::string> problems;
+  if (kind == ChatTemplateKind::kNone) return absl::OkStatus();
+  for (size_t i = 0; i < inputs.loader->source_names().size(); ++i)
+    CheckChat(inputs.loader->corpus(i), kind, &problems);
+  for (const auto& set : inputs.validation) CheckChat(set->corpus(), kind, &problems);
+  return ProblemsError(problems);
+}
+
+}  // namespace
 
 absl::StatusOr<RunInputs> OpenRunInputs(const Recipe& recipe, bool may_write_cache) {
   RunInputs inputs;
@@ -14,6 +40,9 @@ absl::StatusOr<RunInputs> OpenRunInputs(const Recipe& recipe, bool may_write_cac
     return ConfigError("model.vocab_size = {}: the tokenizer {} has {} tokens", vocab_size,
                        recipe.data.tokenizer, tokenizer.vocab_size());
   }
+  if (recipe.data.chat_template != ChatTemplateKind::kNone)
+    LACUNA_RETURN_IF_ERROR(
+        ChatTokenizer::Create(tokenizer, recipe.data.chat_template, {}).status());
   inputs.tokenizer_hash = tokenizer.hash();
   LACUNA_ASSIGN_OR_RETURN(
       inputs.loader,
@@ -24,6 +53,7 @@ absl::StatusOr<RunInputs> OpenRunInputs(const Recipe& recipe, bool may_write_cac
                             ValidationSet::Open(config, length, vocab_size, inputs.tokenizer_hash));
     inputs.validation.push_back(std::move(set));
   }
+  LACUNA_RETURN_IF_ERROR(CheckChat(inputs, recipe.data.chat_template));
   return inputs;
 }
 

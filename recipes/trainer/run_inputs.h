@@ -20,8 +20,9 @@ struct RunInputs {
   std::vector<std::unique_ptr<ValidationSet>> validation;
 };
 
-// Opens and verifies all of it. Errors: DataLoader::Open's, and a tokenizer that is missing or has
-// more tokens than the model.
+// Opens and verifies all of it. Errors: DataLoader::Open's, a tokenizer that is missing or has more
+// tokens than the model, and, where the recipe has a chat template, a tokenizer without its special
+// tokens and shards of conversations that were made with another template (all in one data error).
 absl::StatusOr<RunInputs> OpenRunInputs(const Recipe& recipe, bool may_write_cache);
 
 // Bits per byte of each validation set for a model that predicts every token by its frequency in

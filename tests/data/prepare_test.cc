@@ -210,6 +210,8 @@ TEST_F(PrepareTest, JsonLinesErrorsNameTheLine) {
   EXPECT_THAT(error("{\"text\":"), HasSubstr("in/a.jsonl:2: is no JSON: column "));
   EXPECT_EQ(error("[1]"), "in/a.jsonl:2: is a JSON array, must be an object with \"text\"");
   EXPECT_EQ(error("{\"id\":1,\"body\":\"x\"}"), "in/a.jsonl:2: has no key \"text\", only body, id");
+  EXPECT_EQ(error("{\"messages\":[]}"),
+            "in/a.jsonl:2: has no key \"text\", only messages; --chat reads conversations");
   EXPECT_EQ(error("{\"text\":null}"), "in/a.jsonl:2: \"text\" is a JSON null, must be a string");
   EXPECT_THAT(error("{\"text\":\"\\ud800\"}"), HasSubstr("in/a.jsonl:2: is no JSON"));
   options_.text.text_key = "body";

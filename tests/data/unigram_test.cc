@@ -32,5 +32,19 @@ TEST(UnigramModel, CountsTargetsAndSmooths) {
   EXPECT_THROW(small.Count(train), Error);
 }
 
+TEST(UnigramModel, MaskedTokensAreNoTargets) {
+  const test::TempDir dir;
+  test::WriteShard(dir / "masked.h5", {{1, 2, 2, 9, 0}}, test::ShardInfo(), {{1, 0, 0, 1, 0}});
+  std::vector<std::string> problems;
+  const TokenCorpus corpus =
+      TokenCorpus::Open(dir / "masked.h5", {test::kVocabulary, test::kTokenizerHash}, &problems);
+  ASSERT_TRUE(problems.empty());
+  const auto set = *ValidationSet::Open({.name = "v", .path = dir / "masked.h5"}, 5,
+                                        test::kVocabulary, test::kTokenizerHash);
+  UnigramModel model(test::kVocabulary);
+  model.Count(corpus);
+  EXPECT_NEAR(model.BitsPerByte(*set), -std::log2(2.0 / 1001) / 2, 1e-12);  // 9, of two bytes
+}
+
 }  // namespace
 }  // namespace lacuna
