@@ -22,6 +22,7 @@ void AddPlanCommand(CLI::App& app, Runner& run);
 void AddTrainCommand(CLI::App& app, Runner& run);
 void AddGenerateCommand(CLI::App& app, Runner& run);
 void AddCheckpointCommand(CLI::App& app, Runner& run);
+void AddSynthCommand(CLI::App& app, Runner& run);
 void AddBenchCommand(CLI::App& app, Runner& run);
 
 }  // namespace lacuna::tools

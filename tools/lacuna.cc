@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
   tools::AddTokenizerCommand(app, run);
   tools::AddPrepareCommand(app, run);
   tools::AddInspectCommand(app, run);
+  tools::AddSynthCommand(app, run);
   tools::AddTrainCommand(app, run);
   tools::AddGenerateCommand(app, run);
   tools::AddCheckpointCommand(app, run);

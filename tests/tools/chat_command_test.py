@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Conversations as a user trains on them: prepare, train, ask. Usage: chat_test.py PROGRAM"""
+"""Conversations as a user trains on them: prepare, train, ask. Usage: chat_command_test.py PROGRAM"""
 import json
 import pathlib
 import random
