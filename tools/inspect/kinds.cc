@@ -1,4 +1,5 @@
 #include "tools/inspect/batch_view.h"
+#include "tools/inspect/chat_kind.h"
 #include "tools/inspect/kind.h"
 #include "tools/inspect/shard_view.h"
 
@@ -8,6 +9,7 @@ std::vector<std::unique_ptr<InspectKind>> MakeInspectKinds() {
   std::vector<std::unique_ptr<InspectKind>> kinds;
   kinds.push_back(std::make_unique<ShardView>());
   kinds.push_back(std::make_unique<BatchView>());
+  kinds.push_back(std::make_unique<ChatKind>());
   return kinds;
 }
 
