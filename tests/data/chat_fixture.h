@@ -11,6 +11,7 @@
 #include "data/chat/conversation.h"
 #include "data/tokenizer/bpe_trainer.h"
 #include "tests/data/tokenizer_fixture.h"
+#include "tests/support/temp_dir.h"
 
 namespace lacuna::test {
 
@@ -43,6 +44,13 @@ inline Tokenizer TrainChatTokenizer(const std::vector<std::string>& special_toke
 inline const Tokenizer& ChatTestTokenizer() {
   static const Tokenizer tokenizer = TrainChatTokenizer(AllChatTokens());
   return tokenizer;
+}
+
+// Its tokenizer.json.
+inline nlohmann::json JsonOf(const Tokenizer& tokenizer) {
+  const TempDir dir;
+  LACUNA_CHECK(tokenizer.Save(dir / "tokenizer.json").ok(), "cannot save a tokenizer");
+  return nlohmann::json::parse(*ReadFile(dir / "tokenizer.json", 1 << 24, ExitCode::kData));
 }
 
 inline ChatMessage System(const std::string& content) {

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/status.h"
 #include "data/chat/chat_text.h"
+#include "data/tokenizer/normalizer.h"
 #include "tests/data/chat_fixture.h"
 
 namespace lacuna {
@@ -51,11 +52,23 @@ std::string CreateError(const Tokenizer& tokenizer, ChatTemplateKind kind) {
   return Message(chat.status());
 }
 
+// The whole rendered text encoded at once with its special tokens parsed, and the end of document.
+std::vector<int32_t> WholeIds(const Tokenizer& tokenizer, const ChatTokens& tokens) {
+  std::vector<int32_t> whole = Ids(tokenizer, TextOf(tokens.segments), SpecialTokens::kParse);
+  if (whole.back() != tokenizer.eod_id()) whole.push_back(tokenizer.eod_id());
+  return whole;
+}
+
+Tokenizer TokenizerWithoutThink() {
+  std::vector<std::string> special = test::AllChatTokens();
+  std::erase(special, "<think>");
+  std::erase(special, "</think>");
+  return test::TrainChatTokenizer(special);
+}
+
 // The test's tokenizer with one added token changed.
 Tokenizer Changed(const std::string& token, const std::string& key, bool value) {
-  const std::string path = testing::TempDir() + "/chat_tokens_test_tokenizer.json";
-  LACUNA_CHECK(test::ChatTestTokenizer().Save(path).ok(), "{}", path);
-  nlohmann::json json = nlohmann::json::parse(*ReadFile(path, 1 << 24, ExitCode::kData));
+  nlohmann::json json = test::JsonOf(test::ChatTestTokenizer());
   for (auto& added : json["added_tokens"]) {
     if (added["content"] == token) added[key] = value;
   }
@@ -87,8 +100,7 @@ TEST(ChatTokens, ByHand) {
   EXPECT_EQ(tokens.text_bytes, 16 + 1 + 22 + 1);
 }
 
-// Against a path of its own: the whole rendered text encoded at once with its special tokens
-// parsed, and the losses as text.
+// Against a path of its own: the text as a whole, and the losses as text.
 TEST(ChatTokens, AreThoseOfTheRenderedText) {
   const Tokenizer& tokenizer = test::ChatTestTokenizer();
   std::mt19937_64 rng(5);
@@ -110,8 +122,6 @@ TEST(ChatTokens, AreThoseOfTheRenderedText) {
           if (tokens.in_loss[t] != 0) scored.push_back(tokens.ids[t]);
         }
         ASSERT_EQ(tokenizer.Decode(scored), expected);
-        ASSERT_EQ(std::count(tokens.ids.begin(), tokens.ids.end(), tokenizer.eod_id()),
-                  std::count(whole.begin(), whole.end(), tokenizer.eod_id()));
       }
     }
   }
@@ -134,27 +144,30 @@ TEST(ChatTokens, ThePromptIsWhatStandsBeforeTheLoss) {
   }
 }
 
+// Byte by byte, with tags that are tokens and with tags that are text.
 TEST(ChatTokens, SegmentsDecideTheirTokens) {
   std::mt19937_64 rng(7);
-  const Tokenizer& tokenizer = test::ChatTestTokenizer();
-  for (const ChatTemplateKind kind : kKinds) {
-    const ChatTokens tokens = Encode(Make(kind), test::RandomConversation(&rng));
-    ASSERT_EQ(tokens.segment.size(), tokens.ids.size());
-    ASSERT_EQ(tokens.in_loss.size(), tokens.ids.size());
-    std::vector<size_t> ends;  // of segments, in the text
-    size_t end = 0, at = 0;
-    for (const ChatSegment& segment : tokens.segments) ends.push_back(end += segment.text.size());
-    for (size_t t = 0; t < tokens.ids.size(); ++t) {
-      const auto s = static_cast<size_t>(tokens.segment[t]);
-      if (tokens.segment[t] < 0) {
-        EXPECT_EQ(t + 1, tokens.ids.size());
-        EXPECT_EQ(at, end);
-        continue;
+  for (const Tokenizer& tokenizer : {test::ChatTestTokenizer(), TokenizerWithoutThink()}) {
+    for (int i = 0; i < 100; ++i) {
+      const ChatTokenizer chat = Make(kKinds[i % 5], {}, tokenizer);
+      const ChatTokens tokens = Encode(chat, test::RandomConversation(&rng));
+      ASSERT_EQ(tokens.segment.size(), tokens.ids.size());
+      ASSERT_EQ(tokens.in_loss.size(), tokens.ids.size());
+      std::vector<size_t> ends;  // of segments, in the text
+      size_t end = 0, at = 0;
+      for (const ChatSegment& segment : tokens.segments) ends.push_back(end += segment.text.size());
+      for (size_t t = 0; t < tokens.ids.size(); ++t) {
+        const auto s = static_cast<size_t>(tokens.segment[t]);
+        if (tokens.segment[t] < 0) {
+          EXPECT_EQ(t + 1, tokens.ids.size());
+          EXPECT_EQ(at, end);
+          continue;
+        }
+        EXPECT_EQ(tokens.segments[s].in_loss, tokens.in_loss[t] != 0);
+        EXPECT_LT(at, ends[s]);
+        EXPECT_GE(at, ends[s] - tokens.segments[s].text.size());
+        at += tokenizer.Decode({&tokens.ids[t], 1}).size();
       }
-      EXPECT_EQ(tokens.segments[s].in_loss, tokens.in_loss[t] != 0);
-      EXPECT_LT(at, ends[s]);
-      EXPECT_GE(at, ends[s] - tokens.segments[s].text.size());
-      at += tokenizer.Decode({&tokens.ids[t], 1}).size();
     }
   }
 }
@@ -213,17 +226,39 @@ TEST(ChatTokens, EndOfDocument) {
 }
 
 TEST(ChatTokens, WithoutThinkTokensTheTagsAreText) {
-  std::vector<std::string> special = test::AllChatTokens();
-  std::erase(special, "<think>");
-  std::erase(special, "</think>");
-  const Tokenizer tokenizer = test::TrainChatTokenizer(special);
+  const Tokenizer tokenizer = TokenizerWithoutThink();
   const Conversation conversation{{User("q"), Answer("a", "r"), User("q"), Answer("a", "r")}};
   for (const ChatTemplateKind kind : kKinds) {
     const ChatTokens tokens =
         Encode(Make(kind, {HistoryThinking::kDrop, LossTurns::kAll}, tokenizer), conversation);
-    std::vector<int32_t> whole = Ids(tokenizer, TextOf(tokens.segments), SpecialTokens::kParse);
-    if (whole.back() != tokenizer.eod_id()) whole.push_back(tokenizer.eod_id());
-    EXPECT_EQ(tokens.ids, whole) << NameOf(kind);
+    EXPECT_EQ(tokens.ids, WholeIds(tokenizer, tokens)) << NameOf(kind);
+  }
+}
+
+// Losses are found where a normaliser makes text shorter.
+TEST(ChatTokens, NormalisedText) {
+  const Tokenizer tokenizer = test::Make([] {
+    nlohmann::json json = test::JsonOf(test::ChatTestTokenizer());
+    json["normalizer"] = {{"type", "NFC"}};
+    return json;
+  }());
+  std::mt19937_64 rng(8);
+  for (const ChatTemplateKind kind : kKinds) {
+    for (int i = 0; i < 40; ++i) {
+      Conversation conversation = test::RandomConversation(&rng);
+      conversation.messages.back().content = "e\u0301" + conversation.messages.back().content;
+      const ChatTokens tokens = Encode(Make(kind, {}, tokenizer), conversation);
+      ASSERT_EQ(tokens.ids, WholeIds(tokenizer, tokens)) << NameOf(kind);
+      std::string expected, buffer;
+      std::vector<int32_t> scored;
+      for (const ChatSegment& segment : tokens.segments) {
+        if (segment.in_loss) expected += segment.text;
+      }
+      for (size_t t = 0; t < tokens.ids.size(); ++t) {
+        if (tokens.in_loss[t] != 0) scored.push_back(tokens.ids[t]);
+      }
+      ASSERT_EQ(tokenizer.Decode(scored), Normalize(expected, {NormalForm::kNfc}, &buffer));
+    }
   }
 }
 

@@ -46,7 +46,7 @@ void AddSynthCommand(CLI::App& app, Runner& run) {
       ->add_option("--task", options.tasks,
                    "modular_chain, addition, multiplication, graph_path; several: a,b")
       ->delimiter(',');
-  command->add_option("--level,--levels", arguments->levels, "Difficulty: 2 or 1,3 or 1-4")
+  command->add_option("--levels", arguments->levels, "Difficulty: 2 or 1,3 or 1-4")
       ->capture_default_str();
   command
       ->add_option("--count", options.count,

@@ -10,7 +10,7 @@ namespace lacuna::tools {
 
 class ChatKind : public InspectKind {
  public:
-  std::string name() const override { return "conversations (*.jsonl, also compressed)"; }
+  std::string name() const override { return "conversation file (*.jsonl, also compressed)"; }
   std::string example() const override {
     return "inspect chats.jsonl --tokenizer tokenizer.json --chat chatml --conversation 12";
   }

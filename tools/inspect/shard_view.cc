@@ -54,8 +54,11 @@ DocumentTokens TokensOf(const TokenShard& shard, int64_t begin, int64_t end) {
 }  // namespace
 
 bool ShardView::Recognises(const std::string& path, std::string_view head) const {
+  // A shard's seal stands in HDF5's user block, so the signature comes behind 512 bytes.
   constexpr std::string_view kHdf5Signature = "\x89HDF\r\n\x1a\n";
-  return head.starts_with(kHdf5Signature) || path.ends_with(".h5");
+  return head.starts_with(kHdf5Signature) ||
+         head.substr(std::min<size_t>(512, head.size())).starts_with(kHdf5Signature) ||
+         path.ends_with(".h5");
 }
 
 void ShardView::AddOptions(CLI::App& command) {
