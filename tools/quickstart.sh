@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cache=.cache/quickstart
+if [ "${1:-}" = --stages ]; then shift; exec tools/quickstart_stages.sh "$@"; fi
 [ "${1:-}" = --fresh ] && rm -rf "$cache" runs/quickstart_nsa runs/quickstart_full
 lacuna=build/cpu-release/bin/lacuna
 # Ranks are not bound to cores: mpirun would give each only one.
