@@ -8,7 +8,6 @@
 
 #include "core/parallel.h"
 #include "core/status.h"
-#include "data/tokenizer/tokenizer.h"
 #include "nn/generation.h"
 #include "recipes/trainer/load_model.h"
 #include "tools/command.h"
@@ -28,11 +27,7 @@ struct Options {
 absl::Status Run(const Options& options) {
   if (options.threads > 0) SetNumThreads(options.threads);
   LACUNA_ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(options.run_dir, options.step));
-  LACUNA_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(loaded.recipe.data.tokenizer));
-  if (tokenizer.hash() != loaded.state.tokenizer_hash) {
-    return DataError("{}: is not the tokenizer that the checkpoint was trained with",
-                     loaded.recipe.data.tokenizer);
-  }
+  LACUNA_ASSIGN_OR_RETURN(const Tokenizer tokenizer, LoadTokenizer(loaded));
   const std::vector<std::string> texts =
       options.prompts.empty() ? std::vector<std::string>{""} : options.prompts;
   std::vector<std::vector<int32_t>> prompts;
