@@ -24,9 +24,13 @@ std::string AnswersText(const std::vector<AnswerScore>& scores, const std::strin
                         static_cast<double>(score.tokens) / n,
                         Percent(static_cast<double>(score.constant_correct), n));
   }
-  return text +
-         fmt::format("\nconstant: always the most frequent answer of the task and level in {}\n",
-                     constant_from);
+  return text + fmt::format(
+                    "\nright: the turn ended within the limit with a right answer behind </think>; "
+                    "tokens: "
+                    "mean, up to the limit\nconstant: always the most frequent answer of the task "
+                    "and level "
+                    "in {}\n",
+                    constant_from);
 }
 
 nlohmann::ordered_json AnswersJson(const std::vector<AnswerScore>& scores,

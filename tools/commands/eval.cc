@@ -206,15 +206,20 @@ void AddLoss(CLI::App* eval, Runner& run) {
   command->footer(
       "Example: what a context of 2048 tokens is worth against one of 512, on the same tokens:\n"
       "  lacuna eval loss runs/quickstart_nsa --targets-from 512\n"
-      "  lacuna eval loss runs/quickstart_nsa --targets-from 512 --context 512");
+      "  lacuna eval loss runs/quickstart_nsa --targets-from 512 --context 512\n"
+      "A model at twice its length, as it is and with YaRN:\n"
+      "  lacuna eval loss runs/quickstart_nsa --length 4096\n"
+      "  lacuna eval loss runs/quickstart_nsa --length 4096 --set model.yarn.factor=2 --set "
+      "model.yarn.original_length=2048");
   command->callback([arguments, &run] { run = [arguments] { return RunLoss(*arguments); }; });
 }
 
 void AddNeedle(CLI::App* eval, Runner& run) {
   auto arguments = std::make_shared<NeedleArguments>();
-  CLI::App* command = AddEvaluation(
-      eval, "needle", "Repeat a number hidden in a long text; which blocks were selected for it",
-      &arguments->run);
+  CLI::App* command = AddEvaluation(eval, "needle",
+                                    "Repeat a number hidden in the first validation set's text; "
+                                    "which blocks were selected for it",
+                                    &arguments->run);
   NeedleOptions& options = arguments->options;
   command->add_option("--lengths", options.lengths, "Tokens of the contexts")
       ->delimiter(',')
