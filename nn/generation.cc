@@ -1,20 +1,44 @@
 #include "nn/generation.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "core/parallel.h"
 
 namespace lacuna {
 namespace {
 
-// Appends `pieces` (one for each of `active`) to the caches -> logits [active, V].
-Tensor Extend(LanguageModel& model, const std::vector<std::vector<int32_t>>& pieces,
-              const std::vector<SequenceCache*>& caches, Stream stream) {
+// A sequence in work.
+struct Running {
+  size_t number;
+  std::vector<int32_t> piece;  // tokens that the cache has not seen
+  SequenceCache cache;
+};
+
+// Appends each piece to its cache -> logits [running, V].
+Tensor Extend(LanguageModel& model, std::vector<Running>& running, Stream stream) {
   std::vector<int32_t> ids, cu{0};
-  for (const auto& piece : pieces) {
-    ids.insert(ids.end(), piece.begin(), piece.end());
+  std::vector<SequenceCache*> caches;
+  for (Running& sequence : running) {
+    ids.insert(ids.end(), sequence.piece.begin(), sequence.piece.end());
     cu.push_back(static_cast<int32_t>(ids.size()));
+    caches.push_back(&sequence.cache);
   }
   return model.Extend(Tensor::FromVector(ids, {static_cast<int64_t>(ids.size())}),
                       PackedSequences(cu), caches, stream);
+}
+
+// The next token of every running sequence.
+std::vector<int32_t> Sample(const Tensor& logits, const std::vector<Running>& running,
+                            const GenerationOptions& options, int64_t limit) {
+  std::vector<int32_t> tokens(running.size());
+  ParallelFor(logits.dim(0), 20 * logits.dim(1), [&](int64_t r) {
+    const Running& sequence = running[static_cast<size_t>(r)];
+    tokens[static_cast<size_t>(r)] =
+        SampleToken(logits.Slice(r, r + 1).Reshape({logits.dim(1)}), options.sampling,
+                    sequence.number, static_cast<uint64_t>(sequence.cache.length()), limit);
+  });
+  return tokens;
 }
 
 }  // namespace
@@ -26,37 +50,32 @@ std::vector<std::vector<int32_t>> Generate(LanguageModel& model,
                                            Stream stream) {
   const int64_t limit =
       options.vocabulary_limit > 0 ? options.vocabulary_limit : model.vocabulary();
-  std::vector<SequenceCache> caches;
-  std::vector<std::vector<int32_t>> generated(prompts.size()), pieces = prompts;
-  std::vector<size_t> active;
-  for (size_t i = 0; i < prompts.size(); ++i) {
+  const size_t batch = options.batch > 0 ? static_cast<size_t>(options.batch) : prompts.size();
+  for (size_t i = 0; i < prompts.size(); ++i)
     LACUNA_CHECK(!prompts[i].empty(), "prompt {} has no tokens", i);
-    caches.push_back(model.NewCache());
-    active.push_back(i);
-  }
-  for (int64_t step = 0; step < options.max_tokens && !active.empty(); ++step) {
-    std::vector<SequenceCache*> cache_of;
-    for (const size_t i : active) cache_of.push_back(&caches[i]);
-    const Tensor logits = Extend(model, pieces, cache_of, stream);
-    std::vector<size_t> still_active;
-    pieces.clear();
-    for (size_t row = 0; row < active.size(); ++row) {
-      const size_t i = active[row];
-      const auto r = static_cast<int64_t>(row);
-      const int32_t token =
-          SampleToken(logits.Slice(r, r + 1).Reshape({model.vocabulary()}), options.sampling, i,
-                      prompts[i].size() + static_cast<size_t>(step), limit);
-      generated[i].push_back(token);
-      if (on_token) on_token(static_cast<int64_t>(i), token);
-      if (std::find(options.stop_ids.begin(), options.stop_ids.end(), token) !=
-          options.stop_ids.end())
-        continue;
-      still_active.push_back(i);
-      pieces.push_back({token});
+  std::vector<std::vector<int32_t>> generated(prompts.size());
+  if (options.max_tokens <= 0) return generated;
+  const auto ends = [&](size_t sequence) {
+    const std::vector<int32_t>& tokens = generated[sequence];
+    return static_cast<int64_t>(tokens.size()) == options.max_tokens ||
+           std::find(options.stop_ids.begin(), options.stop_ids.end(), tokens.back()) !=
+               options.stop_ids.end();
+  };
+  std::vector<Running> running;
+  for (size_t next = 0;;) {
+    for (; running.size() < batch && next < prompts.size(); ++next)
+      running.push_back({next, prompts[next], model.NewCache()});
+    if (running.empty()) return generated;
+    const std::vector<int32_t> tokens =
+        Sample(Extend(model, running, stream), running, options, limit);
+    for (size_t r = 0; r < running.size(); ++r) {
+      const size_t sequence = running[r].number;
+      generated[sequence].push_back(tokens[r]);
+      if (on_token) on_token(static_cast<int64_t>(sequence), tokens[r]);
+      running[r].piece = {tokens[r]};
     }
-    active = std::move(still_active);
+    std::erase_if(running, [&](const Running& sequence) { return ends(sequence.number); });
   }
-  return generated;
 }
 
 }  // namespace lacuna

@@ -8,6 +8,7 @@
 #include "autograd/functions/linear.h"
 #include "autograd/functions/norm.h"
 #include "autograd/functions/rope.h"
+#include "core/parallel.h"
 #include "nn/growing_rows.h"
 
 namespace lacuna {
@@ -98,16 +99,35 @@ Tensor GqaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
   spec_.rope->Prepare(longest);
   const Projected p = Project(tape, Variable(x), positions);
   Tensor o = Tensor::Empty({x.dim(0), spec_.num_heads, spec_.head_dim_v}, x.dtype(), x.device());
-  for (size_t i = 0; i < caches.size(); ++i) {
+  const auto extend = [&](size_t i) {
     const int64_t begin = tokens.host_cu_seqlens()[i], end = tokens.host_cu_seqlens()[i + 1];
     auto& cache = static_cast<KeyValueCache&>(*caches[i]);
     cache.k.Append(p.k.value().Slice(begin, end));
     cache.v.Append(p.v.value().Slice(begin, end));
-    const Variable out = AttentionOverRanges(
-        tape, Variable(p.q.value().Slice(begin, end)), Variable(cache.k.rows()),
-        Variable(cache.v.rows()), ContinuationRanges(end - begin, cache.length()), scale_);
-    o.Slice(begin, end).CopyFrom(out.value());
+    Tape own(Tape::Mode::kInference, stream);
+    return AttentionOverRanges(own, Variable(p.q.value().Slice(begin, end)),
+                               Variable(cache.k.rows()), Variable(cache.v.rows()),
+                               ContinuationRanges(end - begin, cache.length()), scale_)
+        .value();
+  };
+  const auto rows = [&](size_t i) {
+    return o.Slice(tokens.host_cu_seqlens()[i], tokens.host_cu_seqlens()[i + 1]);
+  };
+  // A prompt keeps all threads busy on its own; single tokens are shared out.
+  std::vector<size_t> steps;
+  for (size_t i = 0; i < caches.size(); ++i) {
+    if (tokens.host_cu_seqlens()[i + 1] - tokens.host_cu_seqlens()[i] == 1) {
+      steps.push_back(i);
+    } else {
+      rows(i).CopyFrom(extend(i));
+    }
   }
+  std::vector<Tensor> out(steps.size());
+  ParallelFor(static_cast<int64_t>(steps.size()),
+              longest * spec_.num_heads * (spec_.head_dim_qk + spec_.head_dim_v), [&](int64_t s) {
+                out[static_cast<size_t>(s)] = extend(steps[static_cast<size_t>(s)]);
+              });
+  for (size_t s = 0; s < steps.size(); ++s) rows(steps[s]).CopyFrom(out[s]);
   return Linear(tape, Variable(o.Reshape({x.dim(0), -1})), *o_proj_).value();
 }
 

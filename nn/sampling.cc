@@ -22,22 +22,32 @@ int32_t SampleToken(const Tensor& logits, const SamplingOptions& options, uint64
     value = std::exp((value - top) / options.temperature);
     sum += value;
   }
-  std::vector<int32_t> order(x.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    return x[static_cast<size_t>(a)] > x[static_cast<size_t>(b)];
-  });
-  double kept = 0;
-  size_t count = 0;
-  while (count < order.size() && (count == 0 || kept < options.top_p * sum))
-    kept += x[static_cast<size_t>(order[count++])];
-
-  double left = PhiloxUniform(options.seed, sequence, position) * kept;
-  for (size_t i = 0; i + 1 < count; ++i) {
-    left -= x[static_cast<size_t>(order[i])];
-    if (left < 0) return order[i];
+  // Tokens in order of probability, ties to the lowest id: taken from a heap, because a few of them
+  // hold nearly all of it.
+  std::vector<int32_t> heap(x.size()), taken;
+  std::iota(heap.begin(), heap.end(), 0);
+  const auto below = [&](int32_t a, int32_t b) {
+    const double pa = x[static_cast<size_t>(a)], pb = x[static_cast<size_t>(b)];
+    return pa != pb ? pa < pb : a > b;
+  };
+  std::make_heap(heap.begin(), heap.end(), below);
+  const auto take = [&] {
+    std::pop_heap(heap.begin(), heap.end(), below);
+    taken.push_back(heap.back());
+    heap.pop_back();
+    return x[static_cast<size_t>(taken.back())];
+  };
+  double kept = sum;
+  if (options.top_p < 1) {
+    for (kept = take(); !heap.empty() && kept < options.top_p * sum;) kept += take();
+    heap.clear();
   }
-  return order[count - 1];
+  double left = PhiloxUniform(options.seed, sequence, position) * kept;
+  for (size_t i = 0; i < taken.size() || !heap.empty(); ++i) {
+    left -= i < taken.size() ? x[static_cast<size_t>(taken[i])] : take();
+    if (left < 0) return taken[i];
+  }
+  return taken.back();
 }
 
 }  // namespace lacuna

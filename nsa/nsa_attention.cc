@@ -5,6 +5,7 @@
 
 #include "autograd/functions/activation.h"
 #include "autograd/functions/linear.h"
+#include "core/parallel.h"
 #include "nn/gqa_attention.h"
 #include "nn/metrics.h"
 #include "nsa/nsa_cache.h"
@@ -115,6 +116,30 @@ std::unique_ptr<AttentionCache> NsaAttention::NewCache() const {
   return std::make_unique<NsaCache>(config_);
 }
 
+void NsaAttention::StepTogether(const NsaInputs& in, const PackedSequences& tokens,
+                                const std::vector<AttentionCache*>& caches,
+                                const std::vector<size_t>& which, Stream stream, Tensor* o) {
+  const auto row = [&](size_t i) { return static_cast<int64_t>(tokens.host_cu_seqlens()[i]); };
+  // One after the other: phi's matrix products want all threads.
+  for (const size_t i : which) {
+    static_cast<NsaCache&>(*caches[i])
+        .Append(RowsOf(in, row(i), row(i) + 1), phi_k_, phi_v_, *spec_.rope, stream);
+  }
+  std::vector<Tensor> out(which.size()), blocks(which.size());
+  const int64_t read = config_.num_selected * config_.select_block + config_.window;
+  ParallelFor(static_cast<int64_t>(which.size()),
+              read * spec_.num_heads * (spec_.head_dim_qk + spec_.head_dim_v), [&](int64_t s) {
+                const size_t k = static_cast<size_t>(s), i = which[k];
+                out[k] =
+                    static_cast<NsaCache&>(*caches[i])
+                        .Attend(RowsOf(in, row(i), row(i) + 1), *spec_.rope, stream, &blocks[k]);
+              });
+  for (size_t k = 0; k < which.size(); ++k) {
+    o->Slice(row(which[k]), row(which[k]) + 1).CopyFrom(out[k]);
+    if (observer_) observer_(which[k], blocks[k]);
+  }
+}
+
 Tensor NsaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
                             const std::vector<AttentionCache*>& caches, Stream stream) {
   Tape tape(Tape::Mode::kInference, stream);
@@ -123,10 +148,13 @@ Tensor NsaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
   spec_.rope->Prepare(longest);
   const NsaInputs in = Project(tape, Variable(x));
   Tensor o = Tensor::Empty({x.dim(0), spec_.num_heads, spec_.head_dim_v}, x.dtype(), x.device());
+  std::vector<size_t> steps;  // caches that go on by one token
   for (size_t i = 0; i < caches.size(); ++i) {
     const int64_t begin = tokens.host_cu_seqlens()[i], end = tokens.host_cu_seqlens()[i + 1];
     auto& cache = static_cast<NsaCache&>(*caches[i]);
-    if (cache.length() == 0 && end - begin > 1) {
+    if (end - begin == 1) {
+      steps.push_back(i);
+    } else if (cache.length() == 0 && end > begin) {
       const auto grid =
           std::make_shared<const NsaGrid>(PackedSequences::Single(end - begin), config_);
       const NsaInputs prompt = RowsOf(in, begin, end);
@@ -134,12 +162,16 @@ Tensor NsaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
           NsaOperator(tape, prompt, phi_k_, phi_v_, grid, *spec_.rope, config_);
       cache.FillFromPrompt(prompt, result);
       o.Slice(begin, end).CopyFrom(result.o.value());
-      continue;
+    } else {
+      for (int64_t n = begin; n < end; ++n) {
+        Tensor blocks;
+        o.Slice(n, n + 1).CopyFrom(
+            cache.Step(RowsOf(in, n, n + 1), phi_k_, phi_v_, *spec_.rope, stream, &blocks));
+        if (observer_) observer_(i, blocks);
+      }
     }
-    for (int64_t n = begin; n < end; ++n)
-      o.Slice(n, n + 1).CopyFrom(
-          cache.Step(RowsOf(in, n, n + 1), phi_k_, phi_v_, *spec_.rope, stream));
   }
+  StepTogether(in, tokens, caches, steps, stream, &o);
   return Linear(tape, Variable(o.Reshape({x.dim(0), -1})), *o_proj_).value();
 }
 

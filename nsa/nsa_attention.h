@@ -7,6 +7,9 @@
 // key.
 #pragma once
 
+#include <functional>
+#include <utility>
+
 #include "nn/attention.h"
 #include "nn/attention_spec.h"
 #include "nsa/nsa_operator.h"
@@ -27,7 +30,17 @@ class NsaAttention : public Attention {
   Tensor Extend(const Tensor& x, const PackedSequences& tokens,
                 const std::vector<AttentionCache*>& caches, Stream stream) override;
 
+  // Called for every token that Extend takes as a decode step (all but prompts of several tokens on
+  // an empty cache): the number of its cache and the lists of the blocks that its query selected
+  // [1, G, n] (nsa/select_blocks.h).
+  using SelectionObserver = std::function<void(size_t cache, const Tensor& blocks)>;
+  void set_selection_observer(SelectionObserver observer) { observer_ = std::move(observer); }
+
  private:
+  // A step of each of the given caches with one row each, together.
+  void StepTogether(const NsaInputs& in, const PackedSequences& tokens,
+                    const std::vector<AttentionCache*>& caches, const std::vector<size_t>& which,
+                    Stream stream, Tensor* o);
   NsaInputs Project(Tape& tape, const Variable& x);
   void Report(ForwardContext& ctx, const NsaInputs& inputs, const NsaResult& result,
               const NsaGrid& grid) const;
@@ -40,6 +53,7 @@ class NsaAttention : public Attention {
   Parameter *q_proj_, *q_norm_ = nullptr, *gate_proj_, *o_proj_;
   Branch branches_[3];  // cmp, slc, win
   Phi phi_k_, phi_v_;
+  SelectionObserver observer_;
 };
 
 }  // namespace lacuna

@@ -68,13 +68,11 @@ void NsaCache::CompleteBlock(Tape& tape, Phi& phi_k, Phi& phi_v, const RopeTable
   v_cmp_.Append(phi_v.Compress(tape, Variable(v), block_grid_).value());
 }
 
-Tensor NsaCache::Step(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const RopeTable& rope,
-                      Stream stream, Tensor* blocks_out) {
+void NsaCache::Append(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const RopeTable& rope,
+                      Stream stream) {
   Tape tape(Tape::Mode::kInference, stream);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(token.q.dim(2)));
-  const int64_t t = length_++, heads = token.q.dim(1), groups = token.k_slc.dim(1);
+  const int64_t t = length_++;
   const Tensor position = Ints({static_cast<int32_t>(t)}, {1});
-  const Variable q = Rope(tape, token.q, position, rope);
   k_slc_.Append(Rope(tape, token.k_slc, position, rope).value());
   v_slc_.Append(token.v_slc.value());
   PutInRing(Rope(tape, token.k_win, position, rope).value(), t, config_.window, &k_win_);
@@ -82,7 +80,15 @@ Tensor NsaCache::Step(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const Rope
   PutInRing(token.k_cmp.value(), t, config_.block, &k_raw_);
   PutInRing(token.v_cmp.value(), t, config_.block, &v_raw_);
   CompleteBlock(tape, phi_k, phi_v, rope);
+}
 
+Tensor NsaCache::Attend(const NsaInputs& token, const RopeTable& rope, Stream stream,
+                        Tensor* blocks_out) {
+  Tape tape(Tape::Mode::kInference, stream);
+  const double scale = 1.0 / std::sqrt(static_cast<double>(token.q.dim(2)));
+  const int64_t heads = token.q.dim(1), groups = token.k_slc.dim(1);
+  const Tensor position = Ints({static_cast<int32_t>(length_ - 1)}, {1});
+  const Variable q = Rope(tape, token.q, position, rope);
   const int64_t compressed = k_cmp_.size(), in_window = std::min(config_.window, length_);
   const Tensor k_cmp =
       compressed > 0 ? k_cmp_.rows() : Tensor::Empty({0, groups, token.q.dim(2)}, q.dtype());

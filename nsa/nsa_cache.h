@@ -22,9 +22,17 @@ class NsaCache : public AttentionCache {
   // One token: inputs of one row before RoPE -> o [1, H, Dv]. `rope` must be prepared for the new
   // length. The lists of the selected blocks [1, G, n] go to `blocks` if it is not null.
   Tensor Step(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const RopeTable& rope, Stream stream,
-              Tensor* blocks = nullptr);
+              Tensor* blocks = nullptr) {
+    Append(token, phi_k, phi_v, rope, stream);
+    return Attend(token, rope, stream, blocks);
+  }
+  // The two halves of a step: taking in the token's keys and values, and attending with its query.
+  // Attend of different caches may run in several threads at once.
+  void Append(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const RopeTable& rope, Stream stream);
+  Tensor Attend(const NsaInputs& token, const RopeTable& rope, Stream stream,
+                Tensor* blocks = nullptr);
 
-  // Tokens that the last Step read for a KV head: compressed rows + tokens of the selected blocks +
+  // Tokens that the last Attend read for a KV head: compressed rows + tokens of the selected blocks +
   // window.
   int64_t tokens_read() const { return tokens_read_; }
 

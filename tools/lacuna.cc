@@ -55,6 +55,7 @@ int main(int argc, char** argv) {
   tools::AddSynthCommand(app, run);
   tools::AddTrainCommand(app, run);
   tools::AddGenerateCommand(app, run);
+  tools::AddEvalCommand(app, run);
   tools::AddCheckpointCommand(app, run);
   tools::AddPlanCommand(app, run);
   tools::AddBenchCommand(app, run);

@@ -5,13 +5,45 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "core/cpu/math.h"
 #include "core/parallel.h"
 
 namespace lacuna::cpu {
+
+// out [width, tile] = the transpose of `rows` <= tile rows of x that lie `stride` elements apart;
+// columns of rows that are not there are zero. Four by four elements at a time, in registers.
+template <class A>
+void TransposeTile(const A* x, int64_t rows, int64_t stride, int64_t width, int64_t tile, A* out) {
+  typedef A V __attribute__((vector_size(4 * sizeof(A))));
+  const int64_t whole_rows = rows / 4 * 4, whole_columns = width / 4 * 4;
+  for (int64_t r = 0; r < whole_rows; r += 4) {
+    for (int64_t c = 0; c < whole_columns; c += 4) {
+      V in[4], pairs[4], columns[4];
+      for (int i = 0; i < 4; ++i) std::memcpy(&in[i], x + (r + i) * stride + c, sizeof(V));
+      pairs[0] = __builtin_shufflevector(in[0], in[1], 0, 4, 1, 5);
+      pairs[1] = __builtin_shufflevector(in[0], in[1], 2, 6, 3, 7);
+      pairs[2] = __builtin_shufflevector(in[2], in[3], 0, 4, 1, 5);
+      pairs[3] = __builtin_shufflevector(in[2], in[3], 2, 6, 3, 7);
+      columns[0] = __builtin_shufflevector(pairs[0], pairs[2], 0, 1, 4, 5);
+      columns[1] = __builtin_shufflevector(pairs[0], pairs[2], 2, 3, 6, 7);
+      columns[2] = __builtin_shufflevector(pairs[1], pairs[3], 0, 1, 4, 5);
+      columns[3] = __builtin_shufflevector(pairs[1], pairs[3], 2, 3, 6, 7);
+      for (int i = 0; i < 4; ++i) std::memcpy(out + (c + i) * tile + r, &columns[i], sizeof(V));
+    }
+    for (int64_t c = whole_columns; c < width; ++c) {
+      for (int64_t i = r; i < r + 4; ++i) out[c * tile + i] = x[i * stride + c];
+    }
+  }
+  for (int64_t c = 0; c < width; ++c) {
+    for (int64_t r = whole_rows; r < tile; ++r)
+      out[c * tile + r] = r < rows ? x[r * stride + c] : A(0);
+  }
+}
 
 // A copy of x [M, G, D] in tiles of `tile` rows that restart at every document, each tile
 // transposed: tile i of group g is [D, tile], rows past the document's end are zero. Products over
@@ -26,34 +58,30 @@ class TransposedTiles {
       first_[static_cast<size_t>(d) + 1] =
           first_[static_cast<size_t>(d)] + (cu[d + 1] - cu[d] + tile - 1) / tile;
     }
-    data_.resize(static_cast<size_t>(first_.back() * groups * width * tile));
+    data_ = std::make_unique_for_overwrite<A[]>(
+        static_cast<size_t>(first_.back() * groups * width * tile));
     for (int64_t d = 0; d < documents; ++d) {
       ParallelFor(first_[static_cast<size_t>(d) + 1] - first_[static_cast<size_t>(d)],
                   groups * width * tile, [&](int64_t t) {
                     const int64_t begin = cu[d] + t * tile,
                                   rows = std::min<int64_t>(tile, cu[d + 1] - begin);
-                    for (int64_t g = 0; g < groups; ++g) {
-                      A* out = Tile(d, t, g);
-                      for (int64_t c = 0; c < width; ++c) {
-                        for (int64_t r = 0; r < tile; ++r)
-                          out[c * tile + r] =
-                              r < rows ? x[((begin + r) * groups + g) * width + c] : A(0);
-                      }
-                    }
+                    for (int64_t g = 0; g < groups; ++g)
+                      TransposeTile(x + (begin * groups + g) * width, rows, groups * width, width,
+                                    tile, Tile(d, t, g));
                   });
     }
   }
 
   // [D, tile] of rows cu[document] + index * tile ...
   A* Tile(int64_t document, int64_t index, int64_t group) {
-    return data_.data() +
+    return data_.get() +
            (((first_[static_cast<size_t>(document)] + index) * groups_ + group) * width_) * tile_;
   }
 
  private:
   int64_t groups_, width_, tile_;
   std::vector<int64_t> first_;  // tiles before each document
-  std::vector<A> data_;
+  std::unique_ptr<A[]> data_;
 };
 
 // Rows (token, head of group g) of x [N, H, D] for `tokens` tokens from `first`, times `factor` ->

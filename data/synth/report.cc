@@ -20,10 +20,10 @@ std::string ToString(const std::vector<SynthLevelReport>& report) {
   size_t width = 5;
   for (const SynthLevelReport& row : report) width = std::max(width, row.about.size());
   std::string text = fmt::format("{:<14}  {:>5}  {:<{}}  {:>9}  {:>8}  {:>27}  {:>9}  {:>8}\n", "",
-                                 "", "", width, "", "", "characters: median of", "", "tokens");
+                                 "", "", width, "", "", "median characters", "", "");
   text += fmt::format("{:<14}  {:>5}  {:<{}}  {:>9}  {:>8}  {:>13} {:>13}  {:>9}  {:>8}\n", "task",
                       "level", "each", width, "training", "held out", "question", "steps",
-                      "longest", "about");
+                      "longest", "~tokens");
   for (const SynthLevelReport& row : report) {
     text +=
         fmt::format("{:<14}  {:>5}  {:<{}}  {:>9}  {:>8}  {:>13} {:>13}  {:>9}  {:>8}\n", row.task,

@@ -1,5 +1,7 @@
 // Forward, one query token and group at a time: the scores of all its blocks side by side in one
-// row, one softmax, one product.
+// row, one softmax, one product. The key blocks are transposed once for all queries, or, where the
+// queries take fewer blocks than there are (a decode step), as they are taken: then the work does
+// not grow with the keys.
 //
 //   blocks of t     3        7        own
 //   scores      [ l' keys | l' keys | t % l' + 1 ]    rep rows (the heads of the group)
@@ -14,6 +16,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "core/cpu/attention_tiles.h"
@@ -58,13 +61,26 @@ struct Problem {
 template <class A>
 struct Inputs {
   const A *q, *k, *v;
-  TransposedTiles<A>* k_tiles;
+  TransposedTiles<A>* k_tiles;  // null: to be transposed as they are taken
 };
 
 template <class A>
 struct Scratch {
-  std::vector<A> q, scores;
+  std::vector<A> q, scores, tile;
 };
+
+// Block j of a document's keys, transposed: [Dk, l'].
+template <class A>
+const A* KeyTile(const Problem& p, int64_t document, int64_t j, int64_t group, const Inputs<A>& in,
+                 Scratch<A>* scratch) {
+  if (in.k_tiles != nullptr) return in.k_tiles->Tile(document, j, group);
+  const int64_t key = p.cu_keys[document] + j * p.select_block,
+                rows = std::min<int64_t>(p.select_block, p.cu_keys[document + 1] - key);
+  scratch->tile.resize(static_cast<size_t>(p.dk * p.select_block));
+  TransposeTile(in.k + (key * p.groups + group) * p.dk, rows, p.groups * p.dk, p.dk, p.select_block,
+                scratch->tile.data());
+  return scratch->tile.data();
+}
 
 template <class A>
 void ForwardToken(const Problem& p, int64_t document, int64_t n, int64_t group, const Inputs<A>& in,
@@ -79,7 +95,7 @@ void ForwardToken(const Problem& p, int64_t document, int64_t n, int64_t group, 
   GatherRows(in.q, n, 1, p.heads, group, p.rep, p.dk, scale, q);
   for (int64_t b = 0; b < count; ++b) {
     SmallGemm(p.rep, p.select_block, p.dk, q, p.dk, int64_t{1},
-              in.k_tiles->Tile(document, list[b], group), p.select_block,
+              KeyTile(p, document, list[b], group, in, scratch), p.select_block,
               scores + b * p.select_block, row);
   }
   std::fill(o, o + p.rep * p.dv, A(0));
@@ -105,8 +121,10 @@ void Forward(const SelectedAttentionFwdArgs& args) {
   const Problem p(args);
   const WidenedInput<T> q(args.q), k(args.k), v(args.v);
   WidenedOutput<T> o(args.o);
-  TransposedTiles<A> k_tiles(k.data(), p.cu_keys, p.documents, p.groups, p.dk, p.select_block);
-  const Inputs<A> in{q.data(), k.data(), v.data(), &k_tiles};
+  std::optional<TransposedTiles<A>> k_tiles;
+  if (args.q.dim(0) * p.places >= args.k.dim(0) / p.select_block)
+    k_tiles.emplace(k.data(), p.cu_keys, p.documents, p.groups, p.dk, p.select_block);
+  const Inputs<A> in{q.data(), k.data(), v.data(), k_tiles ? &*k_tiles : nullptr};
   std::vector<std::pair<int64_t, int64_t>> chunks;  // (document, first row)
   for (int64_t d = 0; d < p.documents; ++d) {
     for (int64_t n = p.cu_queries[d]; n < p.cu_queries[d + 1]; n += kTokenChunk)

@@ -26,13 +26,14 @@ absl::StatusOr<CheckpointInfo> Find(const std::string& directory, int64_t step) 
 
 }  // namespace
 
-absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step) {
+absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step,
+                                      const std::vector<std::string>& overrides) {
   const std::string directory = CheckpointDirectory(run_dir);
   LACUNA_ASSIGN_OR_RETURN(const CheckpointInfo info, Find(directory, step));
   LACUNA_ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(info.path));
   LoadedModel loaded;
-  LACUNA_ASSIGN_OR_RETURN(
-      loaded.recipe, ParseRecipe(reader.manifest().recipe, info.path + "/MANIFEST.json", {}, 1));
+  LACUNA_ASSIGN_OR_RETURN(loaded.recipe, ParseRecipe(reader.manifest().recipe,
+                                                     info.path + "/MANIFEST.json", overrides, 1));
   loaded.model = BuildModel(loaded.recipe.model, loaded.recipe.nsa, loaded.recipe.moe, {},
                             loaded.recipe.train.dtype, 1);
   TrainingState tensors = TensorsOf(loaded.model, nullptr);
@@ -47,6 +48,15 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step) 
   loaded.path = checkpoint.path;
   LACUNA_ASSIGN_OR_RETURN(loaded.state, FromScalars(tensors.scalars, checkpoint.path));
   return loaded;
+}
+
+absl::StatusOr<Tokenizer> LoadTokenizer(const LoadedModel& loaded) {
+  LACUNA_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(loaded.recipe.data.tokenizer));
+  if (tokenizer.hash() != loaded.state.tokenizer_hash) {
+    return DataError("{}: is not the tokenizer that the checkpoint was trained with",
+                     loaded.recipe.data.tokenizer);
+  }
+  return tokenizer;
 }
 
 }  // namespace lacuna

@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "data/tokenizer/tokenizer.h"
 #include "recipes/model_builder.h"
 #include "recipes/schema/recipe.h"
 #include "recipes/trainer/run_state.h"
@@ -19,7 +21,12 @@ struct LoadedModel {
 };
 
 // From the checkpoint of `step` in run_dir, or with step 0 from the last one that is whole. The
-// recipe is the checkpoint's own.
-absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step);
+// recipe is the checkpoint's own, with `overrides` ("model.yarn.factor=4") applied; the model must
+// still have the checkpoint's tensors.
+absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step,
+                                      const std::vector<std::string>& overrides = {});
+
+// The recipe's tokenizer; a data error where it is not the one the checkpoint was trained with.
+absl::StatusOr<Tokenizer> LoadTokenizer(const LoadedModel& loaded);
 
 }  // namespace lacuna

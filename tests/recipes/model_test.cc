@@ -170,6 +170,17 @@ TEST_P(Models, GenerationIsIndependentOfTheBatch) {
     EXPECT_EQ(together[0], Generate(*built.model, {prompts[0]}, options)[0]);
     EXPECT_EQ(together, Generate(*built.model, prompts, options));
     for (const auto& tokens : together) EXPECT_EQ(tokens.size(), 20u);
+    // Two at a time; sequences that end leave their place to the next.
+    GenerationOptions stopping = options;
+    stopping.stop_ids = {together[0][3], together[1][7]};
+    const auto whole = Generate(*built.model, prompts, stopping);
+    EXPECT_LE(whole[0].size(), 4u);
+    stopping.batch = 2;
+    std::vector<std::vector<int32_t>> seen(prompts.size());
+    EXPECT_EQ(whole, Generate(*built.model, prompts, stopping, [&](int64_t i, int32_t token) {
+                seen[static_cast<size_t>(i)].push_back(token);
+              }));
+    EXPECT_EQ(seen, whole);
   }
 }
 

@@ -75,11 +75,7 @@ absl::Status Run(const Options& options) {
   if (options.threads > 0) SetNumThreads(options.threads);
   LACUNA_ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(options.run_dir, options.step));
   LACUNA_RETURN_IF_ERROR(CheckChat(options, loaded.recipe));
-  LACUNA_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(loaded.recipe.data.tokenizer));
-  if (tokenizer.hash() != loaded.state.tokenizer_hash) {
-    return DataError("{}: is not the tokenizer that the checkpoint was trained with",
-                     loaded.recipe.data.tokenizer);
-  }
+  LACUNA_ASSIGN_OR_RETURN(const Tokenizer tokenizer, LoadTokenizer(loaded));
   const std::vector<std::string> texts =
       options.prompts.empty() ? std::vector<std::string>{""} : options.prompts;
   GenerationOptions generation = options.generation;

@@ -1,0 +1,26 @@
+// A question as the prompt of a chat model, up to where the assistant begins to speak.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "data/tokenizer/tokenizer.h"
+
+namespace lacuna {
+
+struct GenerationPrompt {
+  std::vector<int32_t> ids;
+  std::vector<int32_t> stop_ids;  // any of them ends the assistant's turn
+};
+
+// `chat` is the name of a template; known is
+//   chatml  <|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n
+// A special token's string inside the question is text. A ConfigError for an unknown template, a
+// DataError where the tokenizer lacks a special token of it.
+absl::StatusOr<GenerationPrompt> EncodeGenerationPrompt(const Tokenizer& tokenizer,
+                                                        const std::string& chat,
+                                                        const std::string& question);
+
+}  // namespace lacuna

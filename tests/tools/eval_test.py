@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""lacuna eval as a user runs it, on a model trained for a few steps. Usage: eval_test.py PROGRAM [TEST ...]"""
+import json
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import unittest
+
+PROGRAM = sys.argv[1]
+
+RECIPE = """
+run: {{name: tiny, dir: {root}/{name}, seed: 3}}
+model:
+  attention: {attention}
+  num_layers: 2
+  num_dense_layers: 1
+  width: 32
+  vocab_size: 400
+  num_heads: 4
+  num_groups: 2
+  head_dim_qk: 8
+  head_dim_v: 6
+  rotary_dims: 4
+  dense_width: 48
+nsa: {{block: 8, stride: 4, select_block: 16, num_selected: 4, num_init: 1, num_local: 2, window: 16}}
+moe: {{num_experts: 4, experts_per_token: 2, expert_width: 16, num_shared: 1}}
+data:
+  tokenizer: {root}/tokenizer.json
+  sources:
+    - {{name: a, path: "{root}/train*.h5", weight: 1.0}}
+  validation:
+    - {{name: held_out, path: "{root}/validation*.h5"}}
+    - {{name: other, path: "{root}/other*.h5"}}
+  cache: {root}/index
+optimizer: {{learning_rate: 1e-2, warmup_steps: 3}}
+train: {{sequence_length: 128, global_batch: 4, steps: 12, threads: 1, checkpoint_every: 6, eval_every: 0, log_every: 1,
+        dtype: f64}}
+"""
+
+
+def write_corpus(folder):
+    rng = random.Random(1)
+    words = [w + e for w in ("spar", "blo", "gat", "win", "tok", "mod", "rout") for e in ("se", "ck", "ed", "dow", "en", "ing")]
+    for part in ("text", "text/other"):
+        (folder / part).mkdir()
+        for i in range(40):
+            sentences = (" ".join(rng.choices(words, k=rng.randint(4, 9))) + ".\n" for _ in range(rng.randint(2, 40)))
+            (folder / part / f"doc{i:02}.txt").write_text("".join(sentences))
+
+
+class Eval(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.temp = tempfile.TemporaryDirectory(prefix="lacuna_eval_test_")
+        cls.root = pathlib.Path(cls.temp.name)
+        write_corpus(cls.root)
+        cls.run_program("tokenizer", "train", cls.root / "text", "--vocab-size", "400", "--output", cls.root / "tokenizer.json")
+        cls.run_program("prepare", cls.root / "text", "--tokenizer", cls.root / "tokenizer.json", "--output", cls.root,
+                        "--holdout", "other=other", "--holdout", "validation=0.3")
+        for attention in ("nsa", "full"):
+            recipe = cls.root / f"{attention}.yaml"
+            recipe.write_text(RECIPE.format(root=cls.root, name=attention, attention=attention))
+            cls.run_program("train", recipe)
+        cls.run_program("synth", "--task", "modular_chain,addition", "--levels", "1,2", "--count", "30", "--heldout", "5",
+                        "--output", cls.root / "problems")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temp.cleanup()
+
+    @classmethod
+    def run_program(cls, *arguments, expect=0):
+        done = subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=240)
+        assert done.returncode == expect, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+    def evaluate(self, name, run, *arguments):
+        done = self.run_program("eval", name, self.root / run, *arguments, "--threads", "1")
+        return done.stdout, json.loads((self.root / run / "eval" / f"{name}.json").read_text())
+
+    def refused(self, expect, pattern, *arguments):
+        done = self.run_program("eval", *arguments, expect=expect)
+        self.assertRegex(done.stderr, pattern)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+
+    def test_loss_is_what_training_reports(self):
+        logged = [json.loads(line) for line in (self.root / "nsa" / "metrics.jsonl").read_text().splitlines()]
+        trained = [line["evaluation"] for line in logged if "evaluation" in line][-1]
+        out, report = self.evaluate("loss", "nsa")
+        self.assertEqual(report["step"], 12)
+        self.assertFalse(report["by_document"])
+        for entry in report["sets"]:
+            for key in ("loss", "bits_per_byte"):
+                self.assertAlmostEqual(entry["total"][key], trained[entry["name"]][key], delta=1e-6)
+            self.assertEqual(entry["total"]["tokens"], trained[entry["name"]]["tokens"])
+            self.assertEqual(sum(b["tokens"] for b in entry["by_position"]), entry["total"]["tokens"])
+            self.assertEqual([b["from"] for b in entry["by_position"]], [1, 2, 4, 8, 16, 32, 64, 128])
+            self.assertIn(f"{entry['total']['loss']:.4f}", out)
+        self.assertRegex(out, r"held_out +1 +")
+        self.assertRegex(out, r" 64 - 127 ")
+
+    def test_context(self):
+        whole = self.evaluate("loss", "nsa", "--length", "256", "--targets-from", "64")[1]["sets"]
+        out, report = self.evaluate("loss", "nsa", "--length", "256", "--targets-from", "64", "--context", "64")
+        cut = report["sets"]
+        self.assertIn("pieces of up to 256 tokens, scored from position 64 on; each token sees 32 to 63 tokens before it", out)
+        for a, b in zip(whole, cut):
+            self.assertEqual(a["total"]["tokens"], b["total"]["tokens"])
+            self.assertNotEqual(a["total"]["loss"], b["total"]["loss"])
+            for x, y in zip(a["by_position"], b["by_position"], strict=True):
+                self.assertEqual((x["from"], x["tokens"], x["bytes"]), (y["from"], y["tokens"], y["bytes"]))
+        # A context that no document exceeds changes nothing: positions 64 to 127 see 64 tokens or more, all there are.
+        same = self.evaluate("loss", "full", "--length", "128", "--targets-from", "64")[1]["sets"]
+        all_of_it = self.evaluate("loss", "full", "--length", "128", "--targets-from", "64", "--context", "128")[1]["sets"]
+        self.assertAlmostEqual(same[0]["total"]["loss"], all_of_it[0]["total"]["loss"], delta=1e-5)
+
+    def test_overrides_and_steps(self):
+        plain = self.evaluate("loss", "full", "--samples", "4")[1]
+        out, stretched = self.evaluate("loss", "full", "--samples", "4", "--set", "model.yarn.factor=4", "--set",
+                                       "model.yarn.original_length=128")
+        self.assertIn("model.yarn.factor=4", out)
+        self.assertEqual(stretched["set"], ["model.yarn.factor=4", "model.yarn.original_length=128"])
+        self.assertNotEqual(plain["sets"][0]["total"]["loss"], stretched["sets"][0]["total"]["loss"])
+        earlier = self.evaluate("loss", "full", "--samples", "4", "--step", "6")[1]
+        self.assertEqual(earlier["step"], 6)
+        self.assertNotEqual(plain["sets"][0]["total"]["loss"], earlier["sets"][0]["total"]["loss"])
+
+    def test_needle(self):
+        options = ("--lengths", "160,256", "--depths", "0,50,100", "--trials", "2")
+        out, report = self.evaluate("needle", "nsa", *options)
+        self.assertEqual([(c["length"], c["depth"], c["trials"]) for c in report["cells"]],
+                         [(n, d, 2) for n in (160, 256) for d in (0, 50, 100)])
+        self.assertEqual(report["layers"], [0, 1])
+        self.assertEqual(report["haystack"], "held_out")
+        for cell in report["cells"]:
+            self.assertEqual([len(layer) for layer in cell["selected"]], [2, 2])
+        self.assertIn("a list holds 4 of 16 blocks", out)
+        self.assertEqual(report, self.evaluate("needle", "nsa", *options)[1])
+        out, report = self.evaluate("needle", "full", *options)
+        self.assertNotIn("selected", out)
+        self.assertNotIn("selected", report["cells"][0])
+
+    def test_answers(self):
+        problems, training = self.root / "problems" / "heldout.jsonl", self.root / "problems" / "train.jsonl"
+        out, report = self.evaluate("answers", "nsa", problems, "--limit", "8,20", "--constant-from", training)
+        self.assertEqual([(s["task"], s["level"], s["limit"], s["problems"]) for s in report["scores"]],
+                         [(t, n, limit, 5) for t in ("addition", "modular_chain") for n in (1, 2) for limit in (8, 20)])
+        self.assertIn(f"the most frequent answer of the task and level in {training}", out)
+        for score in report["scores"]:
+            self.assertLessEqual(score["mean_tokens"], score["limit"])
+        lines = [json.loads(line) for line in (self.root / "nsa" / "eval" / "answers.jsonl").read_text().splitlines()]
+        self.assertEqual([line["user"] for line in lines],
+                         [json.loads(line)["messages"][0]["content"] for line in problems.read_text().splitlines()])
+        for line in lines:
+            self.assertEqual([a["limit"] for a in line["attempts"]], [8, 20])
+            self.assertFalse(line["attempts"][0]["correct"])
+        # The same texts whatever the batch, and sampled ones for the same seed.
+        for batch in ("1", "7"):
+            sampled = ("--limit", "20", "--temperature", "1", "--seed", "5", "--batch", batch, "--problems", "6")
+            self.evaluate("answers", "nsa", problems, *sampled)
+            texts = [json.loads(line)["text"] for line in (self.root / "nsa" / "eval" / "answers.jsonl").read_text().splitlines()]
+            self.assertEqual(len(texts), 6)
+            first = texts if batch == "1" else first
+            self.assertEqual(texts, first)
+        output = self.root / "elsewhere" / "a.json"
+        self.run_program("eval", "answers", self.root / "full", problems, "--limit", "4", "--problems", "2", "--output", output)
+        self.assertEqual(json.loads(output.read_text())["problems"], str(problems))
+        self.assertEqual(len(output.with_suffix(".jsonl").read_text().splitlines()), 2)
+
+    def test_errors(self):
+        run, problems = self.root / "nsa", self.root / "problems" / "train.jsonl"
+        self.refused(4, r"absent/checkpoints", "loss", self.root / "absent")
+        self.refused(2, r"--context 63: must be even", "loss", run, "--context", "63")
+        self.refused(2, r"--targets-from 10: must be at least half the context, 32", "loss", run, "--context", "64",
+                     "--targets-from", "10")
+        self.refused(2, r"model\.widht: unknown key", "loss", run, "--set", "model.widht=3")
+        self.refused(4, r"step 5", "loss", run, "--step", "5")
+        self.refused(2, r"--depths 101", "needle", run, "--depths", "101")
+        self.refused(2, r"--lengths 20: needle and question alone have \d+ tokens", "needle", run, "--lengths", "20")
+        self.refused(2, r"--chat mistral: unknown template", "answers", run, problems, "--chat", "mistral")
+        self.refused(2, r"limits must be ascending", "answers", run, problems, "--limit", "8,4")
+        self.refused(3, r"none\.jsonl: cannot open", "answers", run, self.root / "none.jsonl")
+        broken = self.root / "broken.jsonl"
+        broken.write_text(problems.read_text().replace('"answer":"', '"answer":"9 ', 1))
+        self.refused(3, r'broken\.jsonl:1: "answer" does not solve the problem', "answers", run, broken)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[2:]], verbosity=2)
