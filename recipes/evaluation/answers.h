@@ -23,7 +23,7 @@ namespace lacuna {
 struct AnswerOptions {
   // Tokens a model may generate. The answers at smaller limits are those of the largest one, cut.
   std::vector<int64_t> limits = {256};
-  std::string chat = "chatml";  // recipes/evaluation/chat_prompt.h
+  std::string chat = "chatml";  // template of the prompts, recipes/evaluation/chat_prompt.h
   SamplingOptions sampling = {.temperature = 0, .top_p = 1, .seed = 1};
   int64_t batch = 32;  // sequences generated at a time; the answers do not depend on it
 

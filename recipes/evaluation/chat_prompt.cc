@@ -1,24 +1,27 @@
 #include "recipes/evaluation/chat_prompt.h"
 
 #include "core/status.h"
+#include "data/chat/chat_tokens.h"
 
 namespace lacuna {
 
 absl::StatusOr<GenerationPrompt> EncodeGenerationPrompt(const Tokenizer& tokenizer,
                                                         const std::string& chat,
                                                         const std::string& question) {
-  if (chat != "chatml") return ConfigError("--chat {}: unknown template, known is chatml", chat);
-  const auto start = tokenizer.SpecialId("<|im_start|>"), end = tokenizer.SpecialId("<|im_end|>");
-  if (!start || !end) {
-    return DataError("the tokenizer has no special token {}, which the chat template chatml needs",
-                     !start ? "<|im_start|>" : "<|im_end|>");
+  ChatTemplateKind kind = ChatTemplateKind::kNone;
+  std::string known;
+  for (const auto& [name, value] : NamesOfChatTemplates()) {
+    if (value == ChatTemplateKind::kNone) continue;
+    if (name == chat) kind = value;
+    known += (known.empty() ? "" : ", ") + name;
   }
-  GenerationPrompt prompt{.ids = {*start}, .stop_ids = {*end, tokenizer.eod_id()}};
-  LACUNA_RETURN_IF_ERROR(tokenizer.Encode("user\n" + question, &prompt.ids));
-  prompt.ids.push_back(*end);
-  LACUNA_RETURN_IF_ERROR(tokenizer.Encode("\n", &prompt.ids));
-  prompt.ids.push_back(*start);
-  LACUNA_RETURN_IF_ERROR(tokenizer.Encode("assistant\n", &prompt.ids));
+  if (kind == ChatTemplateKind::kNone)
+    return ConfigError("--chat {}: unknown template, known are {}", chat, known);
+  LACUNA_ASSIGN_OR_RETURN(const ChatTokenizer tokens, ChatTokenizer::Create(tokenizer, kind, {}));
+  const Conversation conversation{
+      .messages = {{.role = ChatRole::kUser, .content = question, .reasoning = ""}}};
+  GenerationPrompt prompt{.ids = {}, .stop_ids = tokens.stop_ids()};
+  LACUNA_ASSIGN_OR_RETURN(prompt.ids, tokens.EncodePrompt(conversation, "question"));
   return prompt;
 }
 

@@ -15,10 +15,9 @@ struct GenerationPrompt {
   std::vector<int32_t> stop_ids;  // any of them ends the assistant's turn
 };
 
-// `chat` is the name of a template; known is
-//   chatml  <|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n
-// A special token's string inside the question is text. A ConfigError for an unknown template, a
-// DataError where the tokenizer lacks a special token of it.
+// `chat` is the name of a template (data/chat/chat_template.h), the question a user's message. A
+// special token's string inside the question is text. A ConfigError for an unknown template, or where
+// the tokenizer lacks special tokens of it.
 absl::StatusOr<GenerationPrompt> EncodeGenerationPrompt(const Tokenizer& tokenizer,
                                                         const std::string& chat,
                                                         const std::string& question);

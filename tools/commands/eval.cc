@@ -43,7 +43,7 @@ struct NeedleArguments {
 struct AnswersArguments {
   RunArguments run;
   AnswerOptions options;
-  std::string problems, constant_from;
+  std::string problems, constant_from, chat;
   int64_t count = 0;
 };
 
@@ -124,7 +124,7 @@ absl::Status RunNeedle(NeedleArguments& arguments) {
 }
 
 absl::Status RunAnswers(AnswersArguments& arguments) {
-  const AnswerOptions& options = arguments.options;
+  AnswerOptions& options = arguments.options;
   LACUNA_RETURN_IF_ERROR(options.Validate());
   LACUNA_ASSIGN_OR_RETURN(std::vector<FileProblem> problems, ReadProblems(arguments.problems));
   std::string constant_from = arguments.problems;
@@ -138,6 +138,12 @@ absl::Status RunAnswers(AnswersArguments& arguments) {
     problems.resize(static_cast<size_t>(arguments.count));
   LACUNA_ASSIGN_OR_RETURN(const LoadedModel loaded, Load(arguments.run));
   LACUNA_ASSIGN_OR_RETURN(const Tokenizer tokenizer, LoadTokenizer(loaded));
+  const ChatTemplateKind trained_with = loaded.recipe.data.chat_template;
+  if (!arguments.chat.empty()) {
+    options.chat = arguments.chat;
+  } else if (trained_with != ChatTemplateKind::kNone) {
+    options.chat = NameOf(trained_with);
+  }
   const auto start = std::chrono::steady_clock::now();
   int64_t tokens = 0;
   std::vector<AnsweredProblem> answered;
@@ -250,8 +256,9 @@ void AddAnswers(CLI::App* eval, Runner& run) {
   command->add_option("--problems", arguments->count, "Only the first so many; 0: all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command->add_option("--chat", options.chat, "Chat template of the prompts: chatml")
-      ->capture_default_str();
+  command->add_option("--chat", arguments->chat,
+                      "Chat template of the prompts (default: the run's data.chat_template; chatml "
+                      "where that is none)");
   command->add_option("--temperature", options.sampling.temperature, "0: the most likely token")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
