@@ -21,6 +21,8 @@ void AddInspectCommand(CLI::App& app, Runner& run);
 void AddPlanCommand(CLI::App& app, Runner& run);
 void AddTrainCommand(CLI::App& app, Runner& run);
 void AddGenerateCommand(CLI::App& app, Runner& run);
+void AddExportCommand(CLI::App& app, Runner& run);
+void AddImportCommand(CLI::App& app, Runner& run);
 void AddCheckpointCommand(CLI::App& app, Runner& run);
 void AddBenchCommand(CLI::App& app, Runner& run);
 

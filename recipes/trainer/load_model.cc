@@ -21,15 +21,17 @@ absl::StatusOr<CheckpointInfo> Find(const std::string& directory, int64_t step) 
 
 }  // namespace
 
-absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step) {
+absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step,
+                                      bool full_precision) {
   const std::string directory = CheckpointDirectory(run_dir);
   LACUNA_ASSIGN_OR_RETURN(const CheckpointInfo info, Find(directory, step));
   LACUNA_ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(info.path));
   LoadedModel loaded;
   LACUNA_ASSIGN_OR_RETURN(
       loaded.recipe, ParseRecipe(reader.manifest().recipe, info.path + "/MANIFEST.json", {}, 1));
+  const DType dtype = loaded.recipe.train.dtype;
   loaded.model = BuildModel(loaded.recipe.model, loaded.recipe.nsa, loaded.recipe.moe, {},
-                            loaded.recipe.train.dtype, 1);
+                            full_precision ? AccumulationType(dtype) : dtype, 1);
   TrainingState tensors = TensorsOf(loaded.model, nullptr);
   LoadOptions options;
   if (step != 0) options.step = step;
