@@ -59,12 +59,14 @@ struct SafetensorsFilePlan {
   std::vector<SafetensorsSpec> tensors;
 };
 
-// Deals groups of tensors to files of at most max_bytes of tensors each (5 GB is what most readers
-// are used to). A group, e.g. a layer, is in one file where it fits one; a larger one is dealt by
-// its subgroups (its routed experts are one), and a subgroup that fits no file has its own.
+// What most readers are used to.
+inline constexpr int64_t kSafetensorsFileBytes = 5'000'000'000;
+// Deals groups of tensors to files of at most max_bytes of tensors each. A group, e.g. a layer, is
+// in one file where it fits one; a larger one is dealt by its subgroups (its routed experts are
+// one), and a subgroup that fits no file has its own.
 using SafetensorsGroup = std::vector<std::vector<SafetensorsSpec>>;  // subgroups
 std::vector<SafetensorsFilePlan> PlanSafetensorsFiles(const std::vector<SafetensorsGroup>& groups,
-                                                      int64_t max_bytes = 5'000'000'000);
+                                                      int64_t max_bytes = kSafetensorsFileBytes);
 
 // model.safetensors.index.json of several files, for the last step of writing a folder.
 absl::Status WriteSafetensorsIndex(const std::string& folder,

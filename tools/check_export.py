@@ -83,6 +83,16 @@ def check_logits(model, probe, limit, table):
             mask[:, :pads] = 0
             positions = (mask.cumsum(-1) - 1).clamp(min=0)
             compare(f"logits, {pads} columns of left padding", model(left, attention_mask=mask, position_ids=positions).logits[0, pads:])
+        cut = ids.shape[1] * 2 // 3
+        if cut > 0:
+            first = model(ids[:, :cut], use_cache=True)
+            cache = first.cache if "cache" in first else first.past_key_values
+            compare("logits, in two parts with a cache", torch.cat([first.logits[0], model(ids[:, cut:], past_key_values=cache).logits[0]]))
+        code = sys.modules[type(model).__module__]
+        if hasattr(code, "_SCORES"):
+            whole, code._SCORES = code._SCORES, 1 << 12
+            compare("logits, queries in small chunks", model(ids).logits[0])
+            code._SCORES = whole
 
 
 def generate(model, ids, mask, count, use_cache=True):

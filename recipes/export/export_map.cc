@@ -223,19 +223,17 @@ absl::StatusOr<std::vector<ExportTensor>> MapModel(const std::vector<NamedTensor
 
 std::vector<SafetensorsGroup> GroupTensors(const std::vector<ExportTensor>& map, DType dtype) {
   std::vector<SafetensorsGroup> groups;
-  std::string open;
+  std::map<std::string, size_t> index;  // buffers of a layer come after all parameters
   for (const ExportTensor& exported : map) {
     // "layers.12.", or the name of a tensor outside of the layers.
     const size_t dot = exported.source.find('.', sizeof("layers.") - 1);
-    const std::string group = exported.source.starts_with("layers.")
-                                  ? exported.source.substr(0, dot + 1)
-                                  : exported.source;
-    if (group != open) {
-      groups.emplace_back(2);
-      open = group;
-    }
+    const std::string name = exported.source.starts_with("layers.")
+                                 ? exported.source.substr(0, dot + 1)
+                                 : exported.source;
+    const auto [place, is_new] = index.emplace(name, groups.size());
+    if (is_new) groups.emplace_back(2);
     const bool routed = absl::StrContains(exported.name, ".experts.");
-    groups.back()[routed ? 1 : 0].push_back(
+    groups[place->second][routed ? 1 : 0].push_back(
         {exported.name, exported.wide ? DType::kF32 : dtype, exported.shape});
   }
   return groups;

@@ -135,7 +135,8 @@ class Exporter {
     if (facts_.architecture == ExportArchitecture::kGlm4Moe)
       metadata["v_head_dim"] = std::to_string(recipe().model.head_dim_v);
 
-    const auto files = PlanSafetensorsFiles(GroupTensors(facts_.map, options_.dtype));
+    const auto files =
+        PlanSafetensorsFiles(GroupTensors(facts_.map, options_.dtype), options_.max_file_bytes);
     for (const SafetensorsFilePlan& file : files) {
       LACUNA_ASSIGN_OR_RETURN(
           SafetensorsWriter writer,

@@ -17,10 +17,11 @@ struct ExportOptions {
   std::string out_dir;  // must not exist, or be empty
   int64_t step = 0;     // 0: the last checkpoint that is whole
   // None: glm4_moe for full attention, nsa_moe for sparse attention.
-  std::optional<ExportArchitecture> architecture;
+  std::optional<ExportArchitecture> architecture = {};
   int transformers = 5;        // major version to write config.json for, 4 or 5
   DType dtype = DType::kBF16;  // or f32; the router stays f32
   int64_t probe_tokens = 0;    // 0: see DefaultProbeTokens
+  int64_t max_file_bytes = kSafetensorsFileBytes;
 };
 
 struct ExportSummary {

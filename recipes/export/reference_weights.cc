@@ -48,8 +48,8 @@ ReferenceMatrix ReferenceWeights::Take(const std::string& name, const std::vecto
   const SafetensorsEntry& entry = *found->second.entry;
   if (entry.shape != shape || (entry.type != "BF16" && entry.type != "F32")) {
     failure_ = DataError("{}: tensor {}: is {} [{}], expected BF16 or F32 [{}]",
-                        found->second.file->path(), Shown(name), entry.type,
-                        fmt::join(entry.shape, ", "), fmt::join(shape, ", "));
+                         found->second.file->path(), Shown(name), entry.type,
+                         fmt::join(entry.shape, ", "), fmt::join(shape, ", "));
     return {};
   }
   taken_.insert(name);

@@ -43,8 +43,8 @@ TEST(HfConfig, Glm4Moe) {
   EXPECT_FALSE(config.contains("auto_map"));
   EXPECT_EQ(config["rope_parameters"]["rope_type"], "yarn");
   EXPECT_EQ(config["rope_parameters"]["original_max_position_embeddings"], 64);
-  EXPECT_NEAR(config["rope_parameters"]["attention_factor"].get<double>(),
-              0.1 * std::log(4.0) + 1, 1e-15);
+  EXPECT_NEAR(config["rope_parameters"]["attention_factor"].get<double>(), 0.1 * std::log(4.0) + 1,
+              1e-15);
   EXPECT_EQ(config["rope_parameters"]["partial_rotary_factor"], config["partial_rotary_factor"]);
   EXPECT_EQ(config["rope_parameters"]["rope_theta"], config["rope_theta"]);
   EXPECT_FALSE(config.contains("rope_scaling"));
@@ -63,10 +63,9 @@ TEST(HfConfig, FloatsHaveAPoint) {
     const auto config = HfConfig(recipe, ExportArchitecture::kGlm4Moe, DType::kF32, generation, {});
     ASSERT_TRUE(config.ok());
     const std::string text = config->dump();
-    for (const char* part :
-         {"\"routed_scaling_factor\":1.0,", "\"rope_theta\":1000000.0", "\"factor\":4.0,",
-          "\"beta_fast\":8.0,", "\"beta_slow\":2.0,", "\"attention_dropout\":0.0,",
-          "\"rms_norm_eps\":1e-05"})
+    for (const char* part : {"\"routed_scaling_factor\":1.0,", "\"rope_theta\":1000000.0",
+                             "\"factor\":4.0,", "\"beta_fast\":8.0,", "\"beta_slow\":2.0,",
+                             "\"attention_dropout\":0.0,", "\"rms_norm_eps\":1e-05"})
       EXPECT_THAT(text, HasSubstr(part));
   }
 }
@@ -168,8 +167,7 @@ TEST(ImportedConfig, RefusesWhatLacunaComputesOtherwise) {
   EXPECT_EQ(refusal("/n_group", 8), "c.json: n_group: found 8, expected 1");
   EXPECT_EQ(refusal("/attention_bias", true), "c.json: attention_bias: found true, expected false");
   EXPECT_EQ(refusal("/head_dim", absent), "c.json: head_dim: missing, expected a whole number");
-  EXPECT_EQ(refusal("/head_dim", "12"),
-            R"(c.json: head_dim: found "12", expected a whole number)");
+  EXPECT_EQ(refusal("/head_dim", "12"), R"(c.json: head_dim: found "12", expected a whole number)");
   EXPECT_EQ(refusal("/scoring_func", "noaux"),
             R"(c.json: scoring_func: found "noaux", expected sigmoid | softmax)");
   EXPECT_EQ(refusal("/nsa_config/window", absent),

@@ -35,6 +35,7 @@ inline Recipe SmallRecipe(AttentionKind attention, const std::string& dir) {
                   .head_dim_v = 8,
                   .rotary_dims = 4,
                   .rope_theta = 100.0,
+                  .yarn = {},
                   .dense_width = 28,
                   .init_std = 0.3};
   recipe.nsa = {.block = 8,
@@ -65,8 +66,7 @@ inline void WriteRun(const Recipe& recipe, int64_t step = 7) {
   std::ofstream(recipe.data.tokenizer) << ByteTokenizerJson();
   const auto tokenizer = Tokenizer::Load(recipe.data.tokenizer);
   LACUNA_CHECK(tokenizer.ok(), "{}", Message(tokenizer.status()));
-  BuiltModel built =
-      BuildModel(recipe.model, recipe.nsa, recipe.moe, {}, recipe.train.dtype, 11);
+  BuiltModel built = BuildModel(recipe.model, recipe.nsa, recipe.moe, {}, recipe.train.dtype, 11);
   uint64_t seed = 1000;
   for (NamedTensor& tensor : TensorsByName(built)) {
     const bool norm = tensor.name.find("norm.weight") != std::string::npos;
@@ -85,8 +85,8 @@ inline void WriteRun(const Recipe& recipe, int64_t step = 7) {
                    {"updates", 0},
                    {"data_fingerprint", "x"},
                    {"tokenizer_hash", fmt::format("{:016x}", tokenizer->hash())}};
-  CheckpointWriter writer(*comm, {.directory = CheckpointDirectory(recipe.run.dir),
-                                  .recipe = ToYaml(recipe)});
+  CheckpointWriter writer(
+      *comm, {.directory = CheckpointDirectory(recipe.run.dir), .recipe = ToYaml(recipe)});
   const auto saved = writer.Save(step, state);
   LACUNA_CHECK(saved.ok(), "{}", Message(saved.status()));
 }

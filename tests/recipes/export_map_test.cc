@@ -1,10 +1,11 @@
 // Which tensor becomes which, and config.json.
+#include "recipes/export/export_map.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <set>
 
-#include "recipes/export/export_map.h"
 #include "tests/recipes/export_fixture.h"
 #include "tests/support/compare.h"
 
@@ -131,8 +132,8 @@ TEST(ExportMap, PartsAreTheWhole) {
   const std::vector<NamedTensor> tensors = TensorsByName(built);
   std::map<std::string, const Tensor*> source;
   for (const NamedTensor& tensor : tensors) source[tensor.name] = &tensor.tensor;
-  for (const ExportTensor& exported :
-       *MapModel(tensors, recipe.model, ExportArchitecture::kGlm4Moe)) {
+  const auto map = *MapModel(tensors, recipe.model, ExportArchitecture::kGlm4Moe);
+  for (const ExportTensor& exported : map) {
     const int64_t n = NumElements(exported.shape);
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       const int64_t size = SizeOf(dtype);
@@ -153,8 +154,8 @@ TEST(ExportMap, ScatterUndoesGather) {
     BuiltModel from = BuildSmall(recipe), to = BuildSmall(recipe);
     to.parameters->master().Zero();
     std::vector<NamedTensor> source = TensorsByName(from), target = TensorsByName(to);
-    for (const ExportTensor& exported :
-         *MapModel(source, recipe.model, ExportArchitecture::kGlm4Moe)) {
+    const auto map = *MapModel(source, recipe.model, ExportArchitecture::kGlm4Moe);
+    for (const ExportTensor& exported : map) {
       const DType stored = exported.wide ? DType::kF32 : dtype;
       std::string bytes(static_cast<size_t>(NumElements(exported.shape) * SizeOf(stored)), 'x');
       for (size_t i = 0; i < source.size(); ++i) {
@@ -196,9 +197,8 @@ TEST(ExportMap, NothingIsLeftOut) {
 TEST(ExportMap, LayersAreGroups) {
   const Recipe recipe = test::SmallRecipe(AttentionKind::kNsa, "none");
   BuiltModel built = BuildSmall(recipe);
-  const auto groups =
-      GroupTensors(*MapModel(TensorsByName(built), recipe.model, ExportArchitecture::kNsaMoe),
-                   DType::kBF16);
+  const auto groups = GroupTensors(
+      *MapModel(TensorsByName(built), recipe.model, ExportArchitecture::kNsaMoe), DType::kBF16);
   ASSERT_EQ(groups.size(), 6u);  // embedding, three layers, norm, head
   EXPECT_EQ(groups[2][1].size(), 15u);
   for (const SafetensorsSpec& spec : groups[2][1]) {

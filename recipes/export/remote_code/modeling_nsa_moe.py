@@ -11,6 +11,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import nn
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import DynamicCache
@@ -20,6 +21,8 @@ from .configuration_nsa_moe import NsaMoeConfig
 
 # What outputs call the cache: "past_key_values", or "cache" in newer versions of transformers.
 _CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
+# What stays f32 in a bf16 model: the router. transformers 4 compares the parts of a name, 5 looks for a pattern in it.
+_ALWAYS_F32 = ["gate"] if transformers.__version__.startswith("4.") else ["gate.weight", "e_score_correction_bias"]
 # Elements of the largest matrix of attention scores.
 _SCORES = 1 << 26
 
@@ -309,9 +312,11 @@ class NsaMoeSparseAttention(NsaMoeAttention):
             seen = first + end
             heads = _wide(q[begin:end]).unflatten(1, (self.groups, -1))
 
+            # Compressed blocks that are complete at each query, the last query seeing the most.
             complete = (t - nsa["compress_block"] + 1).div(nsa["compress_stride"], rounding_mode="floor") + 1
-            visible = (torch.arange(kc.shape[0], device=device) < complete[:, None])[:, None]
-            o_cmp, p = attend(heads, kc, vc, visible)
+            rows = max(0, int(complete[-1]))
+            visible = (torch.arange(rows, device=device) < complete[:, None])[:, None]
+            o_cmp, p = attend(heads, kc[:rows], vc[:rows], visible)
 
             chosen = self.select(p, t, -(-seen // nsa["select_block"]))
             u = torch.arange(seen, device=device)
@@ -347,7 +352,11 @@ class NsaMoePreTrainedModel(PreTrainedModel):
     config_class = NsaMoeConfig
     base_model_prefix = "model"
     _no_split_modules = ["NsaMoeDecoderLayer"]
-    _keep_in_fp32_modules_strict = ["mlp.gate"]
+
+    def __init__(self, config):
+        super().__init__(config)
+        if config.first_k_dense_replace < config.num_hidden_layers:
+            self._keep_in_fp32_modules_strict = list(_ALWAYS_F32)
 
     def _init_weights(self, module):
         std = self.config.initializer_range
