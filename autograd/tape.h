@@ -96,6 +96,8 @@ class Tape {
 
   // Runs `decide`, or in a recomputed segment returns what it gave the first time.
   std::vector<Tensor> Decide(const std::function<std::vector<Tensor>()>& decide);
+  // Every decision from now on is also written to `log`, in order, for whoever wants to see them.
+  void set_decision_log(DecisionLog* log) { record_ = log; }
 
   // Gradients of all leaves and parameters from the gradients of some outputs. Can run once. With
   // fire_hooks each parameter's on_grad_ready is called when its last consumer is done.
@@ -150,7 +152,7 @@ class Tape {
   bool hold_deferred_ = false;
   absl::flat_hash_map<Parameter*, int> pending_;  // consumers a parameter still waits for
   std::vector<Parameter*> touched_;               // kTrack
-  DecisionLog* record_ = nullptr;                 // kTrack
+  DecisionLog* record_ = nullptr;                 // kTrack, and set_decision_log
   DecisionLog* replay_ = nullptr;                 // second forward of a segment
 };
 

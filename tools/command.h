@@ -22,6 +22,8 @@ void AddPlanCommand(CLI::App& app, Runner& run);
 void AddTrainCommand(CLI::App& app, Runner& run);
 void AddGenerateCommand(CLI::App& app, Runner& run);
 void AddEvalCommand(CLI::App& app, Runner& run);
+void AddExportCommand(CLI::App& app, Runner& run);
+void AddImportCommand(CLI::App& app, Runner& run);
 void AddCheckpointCommand(CLI::App& app, Runner& run);
 void AddSynthCommand(CLI::App& app, Runner& run);
 void AddBenchCommand(CLI::App& app, Runner& run);

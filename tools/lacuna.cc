@@ -56,6 +56,8 @@ int main(int argc, char** argv) {
   tools::AddTrainCommand(app, run);
   tools::AddGenerateCommand(app, run);
   tools::AddEvalCommand(app, run);
+  tools::AddExportCommand(app, run);
+  tools::AddImportCommand(app, run);
   tools::AddCheckpointCommand(app, run);
   tools::AddPlanCommand(app, run);
   tools::AddBenchCommand(app, run);

@@ -27,23 +27,25 @@ absl::StatusOr<CheckpointInfo> Find(const std::string& directory, int64_t step) 
 }  // namespace
 
 absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step,
-                                      const std::vector<std::string>& overrides) {
+                                      const LoadModelOptions& options) {
   const std::string directory = CheckpointDirectory(run_dir);
   LACUNA_ASSIGN_OR_RETURN(const CheckpointInfo info, Find(directory, step));
   LACUNA_ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(info.path));
   LoadedModel loaded;
-  LACUNA_ASSIGN_OR_RETURN(loaded.recipe, ParseRecipe(reader.manifest().recipe,
-                                                     info.path + "/MANIFEST.json", overrides, 1));
+  LACUNA_ASSIGN_OR_RETURN(
+      loaded.recipe,
+      ParseRecipe(reader.manifest().recipe, info.path + "/MANIFEST.json", options.overrides, 1));
+  const DType dtype = loaded.recipe.train.dtype;
   loaded.model = BuildModel(loaded.recipe.model, loaded.recipe.nsa, loaded.recipe.moe, {},
-                            loaded.recipe.train.dtype, 1);
+                            options.full_precision ? AccumulationType(dtype) : dtype, 1);
   TrainingState tensors = TensorsOf(loaded.model, nullptr);
-  LoadOptions options;
-  if (step != 0) options.step = step;
-  options.unused_groups = kOptimizerGroups;
-  options.warn = [](const std::string& line) { spdlog::warn("{}", line); };
+  LoadOptions load;
+  if (step != 0) load.step = step;
+  load.unused_groups = kOptimizerGroups;
+  load.warn = [](const std::string& line) { spdlog::warn("{}", line); };
   const auto comm = MakeSelfCommunicator();
   LACUNA_ASSIGN_OR_RETURN(const LoadedCheckpoint checkpoint,
-                          LoadCheckpoint(*comm, directory, tensors, options));
+                          LoadCheckpoint(*comm, directory, tensors, load));
   loaded.model.parameters->SyncValueFromMaster();
   loaded.path = checkpoint.path;
   LACUNA_ASSIGN_OR_RETURN(loaded.state, FromScalars(tensors.scalars, checkpoint.path));

@@ -20,11 +20,17 @@ struct LoadedModel {
   std::string path;  // of the checkpoint
 };
 
+struct LoadModelOptions {
+  std::vector<std::string> overrides;  // of keys of the recipe: "model.yarn.factor=4"
+  // The model computes in the type of its master weights: in f32 where it was trained in bf16.
+  bool full_precision = false;
+};
+
 // From the checkpoint of `step` in run_dir, or with step 0 from the last one that is whole. The
-// recipe is the checkpoint's own, with `overrides` ("model.yarn.factor=4") applied; the model must
-// still have the checkpoint's tensors.
+// recipe is the checkpoint's own with the overrides applied; the model must still have the
+// checkpoint's tensors.
 absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step,
-                                      const std::vector<std::string>& overrides = {});
+                                      const LoadModelOptions& options = {});
 
 // The recipe's tokenizer; a data error where it is not the one the checkpoint was trained with.
 absl::StatusOr<Tokenizer> LoadTokenizer(const LoadedModel& loaded);

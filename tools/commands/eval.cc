@@ -49,7 +49,8 @@ struct AnswersArguments {
 
 absl::StatusOr<LoadedModel> Load(const RunArguments& run) {
   if (run.threads > 0) SetNumThreads(run.threads);
-  LACUNA_ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(run.run_dir, run.step, run.overrides));
+  LACUNA_ASSIGN_OR_RETURN(LoadedModel loaded,
+                          LoadModel(run.run_dir, run.step, {.overrides = run.overrides}));
   fmt::print("{}: step {}{}\n", run.run_dir, loaded.state.step,
              run.overrides.empty() ? "" : fmt::format(", {}", fmt::join(run.overrides, ", ")));
   return loaded;

@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""lacuna export and lacuna import as a user runs them. Usage: export_command_test.py PROGRAM [--pytorch PYTHON] [TEST ...]
+
+Given an interpreter with PyTorch and transformers, the exported folders are also loaded there (tools/check_export.py).
+"""
+import json
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM, ARGUMENTS = sys.argv[1], sys.argv[2:]
+PYTORCH = None
+if ARGUMENTS[:1] == ["--pytorch"]:
+    PYTORCH, ARGUMENTS = ARGUMENTS[1], ARGUMENTS[2:]
+
+# A large init_std: differences show in the logits, and greedy text is no repetition.
+RECIPE = """
+run: {{name: tiny, dir: {dir}, seed: 3}}
+model:
+  attention: {attention}
+  num_layers: 3
+  num_dense_layers: 1
+  width: 32
+  vocab_size: 320
+  num_heads: 4
+  num_groups: 2
+  head_dim_qk: 12
+  head_dim_v: 8
+  rotary_dims: 4
+  dense_width: 48
+  init_std: 0.4
+{model}
+nsa: {{block: 8, stride: 4, select_block: 8, num_selected: 4, num_init: 1, num_local: 2, window: 12}}
+moe: {{num_experts: 6, experts_per_token: 2, expert_width: 16, num_shared: 2, routed_scale: 1.5{moe}}}
+data:
+  tokenizer: {data}/tokenizer.json
+  sources: [{{name: a, path: "{data}/train*.h5", weight: 1.0}}]
+  validation: [{{name: held_out, path: "{data}/validation*.h5"}}]
+  cache: {data}/index
+optimizer: {{learning_rate: 1e-3, warmup_steps: 1}}
+train: {{sequence_length: 96, micro_batch: 1, global_batch: 2, steps: 3, threads: 1, eval_samples: 1}}
+"""
+YARN = "  yarn: {factor: 4, original_length: 48, beta_fast: 4, beta_slow: 0.5}\n"
+# name: attention, lines of section model, keys of moe
+RUNS = {
+    "full": ("full", YARN + "  tie_embeddings: true\n", ""),
+    "full_norm": ("full", "  qk_norm: true\n", ", normalize_weights: false"),
+    "full_softmax": ("full", "", ", router: softmax"),
+    "nsa": ("nsa", "", ""),
+    "nsa_yarn": ("nsa", YARN + "  qk_norm: true\n  tie_embeddings: true\n", ""),
+}
+
+
+def lacuna(*arguments, expect=0):
+    done = subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, encoding="utf-8", errors="surrogateescape", timeout=300)
+    if done.returncode != expect:
+        raise AssertionError(f"{arguments}: exit code {done.returncode}, expected {expect}\n{done.stdout}{done.stderr}")
+    return done
+
+
+class Base(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.temp = tempfile.TemporaryDirectory(prefix="lacuna_export_test_")
+        cls.root = pathlib.Path(cls.temp.name)
+        data, text = cls.root / "data", cls.root / "text"
+        data.mkdir()
+        text.mkdir()
+        rng = random.Random(1)
+        words = [w + e for w in ("spar", "blo", "gat", "win", "tok", "mod", "rout", "grad") for e in ("se", "ck", "ed", "dow", "en", "ing")]
+        for i in range(40):
+            sentences = (" ".join(rng.choices(words, k=rng.randint(4, 9))) + ".\n" for _ in range(rng.randint(2, 40)))
+            (text / f"doc{i:02}.txt").write_text("".join(sentences))
+        lacuna("tokenizer", "train", text, "--vocab-size", 320, "--output", data / "tokenizer.json")
+        lacuna("prepare", text, "--tokenizer", data / "tokenizer.json", "--output", data, "--holdout", "validation=0.2")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temp.cleanup()
+
+    @classmethod
+    def run_of(cls, name):
+        """The folder of a run, trained once."""
+        folder = cls.root / "runs" / name
+        if not folder.exists():
+            attention, model, moe = RUNS[name]
+            recipe = cls.root / f"{name}.yaml"
+            recipe.write_text(RECIPE.format(dir=folder, data=cls.root / "data", attention=attention, model=model, moe=moe))
+            lacuna("train", recipe)
+        return folder
+
+    def export(self, name, out, *options):
+        out = self.root / out
+        shutil.rmtree(out, ignore_errors=True)
+        return out, lacuna("export", self.run_of(name), out, *options).stdout
+
+
+class Export(Base):
+    def test_folders(self):
+        common = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+                  "special_tokens_map.json", "export_report.json", "parity_probe.json"}
+        for name, architecture, code in (("full", "Glm4MoeForCausalLM", set()),
+                                         ("nsa_yarn", "NsaMoeForCausalLM", {"configuration_nsa_moe.py", "modeling_nsa_moe.py"})):
+            out, text = self.export(name, "out")
+            self.assertEqual({p.name for p in out.iterdir()}, common | code)
+            self.assertIn(architecture, text)
+            self.assertRegex(text, r"compared on \d+ held-out tokens of validation set held_out")
+            self.assertIn("attention factor 1.138629", text)
+            config = json.loads((out / "config.json").read_text())
+            self.assertEqual(config["architectures"], [architecture])
+            self.assertEqual(config["max_position_embeddings"], 192)
+            report = json.loads((out / "export_report.json").read_text())
+            self.assertLess(report["folder_against_model"]["max_abs_difference"], 1e-3)
+            self.assertGreater(report["rounding_of_weights"]["max_abs_difference"], 1e-3)
+            self.assertEqual(len(report["tensors"]), report["tensor_count"])
+            self.assertEqual((out / "tokenizer.json").read_bytes(), (self.root / "data" / "tokenizer.json").read_bytes())
+            for code_file in code:
+                self.assertEqual((out / code_file).read_text(), (ROOT / "recipes/export/remote_code" / code_file).read_text())
+
+    def test_transformers_4(self):
+        out, _ = self.export("full", "out4", "--hf-compat", 4)
+        text = (out / "config.json").read_text()
+        self.assertIn('"rope_scaling"', text)
+        self.assertNotIn("rope_parameters", text)
+        self.assertRegex(text, r'"factor": 4\.0\b')
+
+    def test_refusals(self):
+        def refused(expect, pattern, *arguments):
+            done = lacuna(*arguments, expect=expect)
+            self.assertRegex(done.stderr, pattern)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+
+        out, _ = self.export("nsa", "taken")
+        refused(2, r"taken: is not empty; an export makes a new folder", "export", self.run_of("nsa"), out)
+        new = self.root / "new"
+        refused(2, r"moe\.router = softmax: .* --architecture nsa_moe exports it", "export", self.run_of("full_softmax"), new)
+        refused(2, r"model\.attention = nsa: glm4_moe has full attention only", "export", self.run_of("nsa"), new, "--architecture", "glm4_moe")
+        refused(4, r"no such|No such|has no checkpoint", "export", self.root / "text", new)
+        refused(4, r"has no checkpoint of step 2", "export", self.run_of("nsa"), new, "--step", 2)
+        refused(3, r"config\.json: cannot open: No such file", "import", self.root / "text", new)
+        self.assertFalse(new.exists())
+        self.assertEqual([p for p in self.root.iterdir() if ".tmp." in p.name], [])
+        # The one way for a softmax router.
+        lacuna("export", self.run_of("full_softmax"), new, "--architecture", "nsa_moe")
+
+    def test_import(self):
+        """A run, exported in f32 and imported again, says the same."""
+        for name in ("full", "nsa"):
+            out, _ = self.export(name, "whole", "--dtype", "f32")
+            again = self.root / f"again_{name}"
+            text = lacuna("import", out, again).stdout
+            self.assertIn("checkpoints/step_0", text)
+            prompts = ["-p", "sparse blocks", "-p", "gateding tokenow modse", "-n", "40", "--seed", "5"]
+            self.assertEqual(lacuna("generate", again, *prompts).stdout, lacuna("generate", self.run_of(name), *prompts).stdout)
+            lacuna("ckpt", "verify", again)
+            lacuna("plan", again / "recipe.yaml")
+            second = self.root / f"second_{name}"
+            lacuna("export", again, second, "--dtype", "f32")
+            self.assertEqual((second / "model.safetensors").read_bytes(), (out / "model.safetensors").read_bytes())
+            done = lacuna("import", out, again, expect=2)
+            self.assertIn("holds the checkpoints of a run", done.stderr)
+
+
+@unittest.skipUnless(PYTORCH, "no interpreter with PyTorch was given")
+class PyTorch(Base):
+    def check(self, folder, expect=0):
+        done = subprocess.run([PYTORCH, ROOT / "tools" / "check_export.py", folder], capture_output=True, text=True, timeout=900)
+        self.assertEqual(done.returncode, expect, done.stdout + done.stderr)
+        return done.stdout
+
+    def test_glm4_moe(self):
+        for name in ("full", "full_norm"):
+            self.assertIn("code of transformers", self.check(self.export(name, name)[0]))
+        self.check(self.export("full", "full4", "--hf-compat", 4, "--dtype", "f32")[0])
+
+    def test_nsa_moe(self):
+        for name in ("nsa", "nsa_yarn"):
+            self.assertIn("code of the folder", self.check(self.export(name, name)[0]))
+        self.check(self.export("full_softmax", "full_softmax", "--architecture", "nsa_moe", "--dtype", "f32")[0])
+
+    def test_differences_are_found(self):
+        out, _ = self.export("nsa", "changed")
+        text = (out / "config.json").read_text()
+        changed = re.sub(r'"window": 12', '"window": 13', text)
+        self.assertNotEqual(changed, text)
+        (out / "config.json").write_text(changed)
+        self.assertIn("FAILED", self.check(out, expect=1))
+
+
+if __name__ == "__main__":
+    # With an interpreter only its tests run, so that no test runs twice.
+    loaded = unittest.defaultTestLoader.loadTestsFromTestCase(PyTorch if PYTORCH else Export)
+    if ARGUMENTS:
+        loaded = unittest.defaultTestLoader.loadTestsFromNames(ARGUMENTS, sys.modules[__name__])
+    sys.exit(not unittest.TextTestRunner(verbosity=2).run(loaded).wasSuccessful())
