@@ -122,12 +122,10 @@ absl::StatusOr<std::string> SaveCheckpoint(const Recipe& recipe, BuiltModel& bui
                                            const Tokenizer& tokenizer) {
   const auto comm = MakeSelfCommunicator();
   TrainingState state = TensorsOf(built, nullptr);
-  state.scalars = {{"step", 0},
-                   {"samples", 0},
-                   {"tokens", 0},
-                   {"updates", 0},
-                   {"data_fingerprint", ""},
-                   {"tokenizer_hash", fmt::format("{:016x}", tokenizer.hash())}};
+  RunState run;  // of no step
+  run.tokenizer_hash = tokenizer.hash();
+  run.mixture = nlohmann::json::array();
+  state.scalars = ToScalars(run);
   CheckpointWriter writer(*comm, {.directory = CheckpointDirectory(recipe.run.dir),
                                   .keep_latest = 0,
                                   .recipe = ToYaml(recipe)});
