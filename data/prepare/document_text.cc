@@ -57,6 +57,8 @@ bool CrlfToLf(std::string* text) {
 
 absl::StatusOr<DocumentText> ExtractText(RawDocument document, const TextOptions& options) {
   DocumentText result;
+  if (document.megatron)
+    return DataError("{}: is token ids, text is needed here", document.file->path);
   const int64_t invalid = FirstInvalidUtf8(document.bytes);
   if (invalid >= 0 && !options.replace_invalid_utf8) {
     const auto byte = static_cast<uint8_t>(document.bytes[static_cast<size_t>(invalid)]);

@@ -22,7 +22,8 @@ struct DocumentText {
   bool repaired = false;
 };
 
-// Thread-safe. Data errors name file and line: no JSON object, no such key, no string, no UTF-8.
+// Thread-safe. Data errors name file and line: no JSON object, no such key, no string, no UTF-8,
+// token ids.
 absl::StatusOr<DocumentText> ExtractText(RawDocument document, const TextOptions& options);
 
 }  // namespace lacuna

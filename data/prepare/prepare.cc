@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <charconv>
 #include <deque>
+#include <span>
 #include <utility>
 
 #include "core/io/file.h"
 #include "core/parallel.h"
+#include "data/prepare/document_ids.h"
 #include "data/prepare/shard_set.h"
 #include "data/tokenizer/tokenizer.h"
 
@@ -25,6 +27,7 @@ struct Tokenized {
   int64_t text_bytes = 0;
   size_t split = 0;
   bool had_byte_order_mark = false, had_crlf = false, repaired = false;
+  bool was_ids = false, end_added = false, inner_end = false;
 };
 
 bool IsBelow(const std::string& name, const std::string& prefix) {
@@ -47,8 +50,24 @@ size_t SplitOf(const InputFile& file, const std::string& text,
   return 0;
 }
 
+Tokenized TakeIds(const RawDocument& document, const Tokenizer& tokenizer,
+                  std::span<const uint16_t> token_bytes, const PrepareOptions& options) {
+  Tokenized result;
+  absl::StatusOr<DocumentIds> ids = ReadDocumentIds(document, tokenizer, token_bytes);
+  result.status = ids.status();
+  if (!ids.ok()) return result;
+  result.was_ids = true;
+  result.end_added = ids->end_added;
+  result.inner_end = ids->inner_end;
+  result.text_bytes = ids->text_bytes;
+  result.split = SplitOf(*document.file, ids->text, options.holdouts);
+  result.tokens = std::move(ids->tokens);
+  return result;
+}
+
 Tokenized Tokenize(RawDocument document, const Tokenizer& tokenizer,
-                   const PrepareOptions& options) {
+                   std::span<const uint16_t> token_bytes, const PrepareOptions& options) {
+  if (document.megatron) return TakeIds(document, tokenizer, token_bytes, options);
   Tokenized result;
   const InputFile& file = *document.file;
   const std::string where = document.Where();
@@ -108,6 +127,9 @@ absl::Status Write(Tokenized document, std::deque<ShardSet>& splits, PrepareRepo
   report.byte_order_marks += document.had_byte_order_mark;
   report.crlf_documents += document.had_crlf;
   report.repaired_documents += document.repaired;
+  report.id_documents += document.was_ids;
+  report.ends_added += document.end_added;
+  report.inner_end_documents += document.inner_end;
   if (document.tokens.empty()) {
     ++report.empty_documents;
     return absl::OkStatus();
@@ -116,8 +138,8 @@ absl::Status Write(Tokenized document, std::deque<ShardSet>& splits, PrepareRepo
 }
 
 absl::Status WriteAll(const InputFiles& inputs, const Tokenizer& tokenizer,
-                      const PrepareOptions& options, std::deque<ShardSet>& splits,
-                      PrepareReport& report) {
+                      std::span<const uint16_t> token_bytes, const PrepareOptions& options,
+                      std::deque<ShardSet>& splits, PrepareReport& report) {
   DocumentReader reader(inputs.files);
   for (bool more = true; more;) {
     std::vector<RawDocument> batch;
@@ -132,7 +154,7 @@ absl::Status WriteAll(const InputFiles& inputs, const Tokenizer& tokenizer,
     // A document's cost is not known; waking a thread for a batch always pays.
     ParallelFor(static_cast<int64_t>(batch.size()), 1 << 20, [&](int64_t i) {
       const auto at = static_cast<size_t>(i);
-      tokenized[at] = Tokenize(std::move(batch[at]), tokenizer, options);
+      tokenized[at] = Tokenize(std::move(batch[at]), tokenizer, token_bytes, options);
     });
     for (Tokenized& document : tokenized)
       LACUNA_RETURN_IF_ERROR(Write(std::move(document), splits, report));
@@ -194,7 +216,7 @@ absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options) {
   PrepareReport report{.splits = {},
                        .files = static_cast<int64_t>(inputs.files.size()),
                        .other_files = inputs.other_files};
-  LACUNA_RETURN_IF_ERROR(WriteAll(inputs, tokenizer, options, splits, report));
+  LACUNA_RETURN_IF_ERROR(WriteAll(inputs, tokenizer, token_bytes, options, splits, report));
   for (const std::string& path : existing)
     LACUNA_RETURN_IF_ERROR(RemoveTree(path, ExitCode::kData));
   for (ShardSet& split : splits) {
@@ -221,6 +243,11 @@ std::string ToString(const PrepareReport& report) {
       "repaired to UTF-8\n",
       report.empty_documents, report.byte_order_marks, report.crlf_documents,
       report.repaired_documents);
+  if (report.id_documents > 0) {
+    text += fmt::format(
+        "token ids: {} documents, the end of document added to {}, {} with another one inside\n",
+        report.id_documents, report.ends_added, report.inner_end_documents);
+  }
   return text;
 }
 
