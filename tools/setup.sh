@@ -22,6 +22,7 @@ packages=(
   libcli11-dev                                         # the command line
   strace                                               # fault-injection tests
   ca-certificates python3                              # scripts
+  python3-venv                                         # tools/setup_python.sh
 )
 
 missing=()

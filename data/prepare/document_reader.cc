@@ -59,6 +59,9 @@ absl::StatusOr<InputFiles> FindInputs(const std::vector<std::string>& paths,
     if (std::filesystem::is_directory(status)) {
       LACUNA_RETURN_IF_ERROR(AddFolder(path, extensions, &inputs));
     } else if (std::filesystem::is_regular_file(status)) {
+      if (const std::string index = path.substr(0, path.size() - 4) + ".idx";
+          path.ends_with(".bin") && std::filesystem::exists(index, error))
+        return DataError("{}: the tokens of {}; give that one", path, index);
       inputs.files.push_back({path, std::filesystem::path(path).filename().string()});
     } else if (std::filesystem::exists(status)) {
       return DataError("{}: is no file or folder", path);
@@ -70,6 +73,7 @@ absl::StatusOr<InputFiles> FindInputs(const std::vector<std::string>& paths,
 }
 
 std::string RawDocument::Where() const {
+  if (megatron) return fmt::format("{}: document {}", file->path, number);
   return line == 0 ? file->path : fmt::format("{}:{}", file->path, line);
 }
 
@@ -110,10 +114,31 @@ absl::StatusOr<bool> DocumentReader::NextLine(std::string* line) {
   }
 }
 
+absl::StatusOr<bool> DocumentReader::NextOfMegatron(const InputFile& file, RawDocument* document) {
+  if (!megatron_) {
+    LACUNA_ASSIGN_OR_RETURN(MegatronFile opened, MegatronFile::Open(file.path));
+    megatron_ = std::make_shared<const MegatronFile>(std::move(opened));
+    number_ = 0;
+  }
+  if (number_ == megatron_->num_documents()) return false;
+  *document = {.bytes = "", .file = &file, .megatron = megatron_, .number = number_};
+  const int64_t tokens = megatron_->DocumentTokens(number_++);
+  if (tokens > kMaxDocumentBytes / 8) return TooLarge(document->Where());
+  LACUNA_RETURN_IF_ERROR(megatron_->ReadBytes(document->number, tokens, &document->bytes));
+  return true;
+}
+
 absl::StatusOr<bool> DocumentReader::Next(RawDocument* document) {
   for (;;) {
     if (stream_ == nullptr) {
       if (next_file_ == files_.size()) return false;
+      if (files_[next_file_].is_megatron()) {
+        LACUNA_ASSIGN_OR_RETURN(const bool found, NextOfMegatron(files_[next_file_], document));
+        if (found) return true;
+        megatron_ = nullptr;
+        ++next_file_;
+        continue;
+      }
       LACUNA_ASSIGN_OR_RETURN(stream_, ByteStream::Open(files_[next_file_++].path));
       buffer_.clear();
       at_ = 0;
@@ -121,7 +146,7 @@ absl::StatusOr<bool> DocumentReader::Next(RawDocument* document) {
       line_ = 0;
     }
     const InputFile& file = files_[next_file_ - 1];
-    *document = {.bytes = "", .file = &file, .line = 0, .had_byte_order_mark = false};
+    *document = {.bytes = "", .file = &file};
     if (file.is_json_lines()) {
       LACUNA_ASSIGN_OR_RETURN(const bool found, NextLine(&document->bytes));
       if (!found) {

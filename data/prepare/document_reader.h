@@ -1,4 +1,5 @@
-// Documents of text files and JSON lines, in a fixed order, as they stand in the files.
+// Documents of text files, JSON lines and Megatron's indexed data sets, in a fixed order, as they
+// stand in the files.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "data/prepare/byte_stream.h"
+#include "data/prepare/megatron_file.h"
 
 namespace lacuna {
 
@@ -16,9 +18,10 @@ struct InputFile {
   // relative to the folder it was found in; the file's own name where it was given itself
   std::string name;
 
-  // One JSON object a line (*.jsonl, *.ndjson, also compressed); all other files are one document
-  // each.
+  // One JSON object a line (*.jsonl, *.ndjson, also compressed).
   bool is_json_lines() const;
+  // An index whose documents are token ids (*.idx). All other files are one document each.
+  bool is_megatron() const { return path.ends_with(".idx"); }
 };
 
 struct InputFiles {
@@ -33,13 +36,16 @@ absl::StatusOr<InputFiles> FindInputs(const std::vector<std::string>& paths,
                                       const std::vector<std::string>& extensions);
 
 struct RawDocument {
-  // the file, or a line without its end; without a byte order mark at the file's beginning
+  // the file, or a line without its end; without a byte order mark at the file's beginning. Of
+  // token ids: as `megatron` parses them
   std::string bytes;
   const InputFile* file = nullptr;
   int64_t line = 0;  // from 1; 0 for a whole file
   bool had_byte_order_mark = false;
+  std::shared_ptr<const MegatronFile> megatron = {};  // where the document is token ids
+  int64_t number = 0;                                 // of it in that file
 
-  // "a.jsonl:12" or "a.txt".
+  // "a.jsonl:12", "a.idx: document 3" or "a.txt".
   std::string Where() const;
 };
 
@@ -56,6 +62,7 @@ class DocumentReader {
 
  private:
   absl::StatusOr<bool> NextLine(std::string* line);
+  absl::StatusOr<bool> NextOfMegatron(const InputFile& file, RawDocument* document);
   absl::Status ReadMore();
   absl::Status TooLarge(const std::string& where) const;
 
@@ -66,6 +73,8 @@ class DocumentReader {
   size_t at_ = 0;
   bool ended_ = false;  // nothing of the stream is left but the buffer
   int64_t line_ = 0;
+  std::shared_ptr<const MegatronFile> megatron_;  // the file whose documents are read
+  int64_t number_ = 0;                            // the next of them
 };
 
 }  // namespace lacuna

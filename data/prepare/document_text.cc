@@ -63,6 +63,8 @@ absl::Status CheckUtf8(RawDocument* document, const TextOptions& options, bool* 
 
 absl::StatusOr<DocumentText> ExtractText(RawDocument document, const TextOptions& options) {
   DocumentText result;
+  if (document.megatron)
+    return DataError("{}: is token ids, text is needed here", document.file->path);
   LACUNA_RETURN_IF_ERROR(CheckUtf8(&document, options, &result.repaired));
   if (document.line > 0) {
     LACUNA_ASSIGN_OR_RETURN(result.text, TextOfJson(document, options.text_key));

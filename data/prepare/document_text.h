@@ -28,7 +28,8 @@ absl::Status CheckUtf8(RawDocument* document, const TextOptions& options, bool* 
 // "\r\n" to "\n". True where there were any.
 bool CrlfToLf(std::string* text);
 
-// Thread-safe. Data errors name file and line: no JSON object, no such key, no string, no UTF-8.
+// Thread-safe. Data errors name file and line: no JSON object, no such key, no string, no UTF-8,
+// token ids.
 absl::StatusOr<DocumentText> ExtractText(RawDocument document, const TextOptions& options);
 
 }  // namespace lacuna

@@ -3,14 +3,16 @@
 #include <utility>
 
 #include "core/status.h"
+#include "data/prepare/document_ids.h"
 #include "data/prepare/document_text.h"
 #include "data/tokenizer/utf8.h"
 
 namespace lacuna {
 
 absl::StatusOr<DocumentTokenizer> DocumentTokenizer::Create(const Tokenizer& tokenizer,
+                                                            std::span<const uint16_t> token_bytes,
                                                             const PrepareOptions& options) {
-  DocumentTokenizer result(tokenizer, options);
+  DocumentTokenizer result(tokenizer, token_bytes, options);
   if (options.chat_template != ChatTemplateKind::kNone) {
     LACUNA_ASSIGN_OR_RETURN(result.chat_,
                             ChatTokenizer::Create(tokenizer, options.chat_template, options.chat));
@@ -21,9 +23,25 @@ absl::StatusOr<DocumentTokenizer> DocumentTokenizer::Create(const Tokenizer& tok
 absl::StatusOr<DocumentTokens> DocumentTokenizer::Tokenize(RawDocument document) const {
   DocumentTokens result;
   result.had_byte_order_mark = document.had_byte_order_mark;
-  LACUNA_RETURN_IF_ERROR(chat_ ? TokenizeChat(std::move(document), &result)
-                               : TokenizeText(std::move(document), &result));
+  LACUNA_RETURN_IF_ERROR(document.megatron ? TakeIds(document, &result)
+                         : chat_           ? TokenizeChat(std::move(document), &result)
+                                           : TokenizeText(std::move(document), &result));
   return result;
+}
+
+absl::Status DocumentTokenizer::TakeIds(const RawDocument& document, DocumentTokens* result) const {
+  if (chat_)
+    return DataError("{}: is token ids, conversations are read from *.jsonl and *.ndjson alone",
+                     document.file->path);
+  LACUNA_ASSIGN_OR_RETURN(DocumentIds ids, ReadDocumentIds(document, tokenizer_, token_bytes_));
+  result->was_ids = true;
+  result->end_added = ids.end_added;
+  result->inner_end = ids.inner_end;
+  result->text_bytes = ids.text_bytes;
+  result->split = SplitOf(document.file->name, ids.text, options_.holdouts);
+  result->tokens = std::move(ids.tokens);
+  if (result->tokens.empty()) result->left_out = DocumentTokens::LeftOut::kEmpty;
+  return absl::OkStatus();
 }
 
 absl::Status DocumentTokenizer::TokenizeText(RawDocument document, DocumentTokens* result) const {

@@ -1,9 +1,10 @@
-// From a raw document to what a shard holds of it: a text's tokens, or a conversation's with their
-// loss mask.
+// From a raw document to what a shard holds of it: a text's tokens, a conversation's with their loss
+// mask, or the token ids that the document is.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -24,25 +25,32 @@ struct DocumentTokens {
   int64_t text_bytes = 0;
   size_t split = 0;  // data/prepare/holdout.h
   bool had_byte_order_mark = false, had_crlf = false, repaired = false;
+  bool was_ids = false, end_added = false, inner_end = false;  // data/prepare/document_ids.h
 };
 
 // Immutable; may be called from several threads at once.
 class DocumentTokenizer {
  public:
-  // `tokenizer` and `options` must outlive this. Errors: ChatTokenizer::Create's.
+  // The arguments must outlive this; token_bytes: [tokenizer.vocab_size()], the text bytes of each
+  // token. Errors: ChatTokenizer::Create's.
   static absl::StatusOr<DocumentTokenizer> Create(const Tokenizer& tokenizer,
+                                                  std::span<const uint16_t> token_bytes,
                                                   const PrepareOptions& options);
 
-  // Data errors name file and line: ExtractText's, or ParseConversation's and ChatTokenizer's.
+  // Data errors name file and line: ExtractText's, ParseConversation's and ChatTokenizer's, or
+  // ReadDocumentIds'.
   absl::StatusOr<DocumentTokens> Tokenize(RawDocument document) const;
 
  private:
-  DocumentTokenizer(const Tokenizer& tokenizer, const PrepareOptions& options)
-      : tokenizer_(tokenizer), options_(options) {}
+  DocumentTokenizer(const Tokenizer& tokenizer, std::span<const uint16_t> token_bytes,
+                    const PrepareOptions& options)
+      : tokenizer_(tokenizer), token_bytes_(token_bytes), options_(options) {}
   absl::Status TokenizeText(RawDocument document, DocumentTokens* result) const;
   absl::Status TokenizeChat(RawDocument document, DocumentTokens* result) const;
+  absl::Status TakeIds(const RawDocument& document, DocumentTokens* result) const;
 
   const Tokenizer& tokenizer_;
+  std::span<const uint16_t> token_bytes_;
   const PrepareOptions& options_;
   std::optional<ChatTokenizer> chat_;
 };

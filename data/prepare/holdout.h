@@ -11,7 +11,7 @@
 namespace lacuna {
 
 // Those whose file lies below `prefix` (relative to its input folder), or else a `fraction` of all
-// documents, chosen by a hash of their text: equal documents stay together, and a longer input keeps
+// documents, chosen by a hash of their text (of token ids: what they decode to): equal documents stay together, and a longer input keeps
 // the choice. They go to shards <name>_*.h5.
 struct Holdout {
   std::string name;

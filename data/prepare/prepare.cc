@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <span>
 #include <utility>
 
 #include "core/io/file.h"
@@ -61,6 +62,9 @@ absl::Status Write(const DocumentTokens& document, std::deque<ShardSet>& splits,
   report.byte_order_marks += document.had_byte_order_mark;
   report.crlf_documents += document.had_crlf;
   report.repaired_documents += document.repaired;
+  report.id_documents += document.was_ids;
+  report.ends_added += document.end_added;
+  report.inner_end_documents += document.inner_end;
   switch (document.left_out) {
     case DocumentTokens::LeftOut::kNo:
       return splits[document.split].Add(document.tokens, document.text_bytes, document.loss_mask);
@@ -78,10 +82,10 @@ absl::Status Write(const DocumentTokens& document, std::deque<ShardSet>& splits,
 }
 
 absl::Status WriteAll(const InputFiles& inputs, const Tokenizer& tokenizer,
-                      const PrepareOptions& options, std::deque<ShardSet>& splits,
-                      PrepareReport& report) {
+                      std::span<const uint16_t> token_bytes, const PrepareOptions& options,
+                      std::deque<ShardSet>& splits, PrepareReport& report) {
   LACUNA_ASSIGN_OR_RETURN(const DocumentTokenizer document_tokenizer,
-                          DocumentTokenizer::Create(tokenizer, options));
+                          DocumentTokenizer::Create(tokenizer, token_bytes, options));
   DocumentReader reader(inputs.files);
   for (bool more = true; more;) {
     std::vector<RawDocument> batch;
@@ -150,7 +154,7 @@ absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options) {
                        .max_tokens = options.max_tokens,
                        .files = static_cast<int64_t>(inputs.files.size()),
                        .other_files = inputs.other_files};
-  LACUNA_RETURN_IF_ERROR(WriteAll(inputs, tokenizer, options, splits, report));
+  LACUNA_RETURN_IF_ERROR(WriteAll(inputs, tokenizer, token_bytes, options, splits, report));
   for (const std::string& path : existing)
     LACUNA_RETURN_IF_ERROR(RemoveTree(path, ExitCode::kData));
   for (ShardSet& split : splits) {

@@ -1,6 +1,6 @@
-// From text, or conversations, to token shards: reads, tokenizes in parallel, splits held-out
-// documents off and writes shards of a limited size. The shards' bytes depend on the inputs and the
-// options only, not on the number of threads.
+// From text, conversations or the token ids of Megatron's data sets to token shards: reads, tokenizes
+// in parallel, splits held-out documents off and writes shards of a limited size. The shards' bytes
+// depend on the inputs and the options only, not on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ struct PrepareOptions {
   std::vector<std::string> inputs;  // files and folders
   std::vector<std::string> extensions = {"txt", "md", "rst", "jsonl",
                                          "ndjson"};  // of a folder's files
-  std::string tokenizer;                             // tokenizer.json
+  std::string tokenizer;                             // tokenizer.json; that of the token ids, too
   std::string output;                                // folder, made where it does not exist
   std::string name = "train";                        // shards: <output>/<name>_00000.h5, ...
   std::string source;                                // where the text is from; kept in the shards
@@ -55,6 +55,9 @@ struct PrepareReport {
   int64_t byte_order_marks = 0;
   int64_t crlf_documents = 0;
   int64_t repaired_documents = 0;
+  int64_t id_documents = 0;         // read as token ids
+  int64_t ends_added = 0;           // of these, which did not end with the end of document
+  int64_t inner_end_documents = 0;  // of these, which hold another one before their end
 };
 
 // All shards appear under their names when all are complete; on an error none does.

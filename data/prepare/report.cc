@@ -51,10 +51,15 @@ std::string ToString(const PrepareReport& report) {
                           report.max_tokens);
     text += fmt::format("{} without a token in the loss left out", report.no_loss_conversations);
   }
-  return text + fmt::format(
-                    ", {} with a byte order mark removed, {} with CRLF made LF, {} repaired to "
-                    "UTF-8\n",
-                    report.byte_order_marks, report.crlf_documents, report.repaired_documents);
+  text += fmt::format(
+      ", {} with a byte order mark removed, {} with CRLF made LF, {} repaired to UTF-8\n",
+      report.byte_order_marks, report.crlf_documents, report.repaired_documents);
+  if (report.id_documents > 0) {
+    text += fmt::format(
+        "token ids: {} documents, the end of document added to {}, {} with another one inside\n",
+        report.id_documents, report.ends_added, report.inner_end_documents);
+  }
+  return text;
 }
 
 }  // namespace lacuna

@@ -17,6 +17,7 @@ struct AddedToken {
   bool normalized = false;   // is searched in normalised text
   bool left_strip = false;   // takes the white space before it
   bool right_strip = false;  // and behind it
+  bool single_word = false;  // only where no word character (\w) touches it
 };
 
 // Finds a set of strings: the leftmost match, the longest there. Immutable.
@@ -25,6 +26,7 @@ class AddedTokenFinder {
   struct Match {
     size_t begin = 0, end = 0;  // bytes, white space taken included
     const AddedToken* token = nullptr;
+    size_t search = 0;  // where its string ends: there the search for the next one goes on
   };
 
   AddedTokenFinder() = default;
@@ -37,9 +39,11 @@ class AddedTokenFinder {
   bool IsNeeded(bool parse_special) const {
     return !nodes_.empty() && (parse_special || has_plain_);
   }
-  // The first token in text[from, ...). A special one that is not parsed hides those that overlap
-  // it, as in the `tokenizers` library.
-  bool Find(std::string_view text, size_t from, bool parse_special, Match* match) const;
+  // The token behind `*match`: from its `search` on; white space is not taken from before its `end`.
+  // A special one that is not parsed, and one that had to be a single word, hides those that overlap
+  // it. White space that `*match` took may be a token once more, unless that takes white space on
+  // its left. All as in the `tokenizers` library.
+  bool FindNext(std::string_view text, bool parse_special, Match* match) const;
 
  private:
   struct Node {

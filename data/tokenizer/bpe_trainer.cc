@@ -40,6 +40,27 @@ json ByteLevelStep() {
           {"use_regex", false}};
 }
 
+json NormalizerSection(const std::vector<NormalForm>& forms) {
+  static constexpr const char* kNames[] = {"NFC", "NFD", "NFKC", "NFKD"};
+  json steps = json::array();
+  for (const NormalForm form : forms)
+    steps.push_back({{"type", kNames[static_cast<size_t>(form)]}});
+  if (steps.empty()) return nullptr;
+  return steps.size() == 1 ? steps[0] : json{{"type", "Sequence"}, {"normalizers", steps}};
+}
+
+json PreTokenizerSection(const std::vector<std::string>& patterns) {
+  json steps = json::array();
+  for (const std::string& pattern : patterns) {
+    steps.push_back({{"type", "Split"},
+                     {"pattern", {{"Regex", pattern}}},
+                     {"behavior", "Isolated"},
+                     {"invert", false}});
+  }
+  steps.push_back(ByteLevelStep());
+  return {{"type", "Sequence"}, {"pretokenizers", steps}};
+}
+
 json MakeDocument(const BpeTrainingOptions& options, const LearnedMerges& learned) {
   json added = json::array(), vocab = json::object(), merges = json::array();
   for (size_t id = 0; id < options.special_tokens.size(); ++id) {
@@ -56,17 +77,12 @@ json MakeDocument(const BpeTrainingOptions& options, const LearnedMerges& learne
     merges.push_back(learned.tokens[static_cast<size_t>(left)] + " " +
                      learned.tokens[static_cast<size_t>(right)]);
   }
-  const json split = {{"type", "Split"},
-                      {"pattern", {{"Regex", options.pattern}}},
-                      {"behavior", "Isolated"},
-                      {"invert", false}};
   return {{"version", "1.0"},
           {"truncation", nullptr},
           {"padding", nullptr},
           {"added_tokens", added},
-          {"normalizer", nullptr},
-          {"pre_tokenizer",
-           {{"type", "Sequence"}, {"pretokenizers", json::array({split, ByteLevelStep()})}}},
+          {"normalizer", NormalizerSection(options.words.normal_forms)},
+          {"pre_tokenizer", PreTokenizerSection(options.words.patterns)},
           {"post_processor", ByteLevelStep()},
           {"decoder", ByteLevelStep()},
           {"model",
@@ -103,11 +119,13 @@ absl::StatusOr<BpeTrainer> BpeTrainer::Create(const BpeTrainingOptions& options)
   }
   if (options.min_frequency < 1)
     return ConfigError("minimum frequency: {}, allowed is at least 1", options.min_frequency);
-  SplitRule rule;
-  auto pattern = Pattern::Compile(options.pattern);
-  if (!pattern.ok()) return ConfigError("{}", Message(pattern.status()));
-  rule.pattern = *std::move(pattern);
-  BpeTrainer trainer(options, PreTokenizer({std::move(rule)}));
+  std::vector<SplitRule> rules;
+  for (const std::string& source : options.words.patterns) {
+    auto pattern = Pattern::Compile(source);
+    if (!pattern.ok()) return ConfigError("{}", Message(pattern.status()));
+    rules.emplace_back().pattern = *std::move(pattern);
+  }
+  BpeTrainer trainer(options, PreTokenizer(std::move(rules)));
   // What only the finished file would tell, told before hours of counting.
   const LearnedMerges none = LearnMerges({}, options.special_tokens, options.vocab_size, 1);
   const auto empty = Tokenizer::FromJson(MakeDocument(options, none).dump(), "special tokens");
@@ -131,6 +149,7 @@ absl::Status BpeTrainer::Add(const std::vector<std::string_view>& documents) {
   const int64_t runs = static_cast<int64_t>(begins.size()) - 1;
   std::vector<BytesViewMap<int64_t>> counts(static_cast<size_t>(runs));
   std::vector<absl::Status> statuses(static_cast<size_t>(runs));
+  std::vector<std::string> normalized(documents.size());  // words are views into it
   ParallelFor(runs, kRunBytes, [&](int64_t run) {
     Matcher matcher;
     const size_t r = static_cast<size_t>(run);
@@ -141,7 +160,9 @@ absl::Status BpeTrainer::Add(const std::vector<std::string_view>& documents) {
                                 static_cast<uint8_t>(documents[i][static_cast<size_t>(bad)]));
         return;
       }
-      statuses[r] = pre_tokenizer_.ForEachWord(documents[i], &matcher,
+      const std::string_view text =
+          Normalize(documents[i], options_.words.normal_forms, &normalized[i]);
+      statuses[r] = pre_tokenizer_.ForEachWord(text, &matcher,
                                                [&](std::string_view word) { ++counts[r][word]; });
     }
   });

@@ -20,6 +20,7 @@
 #include "data/tokenizer/bytes_hash.h"
 #include "data/tokenizer/pre_tokenizer.h"
 #include "data/tokenizer/tokenizer.h"
+#include "data/tokenizer/word_rules.h"
 
 namespace lacuna {
 
@@ -30,7 +31,7 @@ std::vector<std::string> DefaultSpecialTokens();
 
 struct BpeTrainingOptions {
   int64_t vocab_size = 0;  // in all; fewer where the text has too few pairs
-  std::string pattern = kLlama3Pattern;
+  WordRules words = *FindWordRules("llama3");
   std::vector<std::string> special_tokens = DefaultSpecialTokens();
   int64_t min_frequency = 2;  // of a pair that is merged
 };
@@ -40,7 +41,7 @@ class BpeTrainer {
   // ConfigErrors name the option, its value and what is allowed.
   static absl::StatusOr<BpeTrainer> Create(const BpeTrainingOptions& options);
 
-  // Counts the words of `documents`, in parallel over runs of documents. A document that is not
+  // Counts the words of `documents` (normalised), in parallel over runs of documents. A document that is not
   // UTF-8 is a DataError naming its place in the list and the byte. Special tokens' strings count
   // as text.
   absl::Status Add(const std::vector<std::string_view>& documents);

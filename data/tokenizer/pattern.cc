@@ -68,25 +68,17 @@ absl::StatusOr<Pattern> Pattern::Compile(std::string_view pattern, Syntax syntax
 
 absl::StatusOr<bool> Pattern::Find(std::string_view text, size_t from, Matcher* matcher,
                                    Match* match) const {
-  while (from < text.size()) {
-    // The JIT entry point skips argument checks and the UTF-8 check: the caller has done it once
-    // for the whole text.
-    const int found = pcre2_jit_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()),
-                                      text.size(), from, 0, matcher->data_, matcher->context_);
-    if (found == PCRE2_ERROR_NOMATCH) return false;
-    if (found < 0)
-      return DataError("splitting into words failed at byte {} of {}: {}", from, text.size(),
-                       ErrorText(found));
-    const PCRE2_SIZE* range = pcre2_get_ovector_pointer(matcher->data_);
-    if (range[1] > range[0]) {
-      *match = {range[0], range[1]};
-      return true;
-    }
-    // An empty match splits nothing; go on behind the character that follows it.
-    from = range[1] + 1;
-    while (from < text.size() && (static_cast<uint8_t>(text[from]) & 0xC0) == 0x80) ++from;
-  }
-  return false;
+  // The JIT entry point skips argument checks and the UTF-8 check: the caller has done it once for
+  // the whole text.
+  const int found = pcre2_jit_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()),
+                                    text.size(), from, 0, matcher->data_, matcher->context_);
+  if (found == PCRE2_ERROR_NOMATCH) return false;
+  if (found < 0)
+    return DataError("splitting into words failed at byte {} of {}: {}", from, text.size(),
+                     ErrorText(found));
+  const PCRE2_SIZE* range = pcre2_get_ovector_pointer(matcher->data_);
+  *match = {range[0], range[1]};
+  return true;
 }
 
 }  // namespace lacuna

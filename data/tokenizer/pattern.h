@@ -52,8 +52,8 @@ class Pattern {
   // Errors are DataErrors quoting the pattern and the offset in it.
   static absl::StatusOr<Pattern> Compile(std::string_view pattern, Syntax syntax = Syntax::kRegex);
 
-  // The first match that is not empty and begins at `from` or later. `text` must be UTF-8
-  // (unchecked) and `from` begin a character.
+  // The first match that begins at `from` or later; it may be empty. `text` must be UTF-8
+  // (unchecked) and `from` begin a character or be its end.
   // False where there is none; an error where matching exceeds PCRE2's limits.
   absl::StatusOr<bool> Find(std::string_view text, size_t from, Matcher* matcher,
                             Match* match) const;

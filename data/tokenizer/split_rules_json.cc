@@ -1,5 +1,7 @@
 #include "data/tokenizer/split_rules_json.h"
 
+#include <algorithm>
+#include <initializer_list>
 #include <string>
 #include <utility>
 
@@ -29,16 +31,27 @@ absl::StatusOr<Pattern> CompileAt(const JsonNode& node, const std::string& patte
   return compiled;
 }
 
+constexpr std::pair<std::string_view, SplitBehavior> kBehaviors[] = {
+    {"Isolated", SplitBehavior::kIsolated},
+    {"Removed", SplitBehavior::kRemoved},
+    {"MergedWithPrevious", SplitBehavior::kMergedWithPrevious},
+    {"MergedWithNext", SplitBehavior::kMergedWithNext},
+    {"Contiguous", SplitBehavior::kContiguous}};
+
 absl::StatusOr<SplitRule> ReadSplit(const JsonNode& node) {
   SplitRule rule;
   LACUNA_ASSIGN_OR_RETURN(const std::string behavior, node.Get("behavior").String());
-  LACUNA_ASSIGN_OR_RETURN(const bool invert, node.Get("invert").Bool(false));
-  rule.drop_gaps = behavior == "Removed" && invert;
-  if (behavior != "Isolated" && !rule.drop_gaps) {
+  const auto known = std::find_if(std::begin(kBehaviors), std::end(kBehaviors),
+                                  [&](const auto& entry) { return entry.first == behavior; });
+  if (known == std::end(kBehaviors)) {
     return node.Get("behavior")
-        .Error("\"{}\"{} is not supported; allowed are \"Isolated\", and \"Removed\" with invert",
-               behavior, invert ? " with invert" : "");
+        .Error(
+            "\"{}\" is not supported; allowed are Isolated, Removed, MergedWithPrevious, "
+            "MergedWithNext, Contiguous",
+            behavior);
   }
+  rule.behavior = known->second;
+  LACUNA_ASSIGN_OR_RETURN(rule.invert, node.Get("invert").Bool(false));
   const JsonNode pattern = node.Get("pattern");
   const bool literal = !pattern.Get("String").IsNull();
   const JsonNode text = pattern.Get(literal ? "String" : "Regex");
@@ -49,24 +62,28 @@ absl::StatusOr<SplitRule> ReadSplit(const JsonNode& node) {
   return rule;
 }
 
+// Refuses a step whose type is none of `allowed`, by name.
+absl::Status CheckTypes(const std::vector<std::pair<std::string, JsonNode>>& steps,
+                        std::initializer_list<std::string_view> allowed) {
+  for (const auto& [type, step] : steps) {
+    if (std::find(allowed.begin(), allowed.end(), type) != allowed.end()) continue;
+    return step.Get("type").Error("\"{}\" is not supported; allowed are {}, Sequence", type,
+                                  fmt::join(allowed, ", "));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status ReadNormalizer(const JsonNode& node, std::vector<NormalForm>* forms) {
   std::vector<std::pair<std::string, JsonNode>> steps;
   LACUNA_RETURN_IF_ERROR(Flatten(node, "normalizers", &steps));
+  LACUNA_RETURN_IF_ERROR(CheckTypes(steps, {"NFC", "NFD", "NFKC", "NFKD"}));
   for (const auto& [type, step] : steps) {
-    if (type == "NFC") {
-      forms->push_back(NormalForm::kNfc);
-    } else if (type == "NFD") {
-      forms->push_back(NormalForm::kNfd);
-    } else if (type == "NFKC") {
-      forms->push_back(NormalForm::kNfkc);
-    } else if (type == "NFKD") {
-      forms->push_back(NormalForm::kNfkd);
-    } else {
-      return step.Get("type").Error(
-          "\"{}\" is not supported; allowed are NFC, NFD, NFKC, NFKD, Sequence", type);
-    }
+    forms->push_back(type == "NFC"    ? NormalForm::kNfc
+                     : type == "NFD"  ? NormalForm::kNfd
+                     : type == "NFKC" ? NormalForm::kNfkc
+                                      : NormalForm::kNfkd);
   }
   return absl::OkStatus();
 }
@@ -74,6 +91,7 @@ absl::Status ReadNormalizer(const JsonNode& node, std::vector<NormalForm>* forms
 absl::Status ReadPreTokenizer(const JsonNode& node, std::vector<SplitRule>* rules) {
   std::vector<std::pair<std::string, JsonNode>> steps;
   LACUNA_RETURN_IF_ERROR(Flatten(node, "pretokenizers", &steps));
+  LACUNA_RETURN_IF_ERROR(CheckTypes(steps, {"ByteLevel", "Split", "Digits"}));
   if (steps.empty() || steps.back().first != "ByteLevel")
     return node.Error("has no ByteLevel as its last step");
   for (size_t i = 0; i < steps.size(); ++i) {
@@ -85,7 +103,7 @@ absl::Status ReadPreTokenizer(const JsonNode& node, std::vector<SplitRule>* rule
       LACUNA_ASSIGN_OR_RETURN(const bool individual, step.Get("individual_digits").Bool(false));
       LACUNA_ASSIGN_OR_RETURN(rule.pattern, CompileAt(step, individual ? "\\p{N}" : "\\p{N}+",
                                                       Pattern::Syntax::kRegex));
-    } else if (type == "ByteLevel") {
+    } else {
       // What followed would see the byte alphabet instead of the text.
       if (i + 1 < steps.size()) return step.Error("ByteLevel must be the last step");
       LACUNA_ASSIGN_OR_RETURN(rule.prefix_space, step.Get("add_prefix_space").Bool(true));
@@ -96,9 +114,6 @@ absl::Status ReadPreTokenizer(const JsonNode& node, std::vector<SplitRule>* rule
       } else if (!rule.prefix_space) {
         continue;
       }
-    } else {
-      return step.Get("type").Error(
-          "\"{}\" is not supported; allowed are ByteLevel, Split, Digits, Sequence", type);
     }
     rules->push_back(std::move(rule));
   }
@@ -108,14 +123,17 @@ absl::Status ReadPreTokenizer(const JsonNode& node, std::vector<SplitRule>* rule
 absl::Status CheckDecoder(const JsonNode& node) {
   std::vector<std::pair<std::string, JsonNode>> steps;
   LACUNA_RETURN_IF_ERROR(Flatten(node, "decoders", &steps));
-  for (const auto& [type, step] : steps) {
-    if (type != "ByteLevel")
-      return step.Get("type").Error("\"{}\" is not supported; allowed are ByteLevel, Sequence",
-                                    type);
-  }
+  LACUNA_RETURN_IF_ERROR(CheckTypes(steps, {"ByteLevel"}));
   // Without one the `tokenizers` library would join the byte alphabet's characters.
   if (steps.size() != 1) return node.Error("has {} steps, expected one ByteLevel", steps.size());
   return absl::OkStatus();
+}
+
+absl::Status CheckPostProcessor(const JsonNode& node) {
+  std::vector<std::pair<std::string, JsonNode>> steps;
+  LACUNA_RETURN_IF_ERROR(Flatten(node, "processors", &steps));
+  return CheckTypes(steps,
+                    {"ByteLevel", "TemplateProcessing", "RobertaProcessing", "BertProcessing"});
 }
 
 }  // namespace lacuna

@@ -1,4 +1,5 @@
-// The sections normalizer, pre_tokenizer and decoder of tokenizer.json. Internal to data/tokenizer.
+// The sections normalizer, pre_tokenizer, post_processor and decoder of tokenizer.json. Internal to
+// data/tokenizer.
 #pragma once
 
 #include <vector>
@@ -14,5 +15,7 @@ absl::Status ReadNormalizer(const JsonNode& node, std::vector<NormalForm>* forms
 // The rules in order; the step ByteLevel must be there once, last.
 absl::Status ReadPreTokenizer(const JsonNode& node, std::vector<SplitRule>* rules);
 absl::Status CheckDecoder(const JsonNode& node);
+// What is allowed adds tokens around a text, and is not applied (data/tokenizer/tokenizer.h).
+absl::Status CheckPostProcessor(const JsonNode& node);
 
 }  // namespace lacuna

@@ -64,8 +64,8 @@ struct Tokenizer::State {
     if (!finder.IsNeeded(parse)) return use_text(text);
     size_t at = 0;
     AddedTokenFinder::Match match;
-    while (finder.Find(text, at, parse, &match)) {
-      LACUNA_RETURN_IF_ERROR(use_text(text.substr(at, match.begin - at)));
+    while (finder.FindNext(text, parse, &match)) {
+      if (match.begin > at) LACUNA_RETURN_IF_ERROR(use_text(text.substr(at, match.begin - at)));
       use_token(*match.token);
       at = match.end;
     }
@@ -100,7 +100,6 @@ absl::StatusOr<Tokenizer> Tokenizer::FromJson(std::string_view text, const std::
   state->added_tokens = std::move(definition.added_tokens);
   std::vector<const AddedToken*> raw, normalized;
   std::vector<std::string> raw_texts, normalized_texts;
-  const size_t model_size = state->tokens.size();
   for (const AddedToken& token : state->added_tokens) {
     const size_t id = static_cast<size_t>(token.id);
     if (id >= state->tokens.size()) state->tokens.resize(id + 1);
@@ -129,16 +128,8 @@ absl::StatusOr<Tokenizer> Tokenizer::FromJson(std::string_view text, const std::
   state->normalized_finder = AddedTokenFinder(normalized, normalized_texts);
   state->normal_forms = std::move(definition.normal_forms);
   state->pre_tokenizer = PreTokenizer(std::move(definition.split_rules));
-  BytesMap<int32_t> whole_words;
-  if (definition.ignore_merges) {
-    // A special token never comes from plain text, not even where a word spells it.
-    for (size_t id = 0; id < model_size; ++id) {
-      if (!state->tokens[id].empty() && !state->special[id])
-        whole_words.emplace(state->tokens[id], static_cast<int32_t>(id));
-    }
-  }
   state->model = std::make_unique<const BpeModel>(definition.byte_ids, definition.merges,
-                                                  std::move(whole_words));
+                                                  std::move(definition.whole_words));
   state->canonical = std::move(definition.canonical);
   state->hash = XXH3_64bits(state->canonical.data(), state->canonical.size());
   return Tokenizer(std::move(state));

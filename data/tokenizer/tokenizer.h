@@ -4,11 +4,11 @@
 //   model          BPE over GPT-2's byte alphabet; merges as "a b" or ["a", "b"]; ignore_merges; no
 //     dropout, prefix or suffix
 //   normalizer     null, NFC, NFD, NFKC, NFKD, Sequence
-//   pre_tokenizer  ByteLevel, Split (Isolated, or Removed with invert), Digits, Sequence; ByteLevel
-//                  last
+//   pre_tokenizer  ByteLevel, Split, Digits, Sequence; ByteLevel last
+//   post_processor null, ByteLevel, TemplateProcessing, RobertaProcessing, BertProcessing, Sequence:
+//                  kept in the file and not applied, like truncation and padding; a document gets
+//                  no other tokens than its own
 //   decoder        ByteLevel
-// post_processor, truncation and padding are kept in the file and not applied: a document gets no
-// other tokens than its own.
 // Ids equal those of the `tokenizers` library: pattern semantics are Oniguruma's
 // (data/tokenizer/pattern.h); merges go by lowest rank, then leftmost.
 //

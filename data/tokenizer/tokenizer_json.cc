@@ -114,6 +114,8 @@ absl::Status ReadAddedTokens(const JsonNode& list, const SymbolIds& ids,
   if (!list.value().is_array()) return list.Wrong("a list of tokens");
   BytesMap<int32_t> seen;
   absl::flat_hash_map<int32_t, std::string> by_id;
+  // The `tokenizers` library does not read the ids, it counts: from the vocabulary's size on.
+  int32_t next = static_cast<int32_t>(ids.size());
   for (size_t i = 0; i < list.value().size(); ++i) {
     const JsonNode node = list.At(i);
     AddedToken token;
@@ -123,8 +125,7 @@ absl::Status ReadAddedTokens(const JsonNode& list, const SymbolIds& ids,
     LACUNA_ASSIGN_OR_RETURN(token.normalized, node.Get("normalized").Bool(!token.special));
     LACUNA_ASSIGN_OR_RETURN(token.left_strip, node.Get("lstrip").Bool(false));
     LACUNA_ASSIGN_OR_RETURN(token.right_strip, node.Get("rstrip").Bool(false));
-    LACUNA_ASSIGN_OR_RETURN(const bool single_word, node.Get("single_word").Bool(false));
-    if (single_word) return node.Get("single_word").Error("true is not supported");
+    LACUNA_ASSIGN_OR_RETURN(token.single_word, node.Get("single_word").Bool(false));
     if (token.content.empty()) return node.Get("content").Error("is empty");
     if (!seen.emplace(token.content, token.id).second)
       return node.Error("\"{}\" is listed twice", token.content);
@@ -143,9 +144,29 @@ absl::Status ReadAddedTokens(const JsonNode& list, const SymbolIds& ids,
       return node.Error("\"{}\" has id {}, which a token of the vocabulary has, too", token.content,
                         token.id);
     }
+    if (in_model == ids.end() && token.id != next) {
+      return node.Error(
+          "\"{}\" has id {}, must have {}: added tokens are counted from the vocabulary's size on",
+          token.content, token.id, next);
+    }
+    next = std::max(next, token.id + 1);
     definition->added_tokens.push_back(std::move(token));
   }
   return absl::OkStatus();
+}
+
+// The vocabulary as words of a text, which is spelled in the byte alphabet. A special token never
+// comes from plain text, not even where a word spells it.
+BytesMap<int32_t> FindWholeWords(const SymbolIds& ids, const std::vector<AddedToken>& added) {
+  BytesMap<int32_t> words;
+  std::string bytes;
+  for (const auto& [symbols, id] : ids) {
+    if (BytesFromSymbols(symbols, &bytes)) words.emplace(bytes, id);
+  }
+  for (const AddedToken& token : added) {
+    if (token.special && BytesFromSymbols(token.content, &bytes)) words.erase(bytes);
+  }
+  return words;
 }
 
 // `value` on one line.
@@ -232,10 +253,12 @@ absl::StatusOr<TokenizerDefinition> ParseTokenizerJson(std::string_view text,
   LACUNA_RETURN_IF_ERROR(ReadVocabulary(model.Get("vocab"), &definition, &ids));
   json legacy;
   LACUNA_RETURN_IF_ERROR(ReadMerges(model.Get("merges"), ids, &definition, &legacy));
-  LACUNA_ASSIGN_OR_RETURN(definition.ignore_merges, model.Get("ignore_merges").Bool(false));
   LACUNA_RETURN_IF_ERROR(ReadAddedTokens(root.Get("added_tokens"), ids, &definition));
+  LACUNA_ASSIGN_OR_RETURN(const bool ignore_merges, model.Get("ignore_merges").Bool(false));
+  if (ignore_merges) definition.whole_words = FindWholeWords(ids, definition.added_tokens);
   LACUNA_RETURN_IF_ERROR(ReadNormalizer(root.Get("normalizer"), &definition.normal_forms));
   LACUNA_RETURN_IF_ERROR(ReadPreTokenizer(root.Get("pre_tokenizer"), &definition.split_rules));
+  LACUNA_RETURN_IF_ERROR(CheckPostProcessor(root.Get("post_processor")));
   LACUNA_RETURN_IF_ERROR(CheckDecoder(root.Get("decoder")));
   document["model"]["merges"] = std::move(legacy);
   definition.canonical = WriteCanonical(document, definition);

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "data/tokenizer/added_tokens.h"
 #include "data/tokenizer/bpe_model.h"
+#include "data/tokenizer/bytes_hash.h"
 #include "data/tokenizer/normalizer.h"
 #include "data/tokenizer/pre_tokenizer.h"
 
@@ -19,8 +20,8 @@ namespace lacuna {
 struct TokenizerDefinition {
   std::vector<std::string> tokens;  // the model's, as bytes, by id; empty where an id is free
   std::array<int32_t, 256> byte_ids;
-  std::vector<BpeMerge> merges;  // by rank
-  bool ignore_merges = false;
+  std::vector<BpeMerge> merges;   // by rank
+  BytesMap<int32_t> whole_words;  // tokens that need no merging (`ignore_merges`); may be empty
   std::vector<NormalForm> normal_forms;
   std::vector<SplitRule> split_rules;
   std::vector<AddedToken> added_tokens;  // in the file's order

@@ -49,6 +49,7 @@ TEXTS = [
     "稀疏注意力 まばら внимание \U0001f600\U0001f468\u200d\U0001f469 \u089d\u0316 \u1df6\u0316",
     "<|endoftext|> <|endoftext|>x<think><think> <|endoftext <|endoftext|",
     "a <tool>\t b  <tool>c<toolbox> e\u0301",
+    "<tool>_ 77,77a 177 <tool>. e\u0301e\u0301 (e\u0301)",
     "=" * 47 + " " + "=" * 48 + " " + "=" * 49 + " " + "-" * 200,
     "returnreturnreturntokensattentionscoresblocksexpertsrouter" * 4,
     "\ufeffdef f(a, b):\n\treturn a @ b  # \u00a0nbsp\u2028line\u180emongolian\u3000wide\u0085next\x00nul",
@@ -99,6 +100,13 @@ def cases(base):
         "added_plain": added(base, {"content": "<tool>"}, {"content": "<tool>c"}, {"content": "  ", "normalized": True}),
         "added_normalized": nfc | added(base, {"content": "e\u0301", "normalized": True}, {"content": "\u212b"}),
         "added_strip": added(base, {"content": "<tool>", "lstrip": True, "rstrip": True}),
+        "added_strips_touch": added(base, {"content": "<tool>", "lstrip": True, "rstrip": True}, {"content": " "}),
+        "added_single_word": added(base, {"content": "<tool>", "single_word": True}, {"content": "e\u0301", "single_word": True}, {"content": "77", "single_word": True}),
+        "added_like_a_byte": {"model": {"ignore_merges": True}} | added(base, {"content": "<tool>"}, {"content": "\u00e9", "id": base["model"]["vocab"]["\u00e9"]}),
+        "digit_groups": {"pre_tokenizer": split(r"(?=(?:\d{3})+(?!\d))")},
+        "merged_with_next": {"pre_tokenizer": split(r"\s", behavior="MergedWithNext")},
+        "merged_with_previous_inverted": {"pre_tokenizer": split(r"\p{L}+", behavior="MergedWithPrevious", invert=True)},
+        "contiguous": {"pre_tokenizer": split(r"[=-]", behavior="Contiguous")},
         "added_over_special": added(base, {"content": "x<think>"}, {"content": "<think><"}),
     }
 

@@ -99,35 +99,47 @@ TEST(TokenizerJson, RefusesByName) {
        "NFKC, NFKD, Sequence"},
       {R"({"pre_tokenizer": null})", "t.json: pre_tokenizer: has no ByteLevel as its last step"},
       {R"({"pre_tokenizer": {"type": "Metaspace"}})",
+       "t.json: pre_tokenizer.type: \"Metaspace\" is not supported; allowed are ByteLevel, Split, "
+       "Digits, Sequence"},
+      {R"({"pre_tokenizer": {"type": "Digits", "pretokenizers": null}})",
        "t.json: pre_tokenizer: has no ByteLevel as its last step"},
       {R"({"pre_tokenizer": {"pretokenizers": [{"type": "Punctuation"}, {"type": "ByteLevel"}]}})",
        "t.json: pre_tokenizer.pretokenizers[0].type: \"Punctuation\" is not supported; allowed are "
        "ByteLevel, Split, Digits, Sequence"},
       {R"({"pre_tokenizer": {"pretokenizers": [{"type": "ByteLevel"}, {"type": "ByteLevel"}]}})",
        "t.json: pre_tokenizer.pretokenizers[0]: ByteLevel must be the last step"},
-      {R"({"pre_tokenizer": {"pretokenizers": [{"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Removed"}, {"type": "ByteLevel"}]}})",
-       "t.json: pre_tokenizer.pretokenizers[0].behavior: \"Removed\" is not supported; allowed are "
-       "\"Isolated\", and \"Removed\" with invert"},
+      {R"({"pre_tokenizer": {"pretokenizers": [{"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Dropped"}, {"type": "ByteLevel"}]}})",
+       "t.json: pre_tokenizer.pretokenizers[0].behavior: \"Dropped\" is not supported; allowed are "
+       "Isolated, Removed, MergedWithPrevious, MergedWithNext, Contiguous"},
       {R"({"pre_tokenizer": {"pretokenizers": [{"type": "Split", "pattern": {"Regex": "\\w"}, "behavior": "Isolated"}, {"type": "ByteLevel"}]}})",
        "t.json: pre_tokenizer.pretokenizers[0].pattern.Regex: pattern \"\\w\": \"\\w\" at byte 0 "
        "is not supported"},
       {R"({"decoder": {"type": "Metaspace"}})",
        "t.json: decoder.type: \"Metaspace\" is not supported; allowed are ByteLevel, Sequence"},
+      {R"({"post_processor": {"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "Reverse"}]}})",
+       "t.json: post_processor.processors[1].type: \"Reverse\" is not supported; allowed are "
+       "ByteLevel, TemplateProcessing, RobertaProcessing, BertProcessing, Sequence"},
       {R"({"decoder": null})", "t.json: decoder: has 0 steps, expected one ByteLevel"},
       {R"({"added_tokens": [{"id": 5, "content": "<x>"}]})",
        "t.json: added_tokens[0]: \"<x>\" has id 5, which a token of the vocabulary has, too"},
       {R"({"added_tokens": [{"id": 500, "content": "<think>"}]})",
        "t.json: added_tokens[0]: \"<think>\" has id 500, in the vocabulary it has 1"},
-      {R"({"added_tokens": [{"id": 500, "content": "<x>"}, {"id": 501, "content": "<x>"}]})",
+      {R"({"added_tokens": [{"id": 400, "content": "<x>"}, {"id": 401, "content": "<x>"}]})",
        "t.json: added_tokens[1]: \"<x>\" is listed twice"},
-      {R"({"added_tokens": [{"id": 500, "content": "<x>"}, {"id": 500, "content": "<y>"}]})",
-       "t.json: added_tokens[1]: \"<y>\" has id 500, which \"<x>\" has, too"},
+      {R"({"added_tokens": [{"id": 400, "content": "<x>"}, {"id": 400, "content": "<y>"}]})",
+       "t.json: added_tokens[1]: \"<y>\" has id 400, which \"<x>\" has, too"},
       {R"({"added_tokens": [{"id": 500, "content": ""}]})",
        "t.json: added_tokens[0].content: is empty"},
       {R"({"added_tokens": [{"content": "<x>"}]})",
        "t.json: added_tokens[0].id: found nothing, expected a token id, 0 to 16777215"},
-      {R"({"added_tokens": [{"id": 500, "content": "<x>", "single_word": true}]})",
-       "t.json: added_tokens[0].single_word: true is not supported"},
+      {R"({"added_tokens": [{"id": 400, "content": "<x>", "single_word": 1}]})",
+       "t.json: added_tokens[0].single_word: found 1, expected true or false"},
+      {R"({"added_tokens": [{"id": 500, "content": "<x>"}]})",
+       "t.json: added_tokens[0]: \"<x>\" has id 500, must have 400: added tokens are counted from "
+       "the vocabulary's size on"},
+      {R"({"added_tokens": [{"id": 1, "content": "<think>"}, {"id": 400, "content": "<x>"}, {"id": 402, "content": "<y>"}]})",
+       "t.json: added_tokens[2]: \"<y>\" has id 402, must have 401: added tokens are counted from "
+       "the vocabulary's size on"},
   };
   ASSERT_TRUE(TryMake(Golden()["base"]).ok());
   for (const Refusal& refusal : refusals) {

@@ -96,17 +96,21 @@ TEST(ByteAlphabet, IsGpt2s) {
     EXPECT_FALSE(BytesFromSymbols(other, &bytes)) << other;
 }
 
-std::vector<std::string> Split(const std::string& pattern, std::string_view text) {
-  auto compiled = Pattern::Compile(pattern);
-  LACUNA_CHECK(compiled.ok(), "{}", Message(compiled.status()));
-  SplitRule rule;
-  rule.pattern = *compiled;
+std::vector<std::string> WordsOf(const SplitRule& rule, std::string_view text) {
   Matcher matcher;
   std::vector<std::string> words;
   const absl::Status status = PreTokenizer({rule}).ForEachWord(
       text, &matcher, [&](std::string_view word) { words.emplace_back(word); });
   LACUNA_CHECK(status.ok(), "{}", Message(status));
   return words;
+}
+
+std::vector<std::string> Split(const std::string& pattern, std::string_view text) {
+  auto compiled = Pattern::Compile(pattern);
+  LACUNA_CHECK(compiled.ok(), "{}", Message(compiled.status()));
+  SplitRule rule;
+  rule.pattern = *compiled;
+  return WordsOf(rule, text);
 }
 
 TEST(Pattern, MeansWhatOnigurumaMeans) {
@@ -117,8 +121,33 @@ TEST(Pattern, MeansWhatOnigurumaMeans) {
   EXPECT_THAT(Split(R"([^\s]+)", "a\u180Eb\u0085c"), ElementsAre("a\u180Eb", "\u0085", "c"));
   EXPECT_THAT(Split(R"(\S+$)", "ab cd\nef"), ElementsAre("ab ", "cd", "\n", "ef"));
   EXPECT_THAT(Split("x{,2}y", "xxxy{,2}"), ElementsAre("x", "xxy", "{,2}"));
-  EXPECT_THAT(Split("", "ab"), ElementsAre("ab"));
-  EXPECT_THAT(Split("x*", "éaxxé"), ElementsAre("éa", "xx", "é"));
+  EXPECT_THAT(Split("", "ab"), ElementsAre("a", "b"));
+  EXPECT_THAT(Split("x*", "éaxxé"), ElementsAre("é", "a", "xx", "é"));
+  EXPECT_THAT(Split(R"((?=(?:\d{3})+(?!\d)))", "a 1234567 x"), ElementsAre("a 1", "234", "567 x"));
+}
+
+// As Split of the `tokenizers` library does.
+TEST(SplitRule, JoinsPiecesAsItsBehaviorSays) {
+  using enum SplitBehavior;
+  using Words = std::vector<std::string>;
+  const auto split = [](const char* pattern, SplitBehavior behavior, bool invert) {
+    SplitRule rule;
+    rule.pattern = *Pattern::Compile(pattern);
+    rule.behavior = behavior;
+    rule.invert = invert;
+    return WordsOf(rule, "éaxxé x");
+  };
+  EXPECT_EQ(split("x", kIsolated, false), (Words{"éa", "x", "x", "é ", "x"}));
+  EXPECT_EQ(split("x", kIsolated, true), (Words{"éa", "x", "x", "é ", "x"}));
+  EXPECT_EQ(split("x", kRemoved, false), (Words{"éa", "é "}));
+  EXPECT_EQ(split("x", kRemoved, true), (Words{"x", "x", "x"}));
+  EXPECT_EQ(split("x", kMergedWithPrevious, false), (Words{"éax", "x", "é x"}));
+  EXPECT_EQ(split("x", kMergedWithPrevious, true), (Words{"éa", "x", "xé ", "x"}));
+  EXPECT_EQ(split("x", kMergedWithNext, false), (Words{"éa", "x", "xé ", "x"}));
+  EXPECT_EQ(split("x", kMergedWithNext, true), (Words{"éax", "x", "é x"}));
+  EXPECT_EQ(split("x", kContiguous, false), (Words{"éa", "xx", "é ", "x"}));
+  EXPECT_EQ(split("x*", kMergedWithPrevious, false), (Words{"é", "axx", "é", " x"}));
+  EXPECT_EQ(split("x*", kMergedWithPrevious, true), (Words{"é", "a", "xxé", " ", "x"}));
 }
 
 TEST(Pattern, IsTranslatedAtomByAtom) {

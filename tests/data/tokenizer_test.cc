@@ -134,6 +134,15 @@ TEST(Tokenizer, ASpecialTokenNeverComesFromText) {
   }
 }
 
+TEST(Tokenizer, WholeWordsAreSpelledInTheByteAlphabet) {
+  json document = Patched({{"model", {{"ignore_merges", true}, {"merges", json::array()}}}});
+  const size_t bytes = Ids(Make(document), " zz").size();
+  document["model"]["vocab"][" zz"] = 400;
+  EXPECT_EQ(Ids(Make(document), " zz").size(), bytes);
+  document["model"]["vocab"]["Ġzz"] = 401;
+  EXPECT_THAT(Ids(Make(document), " zz"), ElementsAre(401));
+}
+
 TEST(Tokenizer, KnowsItsSpecialTokens) {
   json patch = Golden()["cases"]["added_plain"]["patch"];
   const Tokenizer tokenizer = Make(Patched(patch));
@@ -150,6 +159,7 @@ TEST(Tokenizer, EndOfDocumentByName) {
   const auto with = [](std::vector<std::string> names) {
     json document = Golden()["base"];
     document["model"]["vocab"].erase("<|endoftext|>");
+    document["model"]["vocab"]["<unused>"] = 0;
     document["added_tokens"] = json::array();
     int id = 400;
     for (const std::string& name : names)

@@ -126,6 +126,24 @@ TEST(BpeTrainer, WithoutTextThereAreTheBytes) {
   EXPECT_EQ(tokenizer.Decode(Ids(tokenizer, "aé\n")), "aé\n");
 }
 
+TEST(BpeTrainer, CutsWordsByNameOrPattern) {
+  // "e" and U+0301 are one character in NFC; the digits are one word, or each, or in threes.
+  const auto merges = [](const std::string& pattern) {
+    BpeTrainingOptions options = GoldenOptions();
+    options.words = *ParseWordRules(pattern);
+    return ToJson(TrainOn({"1212 1212 e\u0301 e\u0301"}, options))["model"]["merges"];
+  };
+  EXPECT_EQ(merges("gpt2"), json({"1 2", "Ì ģ", "Ġ e", "12 12"}));
+  EXPECT_EQ(merges("llama3"), json({"1 2", "Ì ģ", "Ġ e", "12 1"}));
+  EXPECT_EQ(merges("qwen2"), json({"Ã ©", "Ġ Ã©"}));
+  EXPECT_EQ(merges("deepseek3"), json({"1 2", "e Ì", "Ġ eÌ", "12 1", "ĠeÌ ģ"}));
+  EXPECT_EQ(merges("[0-9]+"), json({"1 2", "e Ì", "Ġ eÌ", "12 12", "ĠeÌ ģ"}));
+  EXPECT_EQ(
+      Message(ParseWordRules("lama3").status()),
+      "pattern \"lama3\": allowed are gpt2, llama3, qwen2, deepseek3, or a regular expression");
+  EXPECT_EQ(ExitCodeOf(ParseWordRules("").status()), ExitCode::kConfig);
+}
+
 TEST(BpeTrainer, NamesWhatIsWrong) {
   const auto message = [](auto change) {
     BpeTrainingOptions options = GoldenOptions();
@@ -139,7 +157,7 @@ TEST(BpeTrainer, NamesWhatIsWrong) {
             "vocabulary size: 257, allowed are 258 (2 special tokens, 256 bytes) to 16777216");
   EXPECT_EQ(message([](Options& o) { o.min_frequency = 0; }),
             "minimum frequency: 0, allowed is at least 1");
-  EXPECT_EQ(message([](Options& o) { o.pattern = "("; }).substr(0, 13), "pattern \"(\": ");
+  EXPECT_EQ(message([](Options& o) { o.words.patterns = {"("}; }).substr(0, 13), "pattern \"(\": ");
   EXPECT_EQ(message([](Options& o) { o.special_tokens[1] = ""; }),
             "special token: \"\" is not allowed");
   EXPECT_EQ(message([](Options& o) { o.special_tokens[1] = "Ġ"; }),

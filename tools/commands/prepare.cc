@@ -82,12 +82,16 @@ void AddPrepareCommand(CLI::App& app, Runner& run) {
   PrepareOptions& options = arguments->options;
   CLI::App* command = app.add_subcommand("prepare",
                                          "Turn text or conversations into token shards: files, "
-                                         "folders, JSON lines; .gz and .zst, too");
+                                         "folders, JSON lines; .gz and .zst, too; Megatron .idx");
   command
       ->add_option("inputs", options.inputs,
-                   "Files and folders; *.jsonl has a document a line, any other file is one")
+                   "Files and folders; *.jsonl has a document a line, *.idx (with the *.bin beside "
+                   "it) is Megatron's token ids, any other file is one document")
       ->required();
-  command->add_option("--tokenizer", options.tokenizer, "tokenizer.json")->required();
+  command
+      ->add_option("--tokenizer", options.tokenizer,
+                   "tokenizer.json; of *.idx the one its ids are from")
+      ->required();
   command->add_option("--output", options.output, "Folder of the shards")->required();
   CLI::Option* extensions =
       command->add_option("--extensions", options.extensions, "Of the files to take from folders")

@@ -31,7 +31,7 @@ double SecondsSince(Clock::time_point start) {
 
 struct TrainArguments {
   std::vector<std::string> inputs, extensions = {"txt", "md", "rst"}, special_tokens;
-  std::string output;
+  std::string output, pattern = "llama3";
   TextOptions text;
   BpeTrainingOptions training;
   int threads = 0;
@@ -63,6 +63,7 @@ absl::Status Train(TrainArguments& arguments) {
   if (arguments.threads > 0) SetNumThreads(arguments.threads);
   if (!arguments.special_tokens.empty())
     arguments.training.special_tokens = arguments.special_tokens;
+  LACUNA_ASSIGN_OR_RETURN(arguments.training.words, ParseWordRules(arguments.pattern));
   LACUNA_ASSIGN_OR_RETURN(BpeTrainer trainer, BpeTrainer::Create(arguments.training));
   LACUNA_ASSIGN_OR_RETURN(const InputFiles inputs,
                           FindInputs(arguments.inputs, arguments.extensions));
@@ -187,8 +188,12 @@ void AddTrain(CLI::App* parent, Runner& run) {
   command->add_option("--extensions", arguments->extensions, "Of the files to take from folders")
       ->delimiter(',')
       ->capture_default_str();
-  command->add_option("--pattern", arguments->training.pattern,
-                      "Regular expression of the words (default: Llama 3's)");
+  command
+      ->add_option("--pattern", arguments->pattern,
+                   fmt::format("How text is cut into words: {}, or a regular expression that "
+                               "matches them",
+                               fmt::join(WordRulesNames(), ", ")))
+      ->capture_default_str();
   command
       ->add_option("--special", arguments->special_tokens,
                    "A special token, instead of the default 64 (may be repeated; the first ids)")

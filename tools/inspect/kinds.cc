@@ -1,6 +1,8 @@
 #include "tools/inspect/batch_view.h"
 #include "tools/inspect/chat_kind.h"
 #include "tools/inspect/kind.h"
+#include "tools/inspect/megatron_kind.h"
+#include "tools/inspect/safetensors_kind.h"
 #include "tools/inspect/shard_view.h"
 
 namespace lacuna::tools {
@@ -10,6 +12,8 @@ std::vector<std::unique_ptr<InspectKind>> MakeInspectKinds() {
   kinds.push_back(std::make_unique<ShardView>());
   kinds.push_back(std::make_unique<BatchView>());
   kinds.push_back(std::make_unique<ChatKind>());
+  kinds.push_back(std::make_unique<MegatronKind>());
+  kinds.push_back(std::make_unique<SafetensorsKind>());
   return kinds;
 }
 

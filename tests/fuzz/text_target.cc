@@ -1,0 +1,89 @@
+// JSON lines, plain and compressed.
+#include <zlib.h>
+#include <zstd.h>
+
+#include "core/error.h"
+#include "data/prepare/document_text.h"
+#include "data/tokenizer/utf8.h"
+#include "tests/fuzz/target.h"
+#include "tests/support/temp_dir.h"
+
+namespace lacuna::test {
+namespace {
+
+std::string Gzip(const std::string& text) {
+  z_stream state{};
+  LACUNA_CHECK(deflateInit2(&state, 6, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK,
+               "zlib");
+  std::string out(deflateBound(&state, text.size()), '\0');
+  state.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  state.avail_in = static_cast<uInt>(text.size());
+  state.next_out = reinterpret_cast<Bytef*>(out.data());
+  state.avail_out = static_cast<uInt>(out.size());
+  deflate(&state, Z_FINISH);
+  out.resize(state.total_out);
+  deflateEnd(&state);
+  return out;
+}
+
+// With a checksum, as the program zstd writes it.
+std::string Zstd(const std::string& text) {
+  ZSTD_CCtx* context = ZSTD_createCCtx();
+  ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1);
+  std::string out(ZSTD_compressBound(text.size()), '\0');
+  out.resize(ZSTD_compress2(context, out.data(), out.size(), text.data(), text.size()));
+  ZSTD_freeCCtx(context);
+  return out;
+}
+
+Reading ReadDocuments(const std::string& path) {
+  const std::vector<InputFile> files = {{path, "t"}};
+  DocumentReader reader(files);
+  Reading reading;
+  for (RawDocument raw;;) {
+    const auto more = reader.Next(&raw);
+    if (!more.ok()) return {more.status()};
+    if (!*more) return reading;
+    const auto text = ExtractText(std::move(raw), {});
+    if (!text.ok()) return {text.status()};
+    if (FirstInvalidUtf8(text->text) >= 0) reading.broken = "gives text that is not UTF-8";
+    reading.contents += fmt::format("{} {}\n", text->text.size(), text->text);
+    raw = {};
+  }
+}
+
+FuzzTarget Target(const std::string& name, const std::string& extension) {
+  FuzzTarget target;
+  target.name = name;
+  const auto dir = std::make_shared<TempDir>();
+  target.keep = dir;
+  const std::string path = *dir / ("t.jsonl" + extension);
+  target.place = path;
+  target.words = {"{\"text\":", "\"",      "}",  "\n",           "\r\n",     "null", "\\u0000",
+                  "\\ud83d",    "\\udc00", "\\", "\xEF\xBB\xBF", "\xC3\x28", "[[[[", "1e400"};
+  target.read = [path](const std::string& bytes) {
+    PutFile(path, bytes);
+    return ReadDocuments(path);
+  };
+  return target;
+}
+
+}  // namespace
+
+std::vector<FuzzTarget> TextTargets() {
+  std::string lines = "\xEF\xBB\xBF{\"text\": \"one\\u00e9\\ud83d\\ude00\", \"id\": 1}\r\n\n";
+  for (int i = 0; i < 20; ++i)
+    lines += fmt::format("{{\"meta\":[{{\"a\":null}},-1.5e3],\"text\":\"line {}\\n\\t\"}}\n", i);
+  FuzzTarget plain = Target("json_lines", ""), gzip = Target("json_lines_gz", ".gz"),
+             zstd = Target("json_lines_zst", ".zst");
+  plain.uncovered = "no checksum: a text format";
+  plain.seeds = {lines, "{\"text\":\"\"}"};
+  gzip.checksum = zstd.checksum = FuzzTarget::Checksum::kContents;
+  gzip.uncovered = "gzip's checksum covers the text, not the header's name and time";
+  zstd.uncovered = "zstd's checksum covers the text, not how it is packed";
+  gzip.seeds = {Gzip(lines), Gzip("{\"text\":\"x\"}")};
+  zstd.seeds = {Zstd(lines), Zstd("{\"text\":\"x\"}")};
+  return {plain, gzip, zstd};
+}
+
+}  // namespace lacuna::test
