@@ -31,8 +31,9 @@ absl::StatusOr<std::string> TextOfJson(const RawDocument& document, const std::s
   if (found == object.end()) {
     std::string keys;
     for (const auto& [name, value] : object.items()) keys += (keys.empty() ? "" : ", ") + name;
+    constexpr size_t kMostShown = 100;
     return DataError("{}: has no key \"{}\", only {}", document.Where(), key,
-                     keys.empty() ? "{}" : keys);
+                     keys.empty() ? "{}" : OneLine(keys, kMostShown));
   }
   if (!found->is_string())
     return DataError("{}: \"{}\" is a JSON {}, must be a string", document.Where(), key,
