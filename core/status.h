@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -37,6 +38,10 @@ template <class... T>
 absl::Status CheckpointError(fmt::format_string<T...> format, T&&... args) {
   return MakeError(ExitCode::kCheckpoint, fmt::format(format, std::forward<T>(args)...));
 }
+
+// `text` from a file as a part of a message: control characters as \n, \t or \xHH, and at most
+// `most` bytes of it (whole characters, then "...").
+std::string OneLine(std::string_view text, size_t most = std::string_view::npos);
 
 // The exit code that `status` carries; kFailure when it carries none and is not OK.
 ExitCode ExitCodeOf(const absl::Status& status);

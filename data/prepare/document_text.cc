@@ -18,10 +18,12 @@ absl::StatusOr<std::string> TextOfJson(const RawDocument& document, const std::s
   if (found == object.end()) {
     std::string keys;
     for (const auto& [name, value] : object.items()) keys += (keys.empty() ? "" : ", ") + name;
+    constexpr size_t kMostShown = 100;
     const bool chat = object.contains("messages") || object.contains("conversations") ||
                       object.contains("completion");
     return DataError("{}: has no key \"{}\", only {}{}", document.Where(), key,
-                     keys.empty() ? "{}" : keys, chat ? "; --chat reads conversations" : "");
+                     keys.empty() ? "{}" : OneLine(keys, kMostShown),
+                     chat ? "; --chat reads conversations" : "");
   }
   if (!found->is_string())
     return DataError("{}: \"{}\" is a JSON {}, must be a string", document.Where(), key,

@@ -21,14 +21,14 @@ absl::Status CheckSpecialTokens(const std::vector<std::string>& tokens) {
   for (const std::string& token : tokens) {
     if (token.empty()) return ConfigError("special token: \"\" is not allowed");
     if (FirstInvalidUtf8(token) >= 0)
-      return ConfigError("special token: \"{}\" is not UTF-8", ReplaceInvalidUtf8(token));
+      return ConfigError("special token: \"{}\" is not UTF-8", OneLine(ReplaceInvalidUtf8(token)));
     // A byte's own token has this name.
     if (std::string bytes; BytesFromSymbols(token, &bytes) && bytes.size() == 1) {
       return ConfigError(
           "special token: \"{}\" is one character of the byte alphabet; give a longer one", token);
     }
     if (!seen.insert(token).second)
-      return ConfigError("special token: \"{}\" is given twice", token);
+      return ConfigError("special token: \"{}\" is given twice", OneLine(token));
   }
   return absl::OkStatus();
 }

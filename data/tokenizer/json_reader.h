@@ -35,8 +35,10 @@ class JsonNode {
   template <class... T>
   absl::Status Error(fmt::format_string<T...> format, T&&... args) const {
     // The whole document's place is "<file>:", a part's "<file>: model.merges[3]".
-    return DataError("{}{} {}", place_, place_.ends_with(":") ? "" : ":",
-                     fmt::format(format, std::forward<T>(args)...));
+    // Both may quote the document.
+    constexpr size_t kMostPlace = 500, kMostText = 3000;
+    return DataError("{}{} {}", OneLine(place_, kMostPlace), place_.ends_with(":") ? "" : ":",
+                     OneLine(fmt::format(format, std::forward<T>(args)...), kMostText));
   }
   absl::StatusOr<std::string> String() const {
     if (value_->is_string()) return value_->get<std::string>();

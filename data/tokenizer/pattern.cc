@@ -55,12 +55,12 @@ absl::StatusOr<Pattern> Pattern::Compile(std::string_view pattern, Syntax syntax
                                    translated.size(), options, &error, &offset, context);
   pcre2_compile_context_free(context);
   if (!code)
-    return DataError("pattern \"{}\": {} at byte {} of \"{}\"", pattern, ErrorText(error), offset,
-                     translated);
+    return DataError("pattern \"{}\": {} at byte {} of \"{}\"", OneLine(pattern), ErrorText(error),
+                     offset, OneLine(translated));
   std::shared_ptr<const pcre2_code> owner(
       code, [](const pcre2_code* c) { pcre2_code_free(const_cast<pcre2_code*>(c)); });
   if (const int status = pcre2_jit_compile(code, PCRE2_JIT_COMPLETE); status != 0) {
-    return DataError("pattern \"{}\": cannot be compiled to machine code: {}", pattern,
+    return DataError("pattern \"{}\": cannot be compiled to machine code: {}", OneLine(pattern),
                      ErrorText(status));
   }
   return Pattern(std::move(owner));

@@ -57,7 +57,8 @@ class Translator {
   }
 
   absl::Status Refuse(std::string_view what) const {
-    return DataError("pattern \"{}\": \"{}\" at byte {} is not supported", in_, what, at_);
+    return DataError("pattern \"{}\": \"{}\" at byte {} is not supported", OneLine(in_),
+                     OneLine(what), at_);
   }
 
   absl::Status OpenGroup() {
@@ -176,7 +177,7 @@ class Translator {
         Copy(1);
       }
     }
-    return DataError("pattern \"{}\": a character class has no end", in_);
+    return DataError("pattern \"{}\": a character class has no end", OneLine(in_));
   }
 
   std::string_view in_;

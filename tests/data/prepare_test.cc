@@ -212,6 +212,9 @@ TEST_F(PrepareTest, JsonLinesErrorsNameTheLine) {
   EXPECT_EQ(error("{\"id\":1,\"body\":\"x\"}"), "in/a.jsonl:2: has no key \"text\", only body, id");
   EXPECT_EQ(error("{\"messages\":[]}"),
             "in/a.jsonl:2: has no key \"text\", only messages; --chat reads conversations");
+  EXPECT_EQ(error("{\"i\\n\":1}"), "in/a.jsonl:2: has no key \"text\", only i\\n");
+  EXPECT_EQ(error("{\"" + std::string(1000, 'k') + "\":1}"),
+            "in/a.jsonl:2: has no key \"text\", only " + std::string(100, 'k') + "...");
   EXPECT_EQ(error("{\"text\":null}"), "in/a.jsonl:2: \"text\" is a JSON null, must be a string");
   EXPECT_THAT(error("{\"text\":\"\\ud800\"}"), HasSubstr("in/a.jsonl:2: is no JSON"));
   options_.text.text_key = "body";

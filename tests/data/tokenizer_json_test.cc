@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "data/tokenizer/pattern.h"
 #include "tests/data/tokenizer_fixture.h"
 #include "tests/support/temp_dir.h"
 
@@ -171,6 +172,17 @@ TEST(TokenizerJson, NamesTheFileAndPlaceOfDamage) {
   const std::string whole = Golden()["base"].dump();
   for (size_t size = 0; size < whole.size(); size += 97)
     EXPECT_FALSE(Tokenizer::FromJson(whole.substr(0, size), "t.json").ok()) << size;
+}
+
+TEST(TokenizerJson, MessagesAreOneLine) {
+  const auto message = [](const json& patch) { return Message(TryMake(Patched(patch)).status()); };
+  EXPECT_EQ(message({{"model", {{"vocab", {{"a\nb\t\x01", -1}}}}}}),
+            "t.json: model.vocab[\"a\\nb\\t\\x01\"]: found -1, expected a token id, 0 to 16777215");
+  EXPECT_EQ(message({{"decoder", {{"type", "a\nb"}}}}),
+            "t.json: decoder.type: \"a\\nb\" is not supported; allowed are ByteLevel, Sequence");
+  const std::string long_name = message({{"model", {{"vocab", {{std::string(5000, 'x'), -1}}}}}});
+  EXPECT_LT(long_name.size(), 700u);
+  EXPECT_EQ(Message(Pattern::Compile("\r\n(").status()).find('\n'), std::string::npos);
 }
 
 TEST(TokenizerJson, APairListedTwiceHasItsLastRank) {

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <iterator>
 
 #include "core/error.h"
@@ -20,6 +22,8 @@ std::vector<FuzzTarget> AllTargets() {
 }
 
 void PutFile(const std::string& path, std::string_view bytes) {
+  // ext4 flushes a file that was cut to nothing and written again.
+  ::unlink(path.c_str());
   auto file = FileDescriptor::Create(path, ExitCode::kData);
   LACUNA_CHECK(file.ok() && file->WriteAt(0, bytes.data(), static_cast<int64_t>(bytes.size())).ok(),
                "{} cannot be written", path);

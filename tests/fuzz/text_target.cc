@@ -2,6 +2,8 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include <random>
+
 #include "core/error.h"
 #include "data/prepare/document_text.h"
 #include "data/tokenizer/utf8.h"
@@ -72,8 +74,12 @@ FuzzTarget Target(const std::string& name, const std::string& extension) {
 
 std::vector<FuzzTarget> TextTargets() {
   std::string lines = "\xEF\xBB\xBF{\"text\": \"one\\u00e9\\ud83d\\ude00\", \"id\": 1}\r\n\n";
-  for (int i = 0; i < 20; ++i)
-    lines += fmt::format("{{\"meta\":[{{\"a\":null}},-1.5e3],\"text\":\"line {}\\n\\t\"}}\n", i);
+  // Too random for all of it to be packed into less than one edit puts in or over: that would be
+  // another good file.
+  std::mt19937_64 random(1);
+  for (int i = 0; i < 60; ++i)
+    lines +=
+        fmt::format("{{\"meta\":[{{\"a\":null}},-1.5e3],\"text\":\"{:x}\\n\\t\"}}\n", random());
   FuzzTarget plain = Target("json_lines", ""), gzip = Target("json_lines_gz", ".gz"),
              zstd = Target("json_lines_zst", ".zst");
   plain.uncovered = "no checksum: a text format";
@@ -81,8 +87,9 @@ std::vector<FuzzTarget> TextTargets() {
   gzip.checksum = zstd.checksum = FuzzTarget::Checksum::kContents;
   gzip.uncovered = "gzip's checksum covers the text, not the header's name and time";
   zstd.uncovered = "zstd's checksum covers the text, not how it is packed";
-  gzip.seeds = {Gzip(lines), Gzip("{\"text\":\"x\"}")};
-  zstd.seeds = {Zstd(lines), Zstd("{\"text\":\"x\"}")};
+  gzip.seeds = {Gzip(lines)};
+  zstd.seeds = {Zstd(lines)};
+  LACUNA_CHECK(gzip.seeds[0].size() > 600 && zstd.seeds[0].size() > 600, "packed too small");
   return {plain, gzip, zstd};
 }
 
