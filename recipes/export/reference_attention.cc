@@ -59,10 +59,7 @@ void AttendHead(const ReferenceConfig& config, const double* q, const Memory& me
     (*p)[i] = Dot(q, k, config.key_width) / std::sqrt(static_cast<double>(config.key_width));
     top = std::max(top, (*p)[i]);
   }
-  for (double& score : *p) {
-    score = std::exp(score - top);
-    sum += score;
-  }
+  for (double& score : *p) sum += score = std::exp(score - top);
   for (size_t i = 0; i < rows.size(); ++i) {
     (*p)[i] /= sum;
     const double* v = memory.v.data() + (rows[i] * config.groups + group) * config.value_width;
