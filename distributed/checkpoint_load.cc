@@ -46,7 +46,8 @@ absl::Status Compare(const CheckpointReader& reader, const TrainingState& state,
                     [&](const std::string& group) { return name.starts_with(group); });
     if (!may_be_unused && !wanted.contains(name)) {
       const CheckpointTensor& tensor = reader.manifest().tensors[t];
-      differences.push_back(fmt::format("{}: {} in the checkpoint, not in the run", name,
+      // A name of the checkpoint's, whatever that holds.
+      differences.push_back(fmt::format("{}: {} in the checkpoint, not in the run", OneLine(name),
                                         DescribeTensor(tensor.dtype, tensor.shape)));
     }
   }

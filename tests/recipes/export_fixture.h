@@ -79,12 +79,11 @@ inline void WriteRun(const Recipe& recipe, int64_t step = 7) {
   }
   const auto comm = MakeSelfCommunicator();
   TrainingState state = TensorsOf(built, nullptr);
-  state.scalars = {{"step", step},
-                   {"samples", 0},
-                   {"tokens", 0},
-                   {"updates", 0},
-                   {"data_fingerprint", "x"},
-                   {"tokenizer_hash", fmt::format("{:016x}", tokenizer->hash())}};
+  RunState run;
+  run.step = step;
+  run.tokenizer_hash = tokenizer->hash();
+  run.mixture = nlohmann::json::array();
+  state.scalars = ToScalars(run);
   CheckpointWriter writer(
       *comm, {.directory = CheckpointDirectory(recipe.run.dir), .recipe = ToYaml(recipe)});
   const auto saved = writer.Save(step, state);

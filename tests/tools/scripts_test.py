@@ -2,6 +2,7 @@
 """tools/setup.sh, tools/test.sh and .ci/run with every program they call replaced: what they call, and that no failure is lost."""
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,11 @@ ACTIONS = {
 }
 
 
+# What is run as it is, in a tree of its own, and what is a stub there.
+SCRIPTS = ("tools/setup.sh", "tools/test.sh", ".ci/run")
+REPLACED = ("tools/setup_python.sh", "tools/quickstart.sh")
+
+
 class Scripts(unittest.TestCase):
     def setUp(self):
         self.temp = tempfile.TemporaryDirectory(prefix="lacuna_scripts_test_")
@@ -32,6 +38,13 @@ class Scripts(unittest.TestCase):
         self.bin.mkdir()
         self.calls = pathlib.Path(self.temp.name) / "calls"
         self.installed = pathlib.Path(self.temp.name) / "installed"
+        self.tree = pathlib.Path(self.temp.name) / "tree"
+        for script in SCRIPTS:
+            (self.tree / script).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / script, self.tree / script)
+        for script in REPLACED:
+            (self.tree / script).write_text(STUB.format(action=""))
+            (self.tree / script).chmod(0o755)
         for name, action in ACTIONS.items():
             self.stub(name, STUB.format(action=action))
         self.stub("dpkg-query", '#!/bin/bash\n[ -e "$INSTALLED" ] && echo -n installed\n')
@@ -50,7 +63,7 @@ class Scripts(unittest.TestCase):
             self.installed.touch()
         environment = {"PATH": str(self.bin), "CALLS": str(self.calls), "INSTALLED": str(self.installed), "USER_ID": str(user),
                        "FAIL_AT": str(fail_at)}
-        done = subprocess.run([self.bin / "bash", ROOT / script, *arguments], env=environment, capture_output=True, text=True)
+        done = subprocess.run([self.bin / "bash", self.tree / script, *arguments], env=environment, capture_output=True, text=True)
         self.called = self.calls.read_text().splitlines()
         return done
 
@@ -87,7 +100,7 @@ class Scripts(unittest.TestCase):
         self.assertRegex(done.stderr, r"^setup: need root or sudo to install: g\+\+ cmake ")
 
     def test_every_failing_step_fails_the_script_and_ends_it(self):
-        for script, steps in (("tools/setup.sh", 2), ("tools/test.sh", 5), (".ci/run", 7)):
+        for script, steps in (("tools/setup.sh", 2), ("tools/test.sh", 5), (".ci/run", 9)):
             for step in range(1, steps + 1):
                 with self.subTest(script=script, step=step):
                     self.installed.unlink(missing_ok=True)
@@ -106,9 +119,10 @@ class Scripts(unittest.TestCase):
         self.assertTrue(self.called[-1].startswith("ctest ") and self.called[-1].endswith(" -R nsa"), self.called)
         self.assertIn("--no-tests=error", self.called[-1].split())
 
-    def test_ci_builds_cuda(self):
+    def test_ci_builds_cuda_and_runs_the_stages(self):
         self.run_script(".ci/run")
         self.assertIn("cmake --preset cuda-release -DLACUNA_BUILD_TESTS=OFF", self.called)
+        self.assertIn("quickstart.sh --stages", self.called)
 
 
 if __name__ == "__main__":

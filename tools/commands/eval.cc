@@ -286,6 +286,7 @@ void AddEvalCommand(CLI::App& app, Runner& run) {
   CLI::App* command =
       app.add_subcommand("eval", "Evaluate a run's model: loss by position, needles, answers");
   command->require_subcommand(1);
+  command->footer("Example: lacuna eval loss runs/quickstart_nsa --length 4096");
   AddLoss(command, run);
   AddNeedle(command, run);
   AddAnswers(command, run);
