@@ -263,7 +263,9 @@ TEST(ExportRun, MakesANewFolderOrNone) {
   bad.run_dir = dir / "none";
   refusal(bad, ExitCode::kCheckpoint);
   json tokenizer = json::parse(test::ByteTokenizerJson());
-  tokenizer["added_tokens"][0]["id"] = 258;
+  tokenizer["added_tokens"].push_back(tokenizer["added_tokens"].back());
+  tokenizer["added_tokens"].back()["id"] = tokenizer["added_tokens"].size() + 256;
+  tokenizer["added_tokens"].back()["content"] = "<|another|>";
   std::ofstream(recipe.data.tokenizer) << tokenizer.dump();
   EXPECT_THAT(refusal(good, ExitCode::kData), HasSubstr("is not the tokenizer that"));
   std::filesystem::remove(recipe.data.tokenizer);

@@ -131,9 +131,7 @@ void AddImportCommand(CLI::App& app, Runner& run) {
   command->add_option("run_dir", options->run_dir, "folder of the run to make")->required();
   command->add_option("--recipe", options->recipe,
                       "recipe for the keys that config.json does not know");
-  command->footer(
-      "Example:\n  lacuna import exported/quickstart_nsa runs/again && lacuna generate runs/again "
-      "-p 'The list type'");
+  command->footer("Example:\n  lacuna import exported/quickstart_nsa runs/again");
   command->callback([options, &run] { run = [options] { return Import(*options); }; });
 }
 
