@@ -31,7 +31,8 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step,
       loaded.recipe, ParseRecipe(reader.manifest().recipe, info.path + "/MANIFEST.json", {}, 1));
   const DType dtype = loaded.recipe.train.dtype;
   loaded.model = BuildModel(loaded.recipe.model, loaded.recipe.nsa, loaded.recipe.moe, {},
-                            full_precision ? AccumulationType(dtype) : dtype, 1);
+                            full_precision ? AccumulationType(dtype) : dtype, 1,
+                            /*gradients=*/false);
   TrainingState tensors = TensorsOf(loaded.model, nullptr);
   LoadOptions options;
   if (step != 0) options.step = step;
