@@ -40,7 +40,7 @@ double InitialValue(const Init& init, uint64_t seed, uint64_t name_hash, int64_t
   return 0.0;
 }
 
-FlatParameters::FlatParameters(Module& root, DType dtype, uint64_t seed) {
+FlatParameters::FlatParameters(Module& root, DType dtype, uint64_t seed, bool gradients) {
   int64_t size = 0;
   std::unordered_set<std::string> names;
   root.ForEachParameter([&](Parameter& parameter) {
@@ -52,12 +52,12 @@ FlatParameters::FlatParameters(Module& root, DType dtype, uint64_t seed) {
   LACUNA_CHECK(size > 0, "a model without parameters");
   const DType accumulation = AccumulationType(dtype);
   value_ = Tensor::Zeros({size}, dtype);
-  grad_ = Tensor::Zeros({size}, accumulation);
+  if (gradients) grad_ = Tensor::Zeros({size}, accumulation);
   master_ = dtype == accumulation ? value_ : Tensor::Zeros({size}, accumulation);
   for (const Entry& entry : entries_) {
     Parameter& parameter = *entry.parameter;
     parameter.value = value_.View(entry.offset, parameter.shape);
-    parameter.grad = grad_.View(entry.offset, parameter.shape);
+    if (gradients) parameter.grad = grad_.View(entry.offset, parameter.shape);
     Initialise(parameter, seed, MasterOf(entry));
   }
   SyncValueFromMaster();

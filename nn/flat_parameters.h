@@ -2,7 +2,8 @@
 // view.
 //
 //   value   compute type (f32, f64 or bf16)   what kernels read
-//   grad    accumulation type                 what backward adds to
+//   grad    accumulation type                 what backward adds to; none in a model that is only
+//                                             run forward
 //   master  accumulation type                 what the optimizer updates; the same buffer as
 //           `value` unless that is bf16
 //
@@ -26,8 +27,8 @@ class FlatParameters {
   };
 
   // Allocates the buffers, points every parameter of `root` into them and initialises the values
-  // from (seed, name).
-  FlatParameters(Module& root, DType dtype, uint64_t seed);
+  // from (seed, name). Without `gradients` there are no gradient buffers, and no backward pass.
+  FlatParameters(Module& root, DType dtype, uint64_t seed, bool gradients = true);
 
   DType dtype() const { return value_.dtype(); }
   int64_t size() const { return value_.dim(0); }  // elements of a flat buffer, padding included

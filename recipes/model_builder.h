@@ -27,8 +27,8 @@ RopeSpec RopeSpecOf(const ModelConfig& model);
 
 // Valid sections -> a model with its parameters initialised from `seed`. Layers from
 // num_dense_layers on have experts. Output projections start with init_std / sqrt(2 num_layers)
-// (Radford et al., 2019).
+// (Radford et al., 2019). Without `gradients` it can only be run forward, in half the memory.
 BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe,
-                      RecomputePolicy recompute, DType dtype, uint64_t seed);
+                      RecomputePolicy recompute, DType dtype, uint64_t seed, bool gradients = true);
 
 }  // namespace lacuna

@@ -20,7 +20,7 @@ struct DecisionAgreement {
   int64_t equal = 0;
   int64_t ties = 0;
   int64_t unexplained = 0;
-  std::string first_unexplained;  // one line
+  std::string example;  // of what is unexplained, one line
 
   double share() const {
     return compared == 0 ? 1.0 : static_cast<double>(equal) / static_cast<double>(compared);

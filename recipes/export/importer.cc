@@ -152,8 +152,8 @@ absl::StatusOr<ImportSummary> ImportRun(const ImportOptions& options) {
   LACUNA_ASSIGN_OR_RETURN(summary.recipe, MakeRecipe(options, imported));
   const Recipe& recipe = summary.recipe;
 
-  BuiltModel built =
-      BuildModel(recipe.model, recipe.nsa, recipe.moe, {}, AccumulationType(recipe.train.dtype), 1);
+  BuiltModel built = BuildModel(recipe.model, recipe.nsa, recipe.moe, {},
+                                AccumulationType(recipe.train.dtype), 1, /*gradients=*/false);
   std::vector<NamedTensor> tensors = TensorsByName(built);
   LACUNA_ASSIGN_OR_RETURN(const std::vector<ExportTensor> map,
                           MapModel(tensors, recipe.model, imported.architecture));

@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "recipes/export/decisions.h"
 #include "recipes/export/reference_config.h"
+#include "recipes/export/reference_selection.h"
 #include "recipes/export/reference_weights.h"
 
 namespace lacuna {
@@ -30,13 +30,6 @@ struct ReferenceAttention {
   // prefix: "model.layers.3.self_attn."
   static ReferenceAttention Take(const ReferenceConfig& config, const std::string& prefix,
                                  ReferenceWeights* weights);
-};
-
-// Lists that another implementation chose, and how far apart scores may be to count as tied.
-struct OtherBlocks {
-  const std::vector<int32_t>* lists = nullptr;  // [T, G, n], see LayerDecisions
-  double tie = 0;                               // of one head's probability
-  DecisionAgreement* agreement = nullptr;
 };
 
 // x [T, C], normalised -> [T, C]. Where `other` chose other blocks that are tied with those chosen

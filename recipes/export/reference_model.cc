@@ -68,8 +68,8 @@ std::vector<int32_t> ChooseExperts(const ReferenceConfig& config, const Doubles&
     return list;
   }
   if (agreement->unexplained++ == 0) {
-    agreement->first_unexplained = fmt::format("token {}: experts [{}] against [{}] here", token,
-                                               fmt::join(list, ", "), fmt::join(order, ", "));
+    agreement->example = fmt::format("token {}: experts [{}] against [{}] here", token,
+                                     fmt::join(list, ", "), fmt::join(order, ", "));
   }
   return order;
 }

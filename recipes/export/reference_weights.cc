@@ -1,5 +1,6 @@
 #include "recipes/export/reference_weights.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -69,29 +70,47 @@ absl::Status ReferenceWeights::CheckAllTaken() const {
   return absl::OkStatus();
 }
 
-double Dot(const double* a, const double* b, int64_t n) {
-  constexpr int64_t kLanes = 8;
-  double sums[kLanes] = {};
+namespace {
+
+constexpr int64_t kLanes = 8;  // partial sums, which fill vector registers
+constexpr int64_t kRows = 4;   // rows of a matrix that one pass over a token serves
+
+// sums[r] = x . rows[r * n, ...): plain dot products, side by side.
+template <int64_t kCount>
+void Dots(const double* x, const double* rows, int64_t n, double* sums) {
+  double lanes[kCount][kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) sums[lane] += a[i + lane] * b[i + lane];
+    for (int64_t r = 0; r < kCount; ++r) {
+      for (int64_t lane = 0; lane < kLanes; ++lane)
+        lanes[r][lane] += x[i + lane] * rows[r * n + i + lane];
+    }
   }
+  for (int64_t r = 0; r < kCount; ++r) {
+    sums[r] = 0;
+    for (int64_t rest = i; rest < n; ++rest) sums[r] += x[rest] * rows[r * n + rest];
+    for (const double lane : lanes[r]) sums[r] += lane;
+  }
+}
+
+}  // namespace
+
+double Dot(const double* a, const double* b, int64_t n) {
   double sum = 0;
-  for (; i < n; ++i) sum += a[i] * b[i];
-  for (const double lane : sums) sum += lane;
+  Dots<1>(a, b, n, &sum);
   return sum;
 }
 
 Doubles Multiply(const Doubles& x, const ReferenceMatrix& w) {
-  const int64_t tokens = static_cast<int64_t>(x.size()) / w.columns;
+  const int64_t n = w.columns, tokens = static_cast<int64_t>(x.size()) / n;
   Doubles y(static_cast<size_t>(tokens * w.rows));
-  ParallelForChunks(w.rows, 16, 2 * w.columns * tokens, [&](int64_t begin, int64_t end) {
-    Doubles row(static_cast<size_t>(w.columns));
-    for (int64_t r = begin; r < end; ++r) {
-      w.Row(r, row.data());
-      for (int64_t t = 0; t < tokens; ++t)
-        y[static_cast<size_t>(t * w.rows + r)] =
-            Dot(x.data() + t * w.columns, row.data(), w.columns);
+  ParallelForChunks(w.rows, kRows, 2 * n * tokens, [&](int64_t begin, int64_t end) {
+    Doubles rows(static_cast<size_t>(kRows * n));  // zeros behind the last row
+    for (int64_t r = begin; r < end; ++r) w.Row(r, rows.data() + (r - begin) * n);
+    for (int64_t t = 0; t < tokens; ++t) {
+      double sums[kRows];
+      Dots<kRows>(x.data() + t * n, rows.data(), n, sums);
+      std::copy(sums, sums + (end - begin), y.data() + t * w.rows + begin);
     }
   });
   return y;

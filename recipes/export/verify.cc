@@ -80,9 +80,9 @@ absl::Status Judge(const Verification& v) {
     for (const auto& [what, agreement] :
          {std::pair("selected blocks", &v.layers[i].blocks), {"experts", &v.layers[i].experts}}) {
       if (agreement->unexplained > 0) {
-        differences.push_back(fmt::format("layer {}: {} of {} choices of {} differ, first {}", i,
-                                          agreement->unexplained, agreement->compared, what,
-                                          agreement->first_unexplained));
+        differences.push_back(fmt::format("layer {}: {} of {} choices of {} differ, for example {}",
+                                          i, agreement->unexplained, agreement->compared, what,
+                                          agreement->example));
       }
     }
   }
@@ -111,11 +111,12 @@ LogitAgreement CompareLogits(int64_t tokens, int64_t vocabulary, const LogitRows
     for (int64_t r = 0; r < count; ++r) {
       const double *x = a.data() + r * vocabulary, *y = b.data() + r * vocabulary;
       for (int64_t i = 0; i < vocabulary; ++i) {
-        const double difference = std::abs(x[i] - y[i]);
-        result.largest = std::max(result.largest, std::abs(x[i]));
+        const double found = std::abs(x[i] - y[i]);
         // NaN is the largest difference of all.
+        const double difference = std::isnan(found) ? HUGE_VAL : found;
+        result.largest = std::max(result.largest, std::abs(x[i]));
         if (difference <= result.max_difference) continue;
-        result.max_difference = std::isnan(difference) ? HUGE_VAL : difference;
+        result.max_difference = difference;
         result.at_token = begin + r;
       }
       const double kl = Divergence(x, y, vocabulary);

@@ -37,7 +37,8 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step,
       ParseRecipe(reader.manifest().recipe, info.path + "/MANIFEST.json", options.overrides, 1));
   const DType dtype = loaded.recipe.train.dtype;
   loaded.model = BuildModel(loaded.recipe.model, loaded.recipe.nsa, loaded.recipe.moe, {},
-                            options.full_precision ? AccumulationType(dtype) : dtype, 1);
+                            options.full_precision ? AccumulationType(dtype) : dtype, 1,
+                            /*gradients=*/false);
   TrainingState tensors = TensorsOf(loaded.model, nullptr);
   LoadOptions load;
   if (step != 0) load.step = step;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <fstream>
+#include <functional>
 #include <string>
 
 #include "core/error.h"
@@ -59,9 +60,11 @@ inline Recipe SmallRecipe(AttentionKind attention, const std::string& dir) {
   return recipe;
 }
 
-// Writes the run. Norms and correction biases are random, too: as they start they would hide a
-// mistake.
-inline void WriteRun(const Recipe& recipe, int64_t step = 7) {
+// Writes the run, after `change`. Norms and correction biases are random, too: as they start they
+// would hide a mistake.
+inline void WriteRun(
+    const Recipe& recipe, const std::function<void(NamedTensor&)>& change = [](NamedTensor&) {}) {
+  constexpr int64_t kStep = 7;
   LACUNA_CHECK(MakeDirectories(recipe.run.dir, ExitCode::kFailure).ok(), "no folder");
   std::ofstream(recipe.data.tokenizer) << ByteTokenizerJson();
   const auto tokenizer = Tokenizer::Load(recipe.data.tokenizer);
@@ -77,16 +80,17 @@ inline void WriteRun(const Recipe& recipe, int64_t step = 7) {
     tensor.tensor.CopyFrom(
         Tensor::FromDoubles(values, tensor.tensor.shape(), tensor.tensor.dtype()));
   }
+  for (NamedTensor& tensor : TensorsByName(built)) change(tensor);
   const auto comm = MakeSelfCommunicator();
   TrainingState state = TensorsOf(built, nullptr);
   RunState run;
-  run.step = step;
+  run.step = kStep;
   run.tokenizer_hash = tokenizer->hash();
   run.mixture = nlohmann::json::array();
   state.scalars = ToScalars(run);
   CheckpointWriter writer(
       *comm, {.directory = CheckpointDirectory(recipe.run.dir), .recipe = ToYaml(recipe)});
-  const auto saved = writer.Save(step, state);
+  const auto saved = writer.Save(kStep, state);
   LACUNA_CHECK(saved.ok(), "{}", Message(saved.status()));
 }
 

@@ -216,6 +216,22 @@ TEST_F(Changed, Weights) {
   }
 }
 
+// A model that cannot be compared is not exported.
+TEST(ExportRun, AComparisonThatFailsLeavesNothing) {
+  const test::TempDir dir;
+  const Recipe recipe = test::SmallRecipe(AttentionKind::kFull, dir / "run");
+  test::WriteRun(recipe, [](NamedTensor& tensor) {
+    if (tensor.name == "norm.weight") tensor.tensor.mutable_data<float>()[3] = NAN;
+  });
+  const auto summary = ExportRun({.run_dir = dir / "run", .out_dir = dir / "out"});
+  EXPECT_EQ(ExitCodeOf(summary.status()), ExitCode::kCheckpoint);
+  EXPECT_THAT(Message(summary.status()),
+              testing::MatchesRegex(".*/checkpoints/step_7: the exported folder does not compute "
+                                    "what the model does, nothing was written: logits differ by "
+                                    "inf at token 0 .allowed .*"));
+  EXPECT_THAT(*ListDirectory(dir.path(), ExitCode::kData), testing::ElementsAre("run"));
+}
+
 TEST(ExportRun, LargeModelsHaveSeveralFiles) {
   const test::TempDir dir;
   const Recipe recipe = test::SmallRecipe(AttentionKind::kNsa, dir / "run");

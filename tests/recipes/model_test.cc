@@ -205,5 +205,21 @@ TEST(ModelBuilder, TwinsShareTheirStart) {
   EXPECT_EQ(shared, static_cast<int>(of_full.size()) - 4);
 }
 
+// A model that is only run forward has the same values and no gradient buffers.
+TEST(ModelBuilder, WithoutGradients) {
+  const ModelConfig config = SmallModel(AttentionKind::kNsa);
+  BuiltModel with = Build(AttentionKind::kNsa, DType::kF32),
+             without =
+                 BuildModel(config, kNsa, SmallMoe(), {}, DType::kF32, 7, /*gradients=*/false);
+  EXPECT_FALSE(without.parameters->grad().defined());
+  for (Parameter* p : test::ParametersOf(*without.model))
+    EXPECT_FALSE(p->grad.defined()) << p->name;
+  EXPECT_TRUE(test::SameBits(without.parameters->value(), with.parameters->value()));
+  const std::vector<std::vector<int32_t>> prompts = {{1, 2, 3}, {4}};
+  GenerationOptions options;
+  options.max_tokens = 20;
+  EXPECT_EQ(Generate(*without.model, prompts, options), Generate(*with.model, prompts, options));
+}
+
 }  // namespace
 }  // namespace lacuna
