@@ -19,8 +19,9 @@ struct LoadedModel {
 };
 
 // From the checkpoint of `step` in run_dir, or with step 0 from the last one that is whole. The
-// recipe is the checkpoint's own. With `full_precision` the model computes in the type of its master
-// weights: in f32 where it was trained in bf16.
+// recipe is the checkpoint's own. The model can only be run forward (no gradient buffers). With
+// `full_precision` it computes in the type of its master weights: in f32 where it was trained in
+// bf16.
 absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step,
                                       bool full_precision = false);
 
