@@ -1,7 +1,8 @@
 // The safetensors format (huggingface.co/docs/safetensors): a file is
 //   u64, little endian    N, bytes of the header, at most 100,000,000
-//   N bytes of JSON       {"name": {"dtype": "BF16", "shape": [2, 3], "data_offsets": [begin, end]},
-//                         ..., "__metadata__": {"format": "pt"}}, padded with spaces
+//   N bytes of JSON       {"name": {"dtype": "BF16", "shape": [2, 3],
+//                         "data_offsets": [begin, end]}, ..., "__metadata__": {"format": "pt"}},
+//                         padded with spaces
 //   the buffer            row-major elements, little endian; offsets count from its first byte
 // Tensors fill the buffer without gaps or overlaps, from its first byte to the file's last.
 #pragma once

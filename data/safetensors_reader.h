@@ -27,8 +27,8 @@ class SafetensorsReader {
 
   // First byte of a tensor of this file; not aligned to its elements.
   const char* Data(const SafetensorsEntry& entry) const { return buffer_ + entry.begin; }
-  // A copy; of a tensor without dimensions one of shape [1]. A DataError for a type that Lacuna does not
-  // compute with, or a rank above kMaxRank.
+  // A copy; of a tensor without dimensions one of shape [1]. A DataError for a type that Lacuna
+  // does not compute with, or a rank above kMaxRank.
   absl::StatusOr<Tensor> Read(const SafetensorsEntry& entry) const;
 
  private:

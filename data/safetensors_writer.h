@@ -21,10 +21,10 @@ struct SafetensorsSpec {
   int64_t bytes() const { return NumElements(shape) * SizeOf(dtype); }
 };
 
-// One file. Its tensors are known beforehand and stand by type, the widest first, then by name; what
-// is written goes straight to its place, so no more of the model is in memory than the caller holds.
-// The file has a temporary name (<path>.tmp.<pid>) until Close, and is removed if that is not
-// reached.
+// One file. Its tensors are known beforehand and stand by type, the widest first, then by name;
+// what is written goes straight to its place, so no more of the model is in memory than the caller
+// holds. The file has a temporary name (<path>.tmp.<pid>) until Close, and is removed if that is
+// not reached.
 class SafetensorsWriter {
  public:
   // Metadata "format": "pt", which readers ask for, is added to `metadata`.

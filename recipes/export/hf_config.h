@@ -28,15 +28,15 @@ struct SpecialIds {
 // cannot, and what can be done.
 absl::Status CheckExpressible(const Recipe& recipe, ExportArchitecture architecture);
 
-// What a model can be served with: yarn.factor times yarn.original_length, which must be whole (some
-// readers work the factor out from it), or train.sequence_length without YaRN.
+// What a model can be served with: yarn.factor times yarn.original_length, which must be whole
+// (some readers work the factor out from it), or train.sequence_length without YaRN.
 absl::StatusOr<int64_t> MaxPositions(const Recipe& recipe);
 
 // The factor p for which int(head_dim p), in doubles, is rotary_dims: what readers compute.
 double PartialRotaryFactor(int64_t rotary_dims, int64_t head_dim);
 
-// `generation` is the major version of transformers that is to read it, 4 or 5: 5 has rope_parameters,
-// 4 rope_scaling. Floats are written with a point, as readers ask for.
+// `generation` is the major version of transformers that is to read it, 4 or 5: 5 has
+// rope_parameters, 4 rope_scaling. Floats are written with a point, as readers ask for.
 absl::StatusOr<nlohmann::ordered_json> HfConfig(const Recipe& recipe,
                                                 ExportArchitecture architecture, DType dtype,
                                                 int generation, const SpecialIds& ids);
@@ -50,8 +50,8 @@ struct ImportedConfig {
   int64_t max_positions = 0;
 };
 // Of Glm4Moe's and nsa_moe's models those that Lacuna computes the same; a DataError names `path`,
-// the key and what is allowed. `value_width`: Dv where the folder's v_proj is padded (Glm4Moe), else
-// 0.
+// the key and what is allowed. `value_width`: Dv where the folder's v_proj is padded (Glm4Moe),
+// else 0.
 absl::StatusOr<ImportedConfig> ReadHfConfig(const nlohmann::json& config, const std::string& path,
                                             int64_t value_width);
 

@@ -1,5 +1,5 @@
-// The attention layers of exported models in plain f64, one sequence from its first token, one query
-// after the other. Softmax scale head_dim^-1/2 everywhere.
+// The attention layers of exported models in plain f64, one sequence from its first token, one
+// query after the other. Softmax scale head_dim^-1/2 everywhere.
 #pragma once
 
 #include <string>

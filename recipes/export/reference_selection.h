@@ -1,5 +1,5 @@
-// Which selection blocks a query of an exported model reads (arXiv 2502.11089, section 3.3.2), in plain
-// f64.
+// Which selection blocks a query of an exported model reads (arXiv 2502.11089, section 3.3.2), in
+// plain f64.
 #pragma once
 
 #include <mutex>
