@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 #include <random>
 
 #include "tests/recipes/schema_texts.h"
@@ -50,10 +50,9 @@ TEST(SchemaFuzz, MutatedRecipes) {
   double slowest = 0;
   for (int i = 0; i < 20000; ++i) {
     const std::string text = Mutated(test::kValidRecipe, random);
-    const auto begin = std::chrono::steady_clock::now();
+    const std::clock_t begin = std::clock();  // CPU time: what else the machine does plays no part
     const std::string complaint = test::Complaint(text);
-    slowest = std::max(
-        slowest, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    slowest = std::max(slowest, static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC);
     accepted += complaint.empty() ? 1 : 0;
     if (!complaint.empty()) {
       ASSERT_THAT(complaint, StartsWith("r.yaml")) << text;
