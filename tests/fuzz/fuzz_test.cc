@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -126,22 +127,28 @@ INSTANTIATE_TEST_SUITE_P(Formats, Fuzz, testing::ValuesIn(Names()),
 
 // The harness itself: it must see what it is there to see.
 TEST(Sandbox, ReportsCrashesHangsAndSlowCases) {
-  const SandboxReport report = RunCases(
-      7,
-      [](int64_t number) -> CaseResult {
-        if (number == 1) std::abort();
-        if (number == 3) return {.accepted = true, .complaint = "as asked"};
-        if (number == 5) ::pause();
-        return {.accepted = number == 0};
-      },
-      1);
+  const auto run = [](int64_t number) -> CaseResult {
+    if (number == 1) std::abort();
+    if (number == 3) return {.accepted = true, .complaint = "as asked"};
+    if (number == 5) ::pause();
+    return {.accepted = number == 0};
+  };
+  const SandboxReport report = RunCases(7, run, 3);
   EXPECT_EQ(report.cases, 7);
   EXPECT_EQ(report.accepted, 2);
   ASSERT_EQ(report.complaints.size(), 3u);
   EXPECT_EQ(report.complaints[0].number, 1);
   EXPECT_EQ(report.complaints[0].text.substr(0, 8), "crashed:");
   EXPECT_EQ(report.complaints[1].text, "as asked");
-  EXPECT_EQ(report.complaints[2].text, "took more than 1 s");
+  EXPECT_EQ(report.complaints[2].text, "stood for 3 s");
+  const SandboxReport endless = RunCases(1, [](int64_t) -> CaseResult {
+    const std::atomic<bool> busy = true;
+    while (busy) {
+    }
+    return {};
+  });
+  ASSERT_EQ(endless.complaints.size(), 1u);
+  EXPECT_EQ(endless.complaints[0].text, "took more than 2 s");
 }
 
 TEST(Mutator, ChangesFilesInManyWays) {
