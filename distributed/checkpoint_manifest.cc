@@ -54,6 +54,9 @@ json ToJson(const Manifest& manifest) {
 
 CheckpointTensor TensorFromJson(const json& source) {
   CheckpointTensor tensor{.name = source.at("name"), .shape = {}};
+  // Messages and tables print it as it is.
+  if (tensor.name.empty() || OneLine(tensor.name) != tensor.name)
+    throw std::runtime_error("a tensor's name is empty or has a control character");
   if (!ParseDType(source.at("dtype").get<std::string>(), &tensor.dtype))
     throw std::runtime_error(tensor.name + " has an unknown dtype");
   int64_t bytes = SizeOf(tensor.dtype);

@@ -2,6 +2,7 @@
 // data/.
 #pragma once
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -49,10 +50,11 @@ class JsonNode {
     if (value_->is_boolean()) return value_->get<bool>();
     return Wrong("true or false");
   }
-  absl::StatusOr<int32_t> Id() const {
-    if (value_->is_number_integer() && *value_ >= 0 && *value_ < kMaxIds)
+  // Below `limit`.
+  absl::StatusOr<int32_t> Id(int64_t limit = kMaxIds) const {
+    if (value_->is_number_integer() && *value_ >= 0 && *value_ < std::min(limit, kMaxIds))
       return value_->get<int32_t>();
-    return Wrong("a token id, 0 to " + std::to_string(kMaxIds - 1));
+    return Wrong("a token id, 0 to " + std::to_string(std::min(limit, kMaxIds) - 1));
   }
   absl::Status Wrong(const std::string& expected) const {
     std::string found =
@@ -63,8 +65,7 @@ class JsonNode {
   }
 
  private:
-  // No vocabulary comes near; a slip in one id must not allocate gigabytes.
-  static constexpr int64_t kMaxIds = int64_t{1} << 24;
+  static constexpr int64_t kMaxIds = int64_t{1} << 24;  // no vocabulary comes near
 
   const nlohmann::json* value_;
   std::string place_;

@@ -40,9 +40,12 @@ absl::Status ReadVocabulary(const JsonNode& vocab, TokenizerDefinition* definiti
                             SymbolIds* ids) {
   if (!vocab.value().is_object() || vocab.value().empty())
     return vocab.Wrong("an object of tokens and their ids");
+  // Ids may leave holes, but a slip in one must not allocate a table of millions.
+  constexpr int64_t kMostHoles = 65536;
+  const int64_t limit = static_cast<int64_t>(vocab.value().size()) + kMostHoles;
   std::vector<std::string>& tokens = definition->tokens;
   for (const auto& [symbols, value] : vocab.value().items()) {
-    const auto id = JsonNode(&value, vocab.place() + "[\"" + symbols + "\"]").Id();
+    const auto id = JsonNode(&value, vocab.place() + "[\"" + symbols + "\"]").Id(limit);
     if (!id.ok()) return id.status();
     if (symbols.empty()) return vocab.Error("holds an empty token");
     if (static_cast<size_t>(*id) >= tokens.size()) tokens.resize(static_cast<size_t>(*id) + 1);

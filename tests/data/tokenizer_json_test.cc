@@ -72,11 +72,11 @@ TEST(TokenizerJson, RefusesByName) {
       {R"({"model": {"ignore_merges": 1}})",
        "t.json: model.ignore_merges: found 1, expected true or false"},
       {R"({"model": {"vocab": {"new": -1}}})",
-       "t.json: model.vocab[\"new\"]: found -1, expected a token id, 0 to 16777215"},
-      {R"({"model": {"vocab": {"new": 16777216}}})",
-       "t.json: model.vocab[\"new\"]: found 16777216, expected a token id, 0 to 16777215"},
+       "t.json: model.vocab[\"new\"]: found -1, expected a token id, 0 to 65936"},
+      {R"({"model": {"vocab": {"new": 65937}}})",
+       "t.json: model.vocab[\"new\"]: found 65937, expected a token id, 0 to 65936"},
       {R"({"model": {"vocab": {"new": 1.0}}})",
-       "t.json: model.vocab[\"new\"]: found 1.0, expected a token id, 0 to 16777215"},
+       "t.json: model.vocab[\"new\"]: found 1.0, expected a token id, 0 to 65936"},
       {R"({"model": {"vocab": {"new": 399}}})", "which another token has, too"},
       {R"({"model": {"vocab": {"Ġ": null}}})",
        "t.json: model.vocab: has no token for byte 0x20 (\"Ġ\"); a byte-level vocabulary has all "
@@ -177,7 +177,7 @@ TEST(TokenizerJson, NamesTheFileAndPlaceOfDamage) {
 TEST(TokenizerJson, MessagesAreOneLine) {
   const auto message = [](const json& patch) { return Message(TryMake(Patched(patch)).status()); };
   EXPECT_EQ(message({{"model", {{"vocab", {{"a\nb\t\x01", -1}}}}}}),
-            "t.json: model.vocab[\"a\\nb\\t\\x01\"]: found -1, expected a token id, 0 to 16777215");
+            "t.json: model.vocab[\"a\\nb\\t\\x01\"]: found -1, expected a token id, 0 to 65936");
   EXPECT_EQ(message({{"decoder", {{"type", "a\nb"}}}}),
             "t.json: decoder.type: \"a\\nb\" is not supported; allowed are ByteLevel, Sequence");
   const std::string long_name = message({{"model", {{"vocab", {{std::string(5000, 'x'), -1}}}}}});

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,7 +18,8 @@ namespace lacuna::test {
 namespace {
 
 constexpr int64_t kMaxComplaints = 10;
-constexpr double kMaxSeconds = 1;
+constexpr double kMaxSeconds = 1;   // of processor time; a case that is still at work
+constexpr time_t kKillSeconds = 2;  // after so many is killed
 constexpr rlim_t kMaxBytes = rlim_t{2} << 30;
 constexpr size_t kTextBytes = 1000;
 
@@ -56,6 +58,8 @@ void RunInChild(Board* board, int64_t count, const std::function<CaseResult(int6
 #endif
   while (board->next < count && board->num_complaints < kMaxComplaints) {
     ::alarm(deadline_seconds);
+    const itimerval processor{{0, 0}, {kKillSeconds, 0}};
+    ::setitimer(ITIMER_PROF, &processor, nullptr);
     const double before = ProcessorSeconds();
     const CaseResult result = run(board->next);
     const double seconds = ProcessorSeconds() - before;
@@ -72,7 +76,8 @@ void RunInChild(Board* board, int64_t count, const std::function<CaseResult(int6
 
 std::string HowItEnded(int status, unsigned deadline_seconds) {
   if (!WIFSIGNALED(status)) return fmt::format("ended with exit code {}", WEXITSTATUS(status));
-  if (WTERMSIG(status) == SIGALRM) return fmt::format("took more than {} s", deadline_seconds);
+  if (WTERMSIG(status) == SIGALRM) return fmt::format("stood for {} s", deadline_seconds);
+  if (WTERMSIG(status) == SIGPROF) return fmt::format("took more than {} s", kKillSeconds);
   return fmt::format("crashed: {}", ::strsignal(WTERMSIG(status)));
 }
 

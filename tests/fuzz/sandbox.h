@@ -27,8 +27,9 @@ struct SandboxReport {
 };
 
 // Cases 0 to count - 1; stops after ten complaints. A case of more than a second of processor time,
-// `deadline_seconds` of any time, or 2 GiB of memory is a complaint, too.
+// `deadline_seconds` of any time (other programs' is among it), or 2 GiB of memory is a complaint,
+// too.
 SandboxReport RunCases(int64_t count, const std::function<CaseResult(int64_t number)>& run,
-                       unsigned deadline_seconds = 10);
+                       unsigned deadline_seconds = 120);
 
 }  // namespace lacuna::test

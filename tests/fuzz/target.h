@@ -44,6 +44,7 @@ FuzzTarget TokenizerTarget();
 std::vector<FuzzTarget> TextTargets();        // JSON lines, plain and compressed
 std::vector<FuzzTarget> MegatronTargets();    // .idx, .bin
 std::vector<FuzzTarget> CheckpointTargets();  // the three kinds of file in a checkpoint
+std::vector<FuzzTarget> ShardTargets();       // token shards, sample indexes
 
 // Every input format. A new one is a function above and a line in its definition (targets.cc).
 std::vector<FuzzTarget> AllTargets();

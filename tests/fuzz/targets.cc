@@ -18,6 +18,7 @@ std::vector<FuzzTarget> AllTargets() {
   add(TextTargets());
   add(MegatronTargets());
   add(CheckpointTargets());
+  add(ShardTargets());
   return targets;
 }
 
