@@ -8,11 +8,12 @@ PackedSequences::PackedSequences(std::vector<int32_t> cu_seqlens)
     : host_cu_seqlens_(std::move(cu_seqlens)) {
   LACUNA_CHECK(!host_cu_seqlens_.empty() && host_cu_seqlens_.front() == 0,
                "cu_seqlens must start with 0");
-  std::vector<int32_t> positions(static_cast<size_t>(num_rows()));
+  // Grown and not sized beforehand: the last entry is the number of rows only once none has fallen.
+  std::vector<int32_t> positions;
   for (size_t i = 0; i + 1 < host_cu_seqlens_.size(); ++i) {
     const int32_t begin = host_cu_seqlens_[i], end = host_cu_seqlens_[i + 1];
     LACUNA_CHECK(begin <= end, "cu_seqlens falls from {} to {} at {}", begin, end, i);
-    for (int32_t row = begin; row < end; ++row) positions[static_cast<size_t>(row)] = row - begin;
+    for (int32_t row = begin; row < end; ++row) positions.push_back(row - begin);
     max_length_ = std::max<int64_t>(max_length_, end - begin);
   }
   cu_seqlens_ =

@@ -58,9 +58,15 @@ int ErrnoOf(const absl::Status& status) {
 }
 
 absl::StatusOr<FileDescriptor> FileDescriptor::OpenRead(const std::string& path, ExitCode code) {
-  const int fd = OpenRetrying(path.c_str(), O_RDONLY);
+  // O_NONBLOCK: opening a named pipe would otherwise wait for a writer before it can be refused.
+  const int fd = OpenRetrying(path.c_str(), O_RDONLY | O_NONBLOCK);
   if (fd < 0) return FileError(code, path, "open", errno);
-  return FileDescriptor(fd, path, code);
+  FileDescriptor file(fd, path, code);
+  struct stat info;
+  if (::fstat(fd, &info) != 0) return FileError(code, path, "stat", errno);
+  if (S_ISDIR(info.st_mode)) return FileError(code, path, "read", EISDIR);
+  if (!S_ISREG(info.st_mode)) return MakeError(code, fmt::format("{}: not a regular file", path));
+  return file;
 }
 
 absl::StatusOr<FileDescriptor> FileDescriptor::Create(const std::string& path, ExitCode code) {
@@ -138,16 +144,13 @@ bool PathExists(const std::string& path) {
 
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes, ExitCode code) {
   LACUNA_ASSIGN_OR_RETURN(FileDescriptor file, FileDescriptor::OpenRead(path, code));
-  struct stat info;
-  if (::fstat(file.get(), &info) != 0) return FileError(code, path, "stat", errno);
-  if (S_ISDIR(info.st_mode)) return FileError(code, path, "read", EISDIR);
-  if (!S_ISREG(info.st_mode)) return MakeError(code, fmt::format("{}: not a regular file", path));
-  if (info.st_size > max_bytes) {
-    return MakeError(code, fmt::format("{}: has {} bytes, allowed are at most {}", path,
-                                       info.st_size, max_bytes));
+  LACUNA_ASSIGN_OR_RETURN(const int64_t size, file.Size());
+  if (size > max_bytes) {
+    return MakeError(
+        code, fmt::format("{}: has {} bytes, allowed are at most {}", path, size, max_bytes));
   }
-  std::string bytes(static_cast<size_t>(info.st_size), '\0');
-  LACUNA_RETURN_IF_ERROR(file.ReadAt(0, bytes.data(), info.st_size));
+  std::string bytes(static_cast<size_t>(size), '\0');
+  LACUNA_RETURN_IF_ERROR(file.ReadAt(0, bytes.data(), size));
   return bytes;
 }
 

@@ -27,6 +27,7 @@ int ErrnoOf(const absl::Status& status);
 // An open file. Offsets and sizes in bytes.
 class FileDescriptor {
  public:
+  // A regular file; anything else (a folder, a pipe) is an error, at once.
   static absl::StatusOr<FileDescriptor> OpenRead(const std::string& path, ExitCode code);
   // Creates or truncates; readable, too.
   static absl::StatusOr<FileDescriptor> Create(const std::string& path, ExitCode code);
