@@ -41,6 +41,8 @@ struct FuzzTarget {
 
 FuzzTarget RecipeTarget();
 FuzzTarget TokenizerTarget();
+FuzzTarget ChatTarget();  // JSON lines of conversations
+FuzzTarget SafetensorsTarget();
 std::vector<FuzzTarget> TextTargets();        // JSON lines, plain and compressed
 std::vector<FuzzTarget> MegatronTargets();    // .idx, .bin
 std::vector<FuzzTarget> CheckpointTargets();  // the three kinds of file in a checkpoint

@@ -15,6 +15,8 @@ std::vector<FuzzTarget> AllTargets() {
   };
   targets.push_back(RecipeTarget());
   targets.push_back(TokenizerTarget());
+  targets.push_back(ChatTarget());
+  targets.push_back(SafetensorsTarget());
   add(TextTargets());
   add(MegatronTargets());
   add(CheckpointTargets());

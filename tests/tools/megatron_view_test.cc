@@ -11,7 +11,7 @@
 namespace lacuna::tools {
 namespace {
 
-class MegatronView : public testing::Test {
+class MegatronViewTest : public testing::Test {
  protected:
   // Documents "ab", an end and "\x1B" + "\xC3" (half a character) in u16, the second without tokens.
   void SetUp() override {
@@ -50,7 +50,7 @@ class MegatronView : public testing::Test {
   MegatronViewOptions options_;
 };
 
-TEST_F(MegatronView, ShowsIdsWithoutATokenizer) {
+TEST_F(MegatronViewTest, ShowsIdsWithoutATokenizer) {
   EXPECT_EQ(Output(), options_.path + head_ +
                           "\n--- document 0: 3 tokens\n97 98 257\n"
                           "\n--- document 1: 0 tokens\n\n"
@@ -62,7 +62,7 @@ TEST_F(MegatronView, ShowsIdsWithoutATokenizer) {
             options_.path + head_ + "\n--- document 2: 2 tokens\n27\n... 1 more tokens\n");
 }
 
-TEST_F(MegatronView, ShowsTextWithOne) {
+TEST_F(MegatronViewTest, ShowsTextWithOne) {
   options_.tokenizer = *Tokenizer::FromJson(test::ByteTokenizerJson(), "t.json");
   EXPECT_EQ(Output(), options_.path + head_ +
                           "\n--- document 0: 3 tokens\nab<|endoftext|>\n"
@@ -70,10 +70,10 @@ TEST_F(MegatronView, ShowsTextWithOne) {
                           "\n--- document 2: 2 tokens\n\\x1B\\xC3\n");
 }
 
-TEST_F(MegatronView, NamesADocumentThatIsNotThere) {
+TEST_F(MegatronViewTest, NamesADocumentThatIsNotThere) {
   options_.document = 3;
   const absl::Status status = InspectMegatron(options_);
-  EXPECT_EQ(Message(status), "inspect: --document 3: " + options_.path + " holds 3 documents");
+  EXPECT_EQ(Message(status), "inspect: --first 3: " + options_.path + " holds 3 documents");
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kConfig);
 }
 

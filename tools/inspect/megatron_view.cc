@@ -7,7 +7,7 @@
 
 #include "core/status.h"
 #include "data/prepare/megatron_file.h"
-#include "data/tokenizer/utf8.h"
+#include "tools/inspect/token_text.h"
 
 namespace lacuna::tools {
 namespace {
@@ -27,34 +27,25 @@ std::string HeaderText(const MegatronFile& file) {
   return text + "\n";
 }
 
-// For a terminal: control characters and the bytes of a cut character are shown, not sent.
-std::string Visible(std::string_view bytes) {
-  const bool cut = FirstInvalidUtf8(bytes) >= 0;
-  std::string text;
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    const auto byte = static_cast<uint8_t>(bytes[i]);
-    const bool c1 =
-        byte == 0xC2 && i + 1 < bytes.size() && static_cast<uint8_t>(bytes[i + 1]) < 0xA0;
-    const bool shown = byte == '\n' || byte == '\t' ||
-                       (byte >= ' ' && byte != 0x7F && !c1 && !(cut && byte >= 0x80));
-    text += shown ? std::string(1, bytes[i]) : fmt::format("\\x{:02X}", byte);
-  }
-  return text;
-}
-
-absl::StatusOr<std::string> DocumentText(const MegatronFile& file, int64_t d,
-                                         const MegatronViewOptions& options) {
-  const int64_t count = file.DocumentTokens(d), shown = std::min(count, options.tokens);
+absl::StatusOr<std::string> DocumentOf(const MegatronFile& file, int64_t d,
+                                       const MegatronViewOptions& options) {
+  const int64_t count = file.DocumentTokens(d);
+  // What DocumentText leaves out is counted and never read.
+  const int64_t read = std::min(count, options.tokens);
   std::string bytes;
-  std::vector<int32_t> ids;
-  LACUNA_RETURN_IF_ERROR(file.ReadBytes(d, shown, &bytes));
+  DocumentTokens document;
+  LACUNA_RETURN_IF_ERROR(file.ReadBytes(d, read, &bytes));
   const int64_t vocab_size =
       options.tokenizer ? options.tokenizer->vocab_size() : int64_t{INT32_MAX} + 1;
-  LACUNA_RETURN_IF_ERROR(file.ParseTokens(d, bytes, vocab_size, &ids));
-  std::string text = fmt::format("\n--- document {}: {} tokens\n", d, count);
-  text += options.tokenizer ? Visible(options.tokenizer->Decode(ids))
-                            : fmt::format("{}", fmt::join(ids, " "));
-  return text + (shown < count ? fmt::format("\n... {} more tokens\n", count - shown) : "\n");
+  LACUNA_RETURN_IF_ERROR(file.ParseTokens(d, bytes, vocab_size, &document.ids));
+  document.predicted.assign(document.ids.size(), true);
+  const TextStyle style = {.tokenizer = options.tokenizer ? &*options.tokenizer : nullptr,
+                           .colour = options.colour,
+                           .number = d};
+  std::string text = fmt::format("\n--- document {}: {} tokens\n", d, count) +
+                     DocumentText(document, options.tokens, style);
+  if (read < count) text += fmt::format("... {} more tokens\n", count - read);
+  return text;
 }
 
 }  // namespace
@@ -62,17 +53,43 @@ absl::StatusOr<std::string> DocumentText(const MegatronFile& file, int64_t d,
 absl::Status InspectMegatron(const MegatronViewOptions& options) {
   LACUNA_ASSIGN_OR_RETURN(const MegatronFile file, MegatronFile::Open(options.path));
   if (options.document >= std::max<int64_t>(file.num_documents(), 1)) {
-    return ConfigError("inspect: --document {}: {} holds {} documents", options.document,
-                       options.path, file.num_documents());
+    return ConfigError("inspect: --first {}: {} holds {} documents", options.document, options.path,
+                       file.num_documents());
   }
   std::fputs(HeaderText(file).c_str(), stdout);
   const int64_t last =
       options.document + std::min(options.documents, file.num_documents() - options.document);
   for (int64_t d = options.document; d < last; ++d) {
-    LACUNA_ASSIGN_OR_RETURN(const std::string text, DocumentText(file, d, options));
+    LACUNA_ASSIGN_OR_RETURN(const std::string text, DocumentOf(file, d, options));
     std::fputs(text.c_str(), stdout);
   }
   return absl::OkStatus();
+}
+
+bool MegatronView::Recognises(const std::string& path, std::string_view head) const {
+  return head.starts_with("MMIDIDX") || path.ends_with(".idx");
+}
+
+void MegatronView::AddOptions(CLI::App& command) {
+  command.add_option("--first", first_, "First document to show")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--count", count_, "Documents to show")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+absl::Status MegatronView::Show(const InspectOptions& options) const {
+  MegatronViewOptions view{.path = options.path,
+                           .tokenizer = {},
+                           .document = first_,
+                           .documents = count_,
+                           .tokens = options.tokens,
+                           .colour = options.colour};
+  if (!options.tokenizer.empty()) {
+    LACUNA_ASSIGN_OR_RETURN(view.tokenizer, Tokenizer::Load(options.tokenizer));
+  }
+  return InspectMegatron(view);
 }
 
 }  // namespace lacuna::tools

@@ -7,7 +7,7 @@
 
 namespace lacuna::tools {
 
-class SafetensorsKind : public InspectKind {
+class SafetensorsView : public InspectKind {
  public:
   std::string name() const override { return "safetensors file (*.safetensors)"; }
   std::string example() const override { return "inspect export/model.safetensors"; }

@@ -1,4 +1,4 @@
-#include "tools/inspect/safetensors_kind.h"
+#include "tools/inspect/safetensors_view.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -11,11 +11,11 @@
 
 namespace lacuna::tools {
 
-bool SafetensorsKind::Recognises(const std::string& path, std::string_view) const {
+bool SafetensorsView::Recognises(const std::string& path, std::string_view) const {
   return path.ends_with(".safetensors");
 }
 
-absl::Status SafetensorsKind::Show(const InspectOptions& options) const {
+absl::Status SafetensorsView::Show(const InspectOptions& options) const {
   LACUNA_ASSIGN_OR_RETURN(const SafetensorsReader file, SafetensorsReader::Open(options.path));
   int64_t bytes = 0;
   size_t width = 4;
