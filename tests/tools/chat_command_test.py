@@ -1,14 +1,9 @@
 #!/usr/bin/env python3
 """Conversations as a user trains on them: prepare, train, ask. Usage: chat_command_test.py PROGRAM"""
 import json
-import pathlib
 import random
-import subprocess
-import sys
-import tempfile
-import unittest
 
-PROGRAM = sys.argv[1]
+from support import EmptyFolderTest, main
 
 RECIPE = """
 run: {{name: chat, dir: {root}/run, seed: 1}}
@@ -37,15 +32,10 @@ train: {{sequence_length: 64, micro_batch: 4, global_batch: 4, steps: 60, thread
 ANSWER = "It depends on the weather."
 
 
-def run(*arguments):
-    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True)
-
-
-class Chat(unittest.TestCase):
+class Chat(EmptyFolderTest):
     @classmethod
     def setUpClass(cls):
-        cls.temp = tempfile.TemporaryDirectory(prefix="lacuna_chat_test_")
-        cls.root = pathlib.Path(cls.temp.name)
+        super().setUpClass()
         rng = random.Random(1)
         words = ["who", "what", "when", "why", "where"]
         questions = [" ".join(rng.choices(words, k=rng.randint(1, 4))) + "?" for _ in range(300)]
@@ -58,18 +48,8 @@ class Chat(unittest.TestCase):
         cls.must("train", cls.root / "recipe.yaml")
 
     @classmethod
-    def tearDownClass(cls):
-        cls.temp.cleanup()
-
-    @classmethod
     def prepare(cls, template="chatml"):
         return ["prepare", cls.root / "chats.jsonl", "--chat", template, "--tokenizer", cls.root / "tokenizer.json", "--output", cls.root, "--overwrite"]
-
-    @classmethod
-    def must(cls, *arguments):
-        done = run(*arguments)
-        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-        return done
 
     def test_report(self):
         self.assertRegex(self.prepared, r"split +shards +conversations +tokens +in the loss +share\ntrain +1 +\d+ +\d+ +\d+ +\d+\.\d%\nvalidation +1 ")
@@ -83,20 +63,16 @@ class Chat(unittest.TestCase):
         self.assertEqual(both, f"---- 1 of 2\n{ANSWER}\n---- 2 of 2\n{ANSWER}\n")
 
     def test_errors(self):
-        done = run("generate", self.root / "run", "--chat")
-        self.assertEqual((done.returncode, done.stderr), (2, "lacuna: --chat: needs a --prompt, the user's message\n"))
-        done = run("train", self.root / "recipe.yaml", "--set", "data.chat_template=glm", "--set", f"run.dir={self.root}/other")
-        self.assertEqual(done.returncode, 3)
+        done = self.lacuna("generate", self.root / "run", "--chat", expect=2)
+        self.assertEqual(done.stderr, "lacuna: --chat: needs a --prompt, the user's message\n")
+        done = self.lacuna("train", self.root / "recipe.yaml", "--set", "data.chat_template=glm", "--set", f"run.dir={self.root}/other", expect=3)
         self.assertIn("train_00000.h5: holds conversations made with chat template chatml, the recipe's is glm\n", done.stderr)
-        done = run(*self.prepare("llama3"))
-        self.assertEqual(done.returncode, 2)
+        done = self.lacuna(*self.prepare("llama3"), expect=2)
         self.assertIn("chat template llama3: the tokenizer has no added tokens <|begin_of_text|>, <|start_header_id|>", done.stderr)
-        done = run(*self.prepare(), "--text-key", "body")
-        self.assertEqual(done.returncode, 2)
-        done = run("prepare", self.root / "chats.jsonl", "--tokenizer", "t", "--output", "o", "--loss-turns", "all")
-        self.assertEqual(done.returncode, 2)
+        self.lacuna(*self.prepare(), "--text-key", "body", expect=2)
+        done = self.lacuna("prepare", self.root / "chats.jsonl", "--tokenizer", "t", "--output", "o", "--loss-turns", "all", expect=2)
         self.assertIn("--chat", done.stderr)
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[2:])
+    main()

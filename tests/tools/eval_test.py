@@ -1,89 +1,39 @@
 #!/usr/bin/env python3
 """lacuna eval as a user runs it, on a model trained for a few steps. Usage: eval_test.py PROGRAM [TEST ...]"""
 import json
-import pathlib
-import random
-import subprocess
-import sys
-import tempfile
-import unittest
 
-PROGRAM = sys.argv[1]
-
-RECIPE = """
-run: {{name: tiny, dir: {root}/{name}, seed: 3}}
-model:
-  attention: {attention}
-  num_layers: 2
-  num_dense_layers: 1
-  width: 32
-  vocab_size: 400
-  num_heads: 4
-  num_groups: 2
-  head_dim_qk: 8
-  head_dim_v: 6
-  rotary_dims: 4
-  dense_width: 48
-nsa: {{block: 8, stride: 4, select_block: 16, num_selected: 4, num_init: 1, num_local: 2, window: 16}}
-moe: {{num_experts: 4, experts_per_token: 2, expert_width: 16, num_shared: 1}}
-data:
-  tokenizer: {root}/tokenizer.json
-  sources:
-    - {{name: a, path: "{root}/train*.h5", weight: 1.0}}
-  validation:
-    - {{name: held_out, path: "{root}/validation*.h5"}}
-    - {{name: other, path: "{root}/other*.h5"}}
-  cache: {root}/index
-optimizer: {{learning_rate: 1e-2, warmup_steps: 3}}
-train: {{sequence_length: 128, global_batch: 4, steps: 12, threads: 1, checkpoint_every: 6, eval_every: 0, log_every: 1,
-        dtype: f64}}
-"""
+from support import ProgramTest, changed, main, write_corpus
 
 
-def write_corpus(folder):
-    rng = random.Random(1)
-    words = [w + e for w in ("spar", "blo", "gat", "win", "tok", "mod", "rout") for e in ("se", "ck", "ed", "dow", "en", "ing")]
-    for part in ("text", "text/other"):
-        (folder / part).mkdir()
-        for i in range(40):
-            sentences = (" ".join(rng.choices(words, k=rng.randint(4, 9))) + ".\n" for _ in range(rng.randint(2, 40)))
-            (folder / part / f"doc{i:02}.txt").write_text("".join(sentences))
+class Eval(ProgramTest):
+    vocabulary = 400
+    holdouts = ("other=other", "validation=0.3")
 
+    @classmethod
+    def write_text(cls):
+        write_corpus(cls.root / "text")
+        write_corpus(cls.root / "text" / "other")
 
-class Eval(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.temp = tempfile.TemporaryDirectory(prefix="lacuna_eval_test_")
-        cls.root = pathlib.Path(cls.temp.name)
-        write_corpus(cls.root)
-        cls.run_program("tokenizer", "train", cls.root / "text", "--vocab-size", "400", "--output", cls.root / "tokenizer.json")
-        cls.run_program("prepare", cls.root / "text", "--tokenizer", cls.root / "tokenizer.json", "--output", cls.root,
-                        "--holdout", "other=other", "--holdout", "validation=0.3")
+        super().setUpClass()
+        other = f'    - {{name: other, path: "{cls.data}/other*.h5"}}\n  cache:'
         for attention in ("nsa", "full"):
-            recipe = cls.root / f"{attention}.yaml"
-            recipe.write_text(RECIPE.format(root=cls.root, name=attention, attention=attention))
-            cls.run_program("train", recipe)
-        cls.run_program("synth", "--task", "modular_chain,addition", "--levels", "1,2", "--count", "30", "--heldout", "5",
-                        "--output", cls.root / "problems")
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.temp.cleanup()
-
-    @classmethod
-    def run_program(cls, *arguments, expect=0):
-        done = subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=240)
-        assert done.returncode == expect, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
-        return done
+            cls.must("train", cls.recipe(attention, changed(
+                ("attention: nsa", f"attention: {attention}"), ("vocab_size: 320", "vocab_size: 400"), ("  cache:", other),
+                ("select_block: 8, num_selected: 4, num_init: 1, num_local: 2, window: 12",
+                 "select_block: 16, num_selected: 4, num_init: 1, num_local: 2, window: 16"),
+                ("sequence_length: 96", "sequence_length: 128"), ("checkpoint_every: 4", "checkpoint_every: 6"),
+                ("eval_every: 6", "eval_every: 0\n  dtype: f64"))))
+        cls.must("synth", "--task", "modular_chain,addition", "--levels", "1,2", "--count", "30", "--heldout", "5",
+                 "--output", cls.root / "problems")
 
     def evaluate(self, name, run, *arguments):
-        done = self.run_program("eval", name, self.root / run, *arguments, "--threads", "1")
+        done = self.must("eval", name, self.root / run, *arguments, "--threads", "1")
         return done.stdout, json.loads((self.root / run / "eval" / f"{name}.json").read_text())
 
-    def refused(self, expect, pattern, *arguments):
-        done = self.run_program("eval", *arguments, expect=expect)
-        self.assertRegex(done.stderr, pattern)
-        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+    def not_evaluated(self, expect, pattern, *arguments):
+        self.refused(expect, f".*{pattern}", "eval", *arguments)
 
     def test_loss_is_what_training_reports(self):
         logged = [json.loads(line) for line in (self.root / "nsa" / "metrics.jsonl").read_text().splitlines()]
@@ -165,27 +115,27 @@ class Eval(unittest.TestCase):
             first = texts if batch == "1" else first
             self.assertEqual(texts, first)
         output = self.root / "elsewhere" / "a.json"
-        self.run_program("eval", "answers", self.root / "full", problems, "--limit", "4", "--problems", "2", "--output", output)
+        self.must("eval", "answers", self.root / "full", problems, "--limit", "4", "--problems", "2", "--output", output)
         self.assertEqual(json.loads(output.read_text())["problems"], str(problems))
         self.assertEqual(len(output.with_suffix(".jsonl").read_text().splitlines()), 2)
 
     def test_errors(self):
         run, problems = self.root / "nsa", self.root / "problems" / "train.jsonl"
-        self.refused(4, r"absent/checkpoints", "loss", self.root / "absent")
-        self.refused(2, r"--context 63: must be even", "loss", run, "--context", "63")
-        self.refused(2, r"--targets-from 10: must be at least half the context, 32", "loss", run, "--context", "64",
+        self.not_evaluated(4, r"absent/checkpoints", "loss", self.root / "absent")
+        self.not_evaluated(2, r"--context 63: must be even", "loss", run, "--context", "63")
+        self.not_evaluated(2, r"--targets-from 10: must be at least half the context, 32", "loss", run, "--context", "64",
                      "--targets-from", "10")
-        self.refused(2, r"model\.widht: unknown key", "loss", run, "--set", "model.widht=3")
-        self.refused(4, r"step 5", "loss", run, "--step", "5")
-        self.refused(2, r"--depths 101", "needle", run, "--depths", "101")
-        self.refused(2, r"--lengths 20: needle and question alone have \d+ tokens", "needle", run, "--lengths", "20")
-        self.refused(2, r"--chat mistral: unknown template", "answers", run, problems, "--chat", "mistral")
-        self.refused(2, r"limits must be ascending", "answers", run, problems, "--limit", "8,4")
-        self.refused(3, r"none\.jsonl: cannot open", "answers", run, self.root / "none.jsonl")
+        self.not_evaluated(2, r"model\.widht: unknown key", "loss", run, "--set", "model.widht=3")
+        self.not_evaluated(4, r"step 5", "loss", run, "--step", "5")
+        self.not_evaluated(2, r"--depths 101", "needle", run, "--depths", "101")
+        self.not_evaluated(2, r"--lengths 20: needle and question alone have \d+ tokens", "needle", run, "--lengths", "20")
+        self.not_evaluated(2, r"--chat mistral: unknown template", "answers", run, problems, "--chat", "mistral")
+        self.not_evaluated(2, r"limits must be ascending", "answers", run, problems, "--limit", "8,4")
+        self.not_evaluated(3, r"none\.jsonl: cannot open", "answers", run, self.root / "none.jsonl")
         broken = self.root / "broken.jsonl"
         broken.write_text(problems.read_text().replace('"answer":"', '"answer":"9 ', 1))
-        self.refused(3, r'broken\.jsonl:1: "answer" does not solve the problem', "answers", run, broken)
+        self.not_evaluated(3, r'broken\.jsonl:1: "answer" does not solve the problem', "answers", run, broken)
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0], *sys.argv[2:]], verbosity=2)
+    main()

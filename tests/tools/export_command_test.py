@@ -4,17 +4,15 @@
 Given an interpreter with PyTorch and transformers, the exported folders are also loaded there (tools/check_export.py).
 """
 import json
-import pathlib
-import random
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAM, ARGUMENTS = sys.argv[1], sys.argv[2:]
+from support import SOURCE, ProgramTest
+
+ARGUMENTS = sys.argv[2:]
 PYTORCH = None
 if ARGUMENTS[:1] == ["--pytorch"]:
     PYTORCH, ARGUMENTS = ARGUMENTS[1], ARGUMENTS[2:]
@@ -57,32 +55,8 @@ RUNS = {
 }
 
 
-def lacuna(*arguments, expect=0):
-    done = subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, encoding="utf-8", errors="surrogateescape", timeout=300)
-    if done.returncode != expect:
-        raise AssertionError(f"{arguments}: exit code {done.returncode}, expected {expect}\n{done.stdout}{done.stderr}")
-    return done
-
-
-class Base(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.temp = tempfile.TemporaryDirectory(prefix="lacuna_export_test_")
-        cls.root = pathlib.Path(cls.temp.name)
-        data, text = cls.root / "data", cls.root / "text"
-        data.mkdir()
-        text.mkdir()
-        rng = random.Random(1)
-        words = [w + e for w in ("spar", "blo", "gat", "win", "tok", "mod", "rout", "grad") for e in ("se", "ck", "ed", "dow", "en", "ing")]
-        for i in range(40):
-            sentences = (" ".join(rng.choices(words, k=rng.randint(4, 9))) + ".\n" for _ in range(rng.randint(2, 40)))
-            (text / f"doc{i:02}.txt").write_text("".join(sentences))
-        lacuna("tokenizer", "train", text, "--vocab-size", 320, "--output", data / "tokenizer.json")
-        lacuna("prepare", text, "--tokenizer", data / "tokenizer.json", "--output", data, "--holdout", "validation=0.2")
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.temp.cleanup()
+class Base(ProgramTest):
+    holdouts = ("validation=0.2",)
 
     @classmethod
     def run_of(cls, name):
@@ -91,14 +65,14 @@ class Base(unittest.TestCase):
         if not folder.exists():
             attention, model, moe = RUNS[name]
             recipe = cls.root / f"{name}.yaml"
-            recipe.write_text(RECIPE.format(dir=folder, data=cls.root / "data", attention=attention, model=model, moe=moe))
-            lacuna("train", recipe)
+            recipe.write_text(RECIPE.format(dir=folder, data=cls.data, attention=attention, model=model, moe=moe))
+            cls.must("train", recipe)
         return folder
 
     def export(self, name, out, *options):
         out = self.root / out
         shutil.rmtree(out, ignore_errors=True)
-        return out, lacuna("export", self.run_of(name), out, *options).stdout
+        return out, self.lacuna("export", self.run_of(name), out, *options).stdout
 
 
 class Export(Base):
@@ -121,7 +95,7 @@ class Export(Base):
             self.assertEqual(len(report["tensors"]), report["tensor_count"])
             self.assertEqual((out / "tokenizer.json").read_bytes(), (self.root / "data" / "tokenizer.json").read_bytes())
             for code_file in code:
-                self.assertEqual((out / code_file).read_text(), (ROOT / "recipes/export/remote_code" / code_file).read_text())
+                self.assertEqual((out / code_file).read_text(), (SOURCE / "recipes/export/remote_code" / code_file).read_text())
 
     def test_transformers_4(self):
         out, _ = self.export("full", "out4", "--hf-compat", 4)
@@ -132,9 +106,7 @@ class Export(Base):
 
     def test_refusals(self):
         def refused(expect, pattern, *arguments):
-            done = lacuna(*arguments, expect=expect)
-            self.assertRegex(done.stderr, pattern)
-            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+            self.refused(expect, f".*({pattern})", *arguments)
 
         out, _ = self.export("nsa", "taken")
         refused(2, r"taken: is not empty; an export makes a new folder", "export", self.run_of("nsa"), out)
@@ -147,30 +119,30 @@ class Export(Base):
         self.assertFalse(new.exists())
         self.assertEqual([p for p in self.root.iterdir() if ".tmp." in p.name], [])
         # The one way for a softmax router.
-        lacuna("export", self.run_of("full_softmax"), new, "--architecture", "nsa_moe")
+        self.lacuna("export", self.run_of("full_softmax"), new, "--architecture", "nsa_moe")
 
     def test_import(self):
         """A run, exported in f32 and imported again, says the same."""
         for name in ("full", "nsa"):
             out, _ = self.export(name, "whole", "--dtype", "f32")
             again = self.root / f"again_{name}"
-            text = lacuna("import", out, again).stdout
+            text = self.lacuna("import", out, again).stdout
             self.assertIn("checkpoints/step_0", text)
             prompts = ["-p", "sparse blocks", "-p", "gateding tokenow modse", "-n", "40", "--seed", "5"]
-            self.assertEqual(lacuna("generate", again, *prompts).stdout, lacuna("generate", self.run_of(name), *prompts).stdout)
-            lacuna("ckpt", "verify", again)
-            lacuna("plan", again / "recipe.yaml")
+            self.assertEqual(self.lacuna("generate", again, *prompts).stdout, self.lacuna("generate", self.run_of(name), *prompts).stdout)
+            self.lacuna("ckpt", "verify", again)
+            self.lacuna("plan", again / "recipe.yaml")
             second = self.root / f"second_{name}"
-            lacuna("export", again, second, "--dtype", "f32")
+            self.lacuna("export", again, second, "--dtype", "f32")
             self.assertEqual((second / "model.safetensors").read_bytes(), (out / "model.safetensors").read_bytes())
-            done = lacuna("import", out, again, expect=2)
+            done = self.lacuna("import", out, again, expect=2)
             self.assertIn("holds the checkpoints of a run", done.stderr)
 
 
 @unittest.skipUnless(PYTORCH, "no interpreter with PyTorch was given")
 class PyTorch(Base):
     def check(self, folder, expect=0):
-        done = subprocess.run([PYTORCH, ROOT / "tools" / "check_export.py", folder], capture_output=True, text=True, timeout=900)
+        done = subprocess.run([PYTORCH, SOURCE / "tools" / "check_export.py", folder], capture_output=True, text=True, timeout=900)
         self.assertEqual(done.returncode, expect, done.stdout + done.stderr)
         return done.stdout
 

@@ -5,27 +5,16 @@ Usage: stages_test.py PROGRAM MPIEXEC [TEST ...]
 """
 import random
 import re
-import subprocess
 
-from support import PROGRAM, escaped, main
+from support import changed, escaped, main
 from train_support import TrainTest
-
-
-def changed(*pairs):
-    """A change of a recipe's text; what is to be replaced must be there."""
-    def change(text):
-        for old, new in pairs:
-            assert old in text, old
-            text = text.replace(old, new)
-        return text
-    return change
 
 
 class InitFrom(TrainTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        subprocess.run([PROGRAM, "train", cls.recipe("first")], check=True, capture_output=True)
+        cls.must("train", cls.recipe("first"))
 
     def stage(self, name, *pairs, path="first", load="weights"):
         init = f"\ninit_from: {{path: {self.root / path}, load: {load}}}\nmodel:"

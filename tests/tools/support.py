@@ -60,31 +60,34 @@ def write_corpus(folder):
         (folder / f"doc{i:02}.txt").write_text("".join(sentences))
 
 
-class ProgramTest(unittest.TestCase):
-    """A folder `root` with text/, and data/ with its tokenizer (320 tokens), training shards and held-out shards."""
+def changed(*pairs):
+    """A change of a recipe's text; what is to be replaced must be there."""
+    def change(text):
+        for old, new in pairs:
+            assert old in text, old
+            text = text.replace(old, new)
+        return text
+    return change
+
+
+class EmptyFolderTest(unittest.TestCase):
+    """A folder `root`, and the program."""
 
     @classmethod
     def setUpClass(cls):
         cls.temp = tempfile.TemporaryDirectory(prefix="lacuna_program_test_")
         cls.root = pathlib.Path(cls.temp.name)
-        cls.data = cls.root / "data"
-        cls.data.mkdir()
-        write_corpus(cls.root / "text")
-        for command in (["tokenizer", "train", cls.root / "text", "--vocab-size", "320", "--output", cls.data / "tokenizer.json"],
-                        ["prepare", cls.root / "text", "--tokenizer", cls.data / "tokenizer.json", "--output", cls.data,
-                         "--holdout", "validation=0.1"]):
-            done = subprocess.run([PROGRAM, *map(str, command)], capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
 
     @classmethod
     def tearDownClass(cls):
         cls.temp.cleanup()
 
     @classmethod
-    def recipe(cls, name, change=lambda text: text):
-        path = cls.root / f"{name}.yaml"
-        path.write_text(change(RECIPE.format(dir=cls.root / name, data=cls.data)))
-        return path
+    def must(cls, *arguments):
+        """Runs the program where no test runs yet: it has to succeed."""
+        done = subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return done
 
     def lacuna(self, *arguments, expect=0, stdin=""):
         """Runs the program; its output is what UTF-8 text it prints, never anything else."""
@@ -100,6 +103,34 @@ class ProgramTest(unittest.TestCase):
         done = self.lacuna(*arguments, expect=expect, stdin=stdin)
         self.assertRegex(done.stderr, r"\Alacuna: (" + pattern + r")[^\n]*\n\Z")
         return done
+
+
+class ProgramTest(EmptyFolderTest):
+    """Besides, text/, and data/ with its tokenizer, training shards and held-out shards."""
+
+    vocabulary = 320
+    holdouts = ("validation=0.1",)
+    recipe_text = RECIPE
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.data = cls.root / "data"
+        cls.data.mkdir()
+        cls.write_text()
+        cls.must("tokenizer", "train", cls.root / "text", "--vocab-size", cls.vocabulary, "--output", cls.data / "tokenizer.json")
+        cls.must("prepare", cls.root / "text", "--tokenizer", cls.data / "tokenizer.json", "--output", cls.data,
+                 *(option for holdout in cls.holdouts for option in ("--holdout", holdout)))
+
+    @classmethod
+    def write_text(cls):
+        write_corpus(cls.root / "text")
+
+    @classmethod
+    def recipe(cls, name, change=lambda text: text):
+        path = cls.root / f"{name}.yaml"
+        path.write_text(change(cls.recipe_text.format(dir=cls.root / name, data=cls.data)))
+        return path
 
 
 def escaped(path):
