@@ -2,28 +2,23 @@
 # From a fresh Debian 12 machine to a pretrained model: set-up, build, real text, tokenizer, token shards; a model with native sparse
 # attention and its full-attention twin, each on two ranks. The first run is killed with SIGKILL on the way and resumed: the steps it
 # repeats must have the losses it had logged, bit for bit. Then both are compared, and the model writes.
-#   tools/quickstart.sh [--fresh]      --fresh: forget the text, the shards and the runs of before
+#   tools/quickstart.sh [--fresh]                      --fresh: forget the text, the shards and the runs of before
+#   tools/quickstart.sh --stages [--full] [--fresh]    three stages of training instead: tools/quickstart_stages.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cache=.cache/quickstart
-if [ "${1:-}" = --stages ]; then shift; exec tools/quickstart_stages.sh "$@"; fi
-[ "${1:-}" = --fresh ] && rm -rf "$cache" runs/quickstart_nsa runs/quickstart_full
-lacuna=build/cpu-release/bin/lacuna
-# Ranks are not bound to cores: mpirun would give each only one.
-launch=(mpirun -n 2 --bind-to none)
-[ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
-began=$SECONDS
-say() { printf '\n== %s (%d:%02d)\n' "$1" $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60)); }
-
-say "set-up and build"
-tools/setup.sh
-cmake --preset cpu-release >/dev/null
-cmake --build build/cpu-release -j "$(nproc)" --target lacuna
+case "${1:-}" in
+  --stages) shift; exec tools/quickstart_stages.sh "$@" ;;
+  --fresh) rm -rf "$cache" runs/quickstart_nsa runs/quickstart_full ;;
+  "") ;;
+  *) echo "quickstart: $1: unknown option; --stages and --fresh are allowed" >&2; exit 2 ;;
+esac
+source tools/quickstart_common.sh
+set_up_and_build
 
 say "text, tokenizer and token shards"
-tools/fetch_quickstart_text.sh "$cache"
-[ -f "$cache/tokenizer.json" ] || "$lacuna" tokenizer train "$cache/text" --vocab-size 2048 --output "$cache/tokenizer.json"
+fetch_text "$cache"
 [ -f "$cache/train_00000.h5" ] || "$lacuna" prepare "$cache/text" --tokenizer "$cache/tokenizer.json" --output "$cache" \
   --source python3.11-doc --licence PSF --holdout validation=0.05 --holdout tutorial=tutorial
 

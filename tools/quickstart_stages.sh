@@ -15,27 +15,18 @@ for option in "$@"; do
   esac
 done
 cache=.cache/stages
-[ -z "$fresh" ] || rm -rf "$cache" runs/small_*
-lacuna=build/cpu-release/bin/lacuna
-launch=(mpirun -n 2 --bind-to none)
-[ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
-began=$SECONDS
-say() { printf '\n== %s (%d:%02d)\n' "$1" $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60)); }
-
-say "set-up and build"
-tools/setup.sh
-cmake --preset cpu-release >/dev/null
-cmake --build build/cpu-release -j "$(nproc)" --target lacuna
+[ -z "$fresh" ] || rm -rf "$cache" runs/small_{pretrain,extend,sft}{,_full}
+source tools/quickstart_common.sh
+set_up_and_build
 
 say "text and problems"
-tools/fetch_quickstart_text.sh "$cache"
-[ -f "$cache/tokenizer.json" ] || "$lacuna" tokenizer train "$cache/text" --vocab-size 2048 --output "$cache/tokenizer.json"
+fetch_text "$cache"
 [ -f "$cache/shards/train_00000.h5" ] || "$lacuna" prepare "$cache/text" --tokenizer "$cache/tokenizer.json" --output "$cache/shards" \
   --source python3.11-doc --licence PSF --holdout validation=0.05
 [ -f "$cache/problems/train.jsonl" ] || "$lacuna" synth --task modular_chain --levels 1 --count 40000 --heldout 600 --output "$cache/problems"
 for split in train heldout; do
   [ -f "$cache/chains/${split}_00000.h5" ] || "$lacuna" prepare "$cache/problems/$split.jsonl" --chat chatml --name "$split" \
-    --tokenizer "$cache/tokenizer.json" --output "$cache/chains" --source "lacuna synth" --licence CC0
+    --tokenizer "$cache/tokenizer.json" --output "$cache/chains" --source "lacuna synth"
 done
 
 # One stage, unless it was done before.

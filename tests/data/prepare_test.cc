@@ -4,8 +4,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <zlib.h>
-#include <zstd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -15,12 +13,15 @@
 #include "data/token_shard.h"
 #include "data/tokenizer/tokenizer.h"
 #include "tests/data/byte_tokenizer.h"
+#include "tests/data/compressed.h"
 #include "tests/support/temp_dir.h"
 
 namespace lacuna {
 namespace {
 
+using test::Gzip;
 using test::TempDir;
+using test::Zstd;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -88,26 +89,6 @@ class PrepareTest : public testing::Test {
   PrepareOptions options_;
   ExitCode code_ = ExitCode::kOk;
 };
-
-std::string Gzip(const std::string& text) {
-  z_stream state{};
-  deflateInit2(&state, 6, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY);
-  std::string out(deflateBound(&state, text.size()), '\0');
-  state.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  state.avail_in = static_cast<uInt>(text.size());
-  state.next_out = reinterpret_cast<Bytef*>(out.data());
-  state.avail_out = static_cast<uInt>(out.size());
-  deflate(&state, Z_FINISH);
-  out.resize(state.total_out);
-  deflateEnd(&state);
-  return out;
-}
-
-std::string Zstd(const std::string& text) {
-  std::string out(ZSTD_compressBound(text.size()), '\0');
-  out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
-  return out;
-}
 
 TEST_F(PrepareTest, FolderInSortedOrderByExtension) {
   Put("in/b.txt", "the second");
