@@ -25,4 +25,12 @@ PackedSequences PackedSequences::Single(int64_t tokens) {
   return PackedSequences({0, static_cast<int32_t>(tokens)});
 }
 
+PackedSequences PackedSequences::To(Device device) const {
+  PackedSequences there = *this;
+  there.cu_seqlens_ = cu_seqlens_.To(device);
+  there.positions_ = positions_.To(device);
+  there.derived_ = std::make_shared<DerivedMap>();
+  return there;
+}
+
 }  // namespace lacuna

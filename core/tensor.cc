@@ -4,8 +4,36 @@
 #include <utility>
 
 #include "core/dispatch.h"
+#include "core/stream.h"
+#ifdef LACUNA_WITH_CUDA
+#include "core/cuda/memory.h"
+#endif
 
 namespace lacuna {
+namespace {
+
+// bytes > 0; on the compute stream of the device that has a part in it.
+void CopyBytes(const TensorRef& target, const TensorRef& source, int64_t bytes) {
+  const bool from_host = source.device == kCpu, to_host = target.device == kCpu;
+  if (from_host && to_host) {
+    std::memcpy(target.data, source.data, static_cast<size_t>(bytes));
+    return;
+  }
+#ifdef LACUNA_WITH_CUDA
+  const Stream stream = ComputeStream(from_host ? target.device : source.device);
+  if (from_host) {
+    cuda::CopyToDevice(target.data, source.data, bytes, stream);
+  } else if (to_host) {
+    cuda::CopyToHost(target.data, source.data, bytes, stream);
+  } else {
+    LACUNA_CHECK(source.device == target.device, "copy from CUDA device {} to {}",
+                 source.device.index, target.device.index);
+    cuda::CopyOnDevice(target.data, source.data, bytes, stream);
+  }
+#endif
+}
+
+}  // namespace
 
 Tensor Tensor::Empty(Shape shape, DType dtype, Device device) {
   LACUNA_CHECK(!shape.empty() && shape.size() <= kMaxRank,
@@ -53,6 +81,7 @@ void* Tensor::CheckedData(DType dtype) const {
 }
 
 std::vector<double> Tensor::ToDoubles() const {
+  if (device() != kCpu) return To(kCpu).ToDoubles();
   std::vector<double> values(static_cast<size_t>(numel()));
   DispatchAny(dtype_, [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -107,6 +136,7 @@ Tensor Tensor::Clone() const {
 
 Tensor Tensor::To(DType dtype) const {
   if (dtype == dtype_) return Clone();
+  LACUNA_CHECK(device() == kCpu, "conversion of a device tensor: use ops::Cast");
   Tensor result = Empty(shape_, dtype);
   DispatchAny(dtype_, [&](auto from) {
     using From = typename decltype(from)::type;
@@ -120,16 +150,26 @@ Tensor Tensor::To(DType dtype) const {
   return result;
 }
 
+Tensor Tensor::To(Device device) const {
+  if (device == this->device()) return *this;
+  Tensor result = Empty(shape_, dtype_, device);
+  result.CopyFrom(*this);
+  return result;
+}
+
 void Tensor::CopyFrom(const Tensor& source) {
   LACUNA_CHECK(shape_ == source.shape_ && dtype_ == source.dtype_, "copy of {} {} into {} {}",
                ToString(source.shape_), NameOf(source.dtype_), ToString(shape_), NameOf(dtype_));
-  LACUNA_CHECK(device() == kCpu && source.device() == kCpu, "copy between devices: use ops::Copy");
-  if (bytes() > 0) std::memcpy(MutableRef().data, source.Ref().data, static_cast<size_t>(bytes()));
+  if (bytes() > 0) CopyBytes(MutableRef(), source.Ref(), bytes());
 }
 
 void Tensor::Zero() {
-  LACUNA_CHECK(device() == kCpu, "zero of a device tensor: use ops::Fill");
-  if (bytes() > 0) std::memset(MutableRef().data, 0, static_cast<size_t>(bytes()));
+  if (bytes() == 0) return;
+  const TensorRef ref = MutableRef();
+#ifdef LACUNA_WITH_CUDA
+  if (ref.device != kCpu) return cuda::Zero(ref.data, bytes(), ComputeStream(ref.device));
+#endif
+  std::memset(ref.data, 0, static_cast<size_t>(bytes()));
 }
 
 }  // namespace lacuna

@@ -58,6 +58,7 @@ class Tensor {
     ++storage_->version;
     return static_cast<T*>(address);
   }
+  // The values on the host; of a device tensor this waits for the device.
   std::vector<double> ToDoubles() const;
 
   // The same elements in another shape of equal size; -1 in one place is worked out.
@@ -68,9 +69,12 @@ class Tensor {
   // view.
   Tensor View(int64_t offset, Shape shape) const;
 
+  // These run in the order of the device's compute stream; only a copy to the host waits for it.
   Tensor Clone() const;
-  Tensor To(DType dtype) const;
-  void CopyFrom(const Tensor& source);  // same shape and dtype
+  Tensor To(DType dtype) const;  // of a tensor on the CPU
+  // The same elements on `device`; this tensor itself where it is there already.
+  Tensor To(Device device) const;
+  void CopyFrom(const Tensor& source);  // same shape and dtype, any device
   void Zero();
 
   uint64_t version() const { return storage_ ? storage_->version : 0; }

@@ -6,9 +6,11 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<CountChoicesArgs> kCountChoices{"count_choices", cpu::CountChoices, nullptr};
-constinit const Kernel<MeanProbabilitiesArgs> kMeanProbabilities{"mean_probabilities",
-                                                                 cpu::MeanProbabilities, nullptr};
+constinit const Kernel<CountChoicesArgs> kCountChoices{
+    "count_choices", "ids =counts", cpu::CountChoices, LACUNA_IF_CUDA(cuda::CountChoices)};
+constinit const Kernel<MeanProbabilitiesArgs> kMeanProbabilities{
+    "mean_probabilities", "scores =mean", cpu::MeanProbabilities,
+    LACUNA_IF_CUDA(cuda::MeanProbabilities)};
 
 // `out` is [S, E] f64 and cuts the rows of x evenly.
 void CheckSamples(const char* op, const TensorRef& x, const TensorRef& out) {
@@ -22,7 +24,6 @@ void CheckSamples(const char* op, const TensorRef& x, const TensorRef& out) {
 void CountChoices(const CountChoicesArgs& args, Stream stream) {
   CheckSamples("count_choices", args.ids, args.counts);
   CheckDType("count_choices", "ids", args.ids, DType::kI32);
-  CheckDevice("count_choices", stream, {args.ids, args.counts});
   kCountChoices(args, stream);
 }
 
@@ -30,7 +31,6 @@ void MeanProbabilities(const MeanProbabilitiesArgs& args, Stream stream) {
   CheckSamples("mean_probabilities", args.scores, args.mean);
   LACUNA_CHECK(args.scores.dim(1) == args.mean.dim(1), "mean_probabilities: {} into {}",
                Describe(args.scores), Describe(args.mean));
-  CheckDevice("mean_probabilities", stream, {args.scores, args.mean});
   kMeanProbabilities(args, stream);
 }
 

@@ -27,6 +27,10 @@ namespace cpu {
 void CountChoices(const CountChoicesArgs&, Stream);
 void MeanProbabilities(const MeanProbabilitiesArgs&, Stream);
 }  // namespace cpu
+namespace cuda {
+void CountChoices(const CountChoicesArgs&, Stream);
+void MeanProbabilities(const MeanProbabilitiesArgs&, Stream);
+}  // namespace cuda
 namespace ops {
 void CountChoices(const CountChoicesArgs&, Stream);
 void MeanProbabilities(const MeanProbabilitiesArgs&, Stream);

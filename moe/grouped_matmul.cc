@@ -6,10 +6,11 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<GroupedMatMulArgs> kGroupedMatMul{"grouped_matmul", cpu::GroupedMatMul,
-                                                         nullptr};
-constinit const Kernel<GroupedMatMulDwArgs> kGroupedMatMulDw{"grouped_matmul_dw",
-                                                             cpu::GroupedMatMulDw, nullptr};
+constinit const Kernel<GroupedMatMulArgs> kGroupedMatMul{
+    "grouped_matmul", "x w offsets =y", cpu::GroupedMatMul, LACUNA_IF_CUDA(cuda::GroupedMatMul)};
+constinit const Kernel<GroupedMatMulDwArgs> kGroupedMatMulDw{
+    "grouped_matmul_dw", "dy x offsets +dw", cpu::GroupedMatMulDw,
+    LACUNA_IF_CUDA(cuda::GroupedMatMulDw)};
 
 // narrow [R, Cin] and wide [R, Cout] rows of the experts of w [E, Cout, Cin].
 void CheckGroups(const char* op, const TensorRef& in, const TensorRef& out, const TensorRef& w,
@@ -31,7 +32,6 @@ void GroupedMatMul(const GroupedMatMulArgs& args, Stream stream) {
   CheckGroups(kOp, args.transpose_w ? args.x : args.y, args.transpose_w ? args.y : args.x, args.w,
               args.offsets);
   CheckDType(kOp, "w", args.w, args.x.dtype);
-  CheckDevice(kOp, stream, {args.x, args.w, args.offsets, args.y});
   kGroupedMatMul(args, stream);
 }
 
@@ -39,7 +39,6 @@ void GroupedMatMulDw(const GroupedMatMulDwArgs& args, Stream stream) {
   constexpr const char* kOp = "grouped_matmul_dw";
   CheckGroups(kOp, args.x, args.dy, args.dw, args.offsets);
   CheckDType(kOp, "dw", args.dw, AccumulationType(args.x.dtype));
-  CheckDevice(kOp, stream, {args.dy, args.x, args.offsets, args.dw});
   kGroupedMatMulDw(args, stream);
 }
 

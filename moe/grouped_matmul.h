@@ -26,6 +26,10 @@ namespace cpu {
 void GroupedMatMul(const GroupedMatMulArgs&, Stream);
 void GroupedMatMulDw(const GroupedMatMulDwArgs&, Stream);
 }  // namespace cpu
+namespace cuda {
+void GroupedMatMul(const GroupedMatMulArgs&, Stream);
+void GroupedMatMulDw(const GroupedMatMulDwArgs&, Stream);
+}  // namespace cuda
 namespace ops {
 void GroupedMatMul(const GroupedMatMulArgs&, Stream);
 void GroupedMatMulDw(const GroupedMatMulDwArgs&, Stream);

@@ -8,12 +8,15 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<SortByExpertArgs> kSortByExpert{"sort_by_expert", cpu::SortByExpert,
-                                                       nullptr};
-constinit const Kernel<PermuteRowsArgs> kPermuteRows{"permute_rows", cpu::PermuteRows, nullptr};
-constinit const Kernel<UnpermuteRowsArgs> kUnpermuteRows{"unpermute_rows", cpu::UnpermuteRows,
-                                                         nullptr};
-constinit const Kernel<UnpermuteDwArgs> kUnpermuteDw{"unpermute_dw", cpu::UnpermuteDw, nullptr};
+constinit const Kernel<SortByExpertArgs> kSortByExpert{"sort_by_expert", "ids =offsets =position",
+                                                       cpu::SortByExpert,
+                                                       LACUNA_IF_CUDA(cuda::SortByExpert)};
+constinit const Kernel<PermuteRowsArgs> kPermuteRows{
+    "permute_rows", "x position w =y", cpu::PermuteRows, LACUNA_IF_CUDA(cuda::PermuteRows)};
+constinit const Kernel<UnpermuteRowsArgs> kUnpermuteRows{
+    "unpermute_rows", "x position w =y", cpu::UnpermuteRows, LACUNA_IF_CUDA(cuda::UnpermuteRows)};
+constinit const Kernel<UnpermuteDwArgs> kUnpermuteDw{
+    "unpermute_dw", "dy x position =dw", cpu::UnpermuteDw, LACUNA_IF_CUDA(cuda::UnpermuteDw)};
 
 // tokens [N, C], routed [N K, C], position [N, K], w [N, K] or undefined.
 void CheckRows(const char* op, const TensorRef& tokens, const TensorRef& routed,
@@ -40,26 +43,22 @@ void SortByExpert(const SortByExpertArgs& args, Stream stream) {
   CheckDType(kOp, "ids", args.ids, DType::kI32);
   CheckDType(kOp, "offsets", args.offsets, DType::kI64);
   CheckDType(kOp, "position", args.position, DType::kI32);
-  CheckDevice(kOp, stream, {args.ids, args.offsets, args.position});
   kSortByExpert(args, stream);
 }
 
 void PermuteRows(const PermuteRowsArgs& args, Stream stream) {
   CheckRows("permute_rows", args.x, args.y, args.position, args.w);
-  CheckDevice("permute_rows", stream, {args.x, args.position, args.w, args.y});
   kPermuteRows(args, stream);
 }
 
 void UnpermuteRows(const UnpermuteRowsArgs& args, Stream stream) {
   CheckRows("unpermute_rows", args.y, args.x, args.position, args.w);
-  CheckDevice("unpermute_rows", stream, {args.x, args.position, args.w, args.y});
   kUnpermuteRows(args, stream);
 }
 
 void UnpermuteDw(const UnpermuteDwArgs& args, Stream stream) {
   CheckRows("unpermute_dw", args.dy, args.x, args.position, args.dw);
   LACUNA_CHECK(args.dw.defined(), "unpermute_dw: dw is undefined");
-  CheckDevice("unpermute_dw", stream, {args.dy, args.x, args.position, args.dw});
   kUnpermuteDw(args, stream);
 }
 

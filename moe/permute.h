@@ -40,6 +40,12 @@ void PermuteRows(const PermuteRowsArgs&, Stream);
 void UnpermuteRows(const UnpermuteRowsArgs&, Stream);
 void UnpermuteDw(const UnpermuteDwArgs&, Stream);
 }  // namespace cpu
+namespace cuda {
+void SortByExpert(const SortByExpertArgs&, Stream);
+void PermuteRows(const PermuteRowsArgs&, Stream);
+void UnpermuteRows(const UnpermuteRowsArgs&, Stream);
+void UnpermuteDw(const UnpermuteDwArgs&, Stream);
+}  // namespace cuda
 namespace ops {
 void SortByExpert(const SortByExpertArgs&, Stream);
 void PermuteRows(const PermuteRowsArgs&, Stream);

@@ -6,11 +6,15 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<RouteScoresArgs> kRouteScores{"route_scores", cpu::RouteScores, nullptr};
-constinit const Kernel<ChooseExpertsArgs> kChooseExperts{"choose_experts", cpu::ChooseExperts,
-                                                         nullptr};
-constinit const Kernel<RouteWeightsArgs> kRouteWeights{"route_weights", cpu::RouteWeights, nullptr};
-constinit const Kernel<RouteBwdArgs> kRouteBwd{"route_bwd", cpu::RouteBwd, nullptr};
+constinit const Kernel<RouteScoresArgs> kRouteScores{
+    "route_scores", "logits =scores =lse", cpu::RouteScores, LACUNA_IF_CUDA(cuda::RouteScores)};
+constinit const Kernel<ChooseExpertsArgs> kChooseExperts{
+    "choose_experts", "scores bias ?ids", cpu::ChooseExperts, LACUNA_IF_CUDA(cuda::ChooseExperts)};
+constinit const Kernel<RouteWeightsArgs> kRouteWeights{
+    "route_weights", "scores ids =weights", cpu::RouteWeights, LACUNA_IF_CUDA(cuda::RouteWeights)};
+constinit const Kernel<RouteBwdArgs> kRouteBwd{"route_bwd",
+                                               "logits scores lse ids dweights load =dlogits",
+                                               cpu::RouteBwd, LACUNA_IF_CUDA(cuda::RouteBwd)};
 
 // `scores` is [N, E] in an accumulation type and `ids` [N, K] with 1 <= K <= E.
 void CheckChoice(const char* op, const TensorRef& scores, const TensorRef& ids) {
@@ -34,7 +38,6 @@ void RouteScores(const RouteScoresArgs& args, Stream stream) {
   CheckShape(kOp, "lse", args.lse, {args.logits.dim(0)});
   CheckDType(kOp, "scores", args.scores, args.logits.dtype);
   CheckDType(kOp, "lse", args.lse, args.logits.dtype);
-  CheckDevice(kOp, stream, {args.logits, args.scores, args.lse});
   kRouteScores(args, stream);
 }
 
@@ -45,7 +48,6 @@ void ChooseExperts(const ChooseExpertsArgs& args, Stream stream) {
     CheckShape(kOp, "bias", args.bias, {args.scores.dim(1)});
     CheckDType(kOp, "bias", args.bias, args.scores.dtype);
   }
-  CheckDevice(kOp, stream, {args.scores, args.bias, args.ids});
   kChooseExperts(args, stream);
 }
 
@@ -54,7 +56,6 @@ void RouteWeights(const RouteWeightsArgs& args, Stream stream) {
   CheckChoice(kOp, args.scores, args.ids);
   CheckShape(kOp, "weights", args.weights, {args.ids.dim(0), args.ids.dim(1)});
   CheckDType(kOp, "weights", args.weights, args.scores.dtype);
-  CheckDevice(kOp, stream, {args.scores, args.ids, args.weights});
   kRouteWeights(args, stream);
 }
 
@@ -76,9 +77,6 @@ void RouteBwd(const RouteBwdArgs& args, Stream stream) {
                  "{}: load {} for scores {}", kOp, Describe(args.load), Describe(args.scores));
     CheckDType(kOp, "load", args.load, DType::kF64);
   }
-  CheckDevice(
-      kOp, stream,
-      {args.logits, args.scores, args.lse, args.ids, args.dweights, args.load, args.dlogits});
   kRouteBwd(args, stream);
 }
 

@@ -53,6 +53,12 @@ void ChooseExperts(const ChooseExpertsArgs&, Stream);
 void RouteWeights(const RouteWeightsArgs&, Stream);
 void RouteBwd(const RouteBwdArgs&, Stream);
 }  // namespace cpu
+namespace cuda {
+void RouteScores(const RouteScoresArgs&, Stream);
+void ChooseExperts(const ChooseExpertsArgs&, Stream);
+void RouteWeights(const RouteWeightsArgs&, Stream);
+void RouteBwd(const RouteBwdArgs&, Stream);
+}  // namespace cuda
 namespace ops {
 void RouteScores(const RouteScoresArgs&, Stream);
 void ChooseExperts(const ChooseExpertsArgs&, Stream);

@@ -1,5 +1,8 @@
 #include "nn/metrics.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "core/error.h"
 
 namespace lacuna {
@@ -16,6 +19,20 @@ void Metrics::AddVector(const std::string& name, const std::vector<double>& valu
   LACUNA_CHECK(total.size() == values.size(), "metric {}: {} values, had {}", name, values.size(),
                total.size());
   for (size_t i = 0; i < values.size(); ++i) total[i] += values[i];
+}
+
+void Metrics::AddLater(std::vector<Tensor> tensors, Report report) {
+  const bool on_host = std::all_of(tensors.begin(), tensors.end(),
+                                   [](const Tensor& tensor) { return tensor.device() == kCpu; });
+  if (on_host) return report(*this, tensors);
+  pending_.push_back({std::move(tensors), std::move(report)});
+}
+
+void Metrics::Collect() {
+  for (Pending& pending : std::exchange(pending_, {})) {
+    for (Tensor& tensor : pending.tensors) tensor = tensor.To(kCpu);
+    pending.report(*this, pending.tensors);
+  }
 }
 
 std::vector<double> Metrics::Flatten() const {
@@ -40,6 +57,7 @@ void Metrics::Unflatten(const std::vector<double>& flat) {
 void Metrics::Clear() {
   scalars_.clear();
   vectors_.clear();
+  pending_.clear();
 }
 
 }  // namespace lacuna

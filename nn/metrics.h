@@ -2,9 +2,12 @@
 // sum / weight.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
+
+#include "core/tensor.h"
 
 namespace lacuna {
 
@@ -21,6 +24,13 @@ class Metrics {
   // Vectors that add up element by element, e.g. tokens per expert of a layer.
   void AddVector(const std::string& name, const std::vector<double>& values);
 
+  // report(*this, the tensors on the host): at once where they are on the CPU, else in Collect, so
+  // that a forward pass never waits for a device.
+  using Report = std::function<void(Metrics&, const std::vector<Tensor>&)>;
+  void AddLater(std::vector<Tensor> tensors, Report report);
+  // Runs the reports that are still to come, in order; waits for the device if there are any.
+  void Collect();
+
   const std::map<std::string, Entry>& scalars() const { return scalars_; }
   const std::map<std::string, std::vector<double>>& vectors() const { return vectors_; }
 
@@ -33,6 +43,11 @@ class Metrics {
  private:
   std::map<std::string, Entry> scalars_;
   std::map<std::string, std::vector<double>> vectors_;
+  struct Pending {
+    std::vector<Tensor> tensors;
+    Report report;
+  };
+  std::vector<Pending> pending_;
 };
 
 }  // namespace lacuna

@@ -7,14 +7,16 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<GatherBlocksFwdArgs> kGatherBlocksFwd{"gather_blocks_fwd",
-                                                             cpu::GatherBlocksFwd, nullptr};
-constinit const Kernel<GatherBlocksBwdArgs> kGatherBlocksBwd{"gather_blocks_bwd",
-                                                             cpu::GatherBlocksBwd, nullptr};
-constinit const Kernel<BlockMeanFwdArgs> kBlockMeanFwd{"block_mean_fwd", cpu::BlockMeanFwd,
-                                                       nullptr};
-constinit const Kernel<BlockMeanBwdArgs> kBlockMeanBwd{"block_mean_bwd", cpu::BlockMeanBwd,
-                                                       nullptr};
+constinit const Kernel<GatherBlocksFwdArgs> kGatherBlocksFwd{"gather_blocks_fwd", "x pos =blocks",
+                                                             cpu::GatherBlocksFwd,
+                                                             LACUNA_IF_CUDA(cuda::GatherBlocksFwd)};
+constinit const Kernel<GatherBlocksBwdArgs> kGatherBlocksBwd{
+    "gather_blocks_bwd", "dblocks =dx +dpos", cpu::GatherBlocksBwd,
+    LACUNA_IF_CUDA(cuda::GatherBlocksBwd)};
+constinit const Kernel<BlockMeanFwdArgs> kBlockMeanFwd{"block_mean_fwd", "x =y", cpu::BlockMeanFwd,
+                                                       LACUNA_IF_CUDA(cuda::BlockMeanFwd)};
+constinit const Kernel<BlockMeanBwdArgs> kBlockMeanBwd{
+    "block_mean_bwd", "dy =dx", cpu::BlockMeanBwd, LACUNA_IF_CUDA(cuda::BlockMeanBwd)};
 
 void CheckGather(const char* op, const TensorRef& x, const TensorRef& pos, const TensorRef& blocks,
                  int64_t block, int64_t stride) {
@@ -39,7 +41,6 @@ void CheckMean(const char* op, const TensorRef& x, const TensorRef& y, int64_t b
 void GatherBlocksFwd(const GatherBlocksFwdArgs& args, Stream stream) {
   CheckGather("gather_blocks_fwd", args.x, args.pos, args.blocks, args.block, args.stride);
   if (args.pos.data != nullptr) CheckDType("gather_blocks_fwd", "pos", args.pos, args.x.dtype);
-  CheckDevice("gather_blocks_fwd", stream, {args.x, args.pos, args.blocks});
   kGatherBlocksFwd(args, stream);
 }
 
@@ -47,19 +48,16 @@ void GatherBlocksBwd(const GatherBlocksBwdArgs& args, Stream stream) {
   CheckGather("gather_blocks_bwd", args.dx, args.dpos, args.dblocks, args.block, args.stride);
   if (args.dpos.data != nullptr)
     CheckDType("gather_blocks_bwd", "dpos", args.dpos, AccumulationType(args.dx.dtype));
-  CheckDevice("gather_blocks_bwd", stream, {args.dblocks, args.dx, args.dpos});
   kGatherBlocksBwd(args, stream);
 }
 
 void BlockMeanFwd(const BlockMeanFwdArgs& args, Stream stream) {
   CheckMean("block_mean_fwd", args.x, args.y, args.block, args.stride);
-  CheckDevice("block_mean_fwd", stream, {args.x, args.y});
   kBlockMeanFwd(args, stream);
 }
 
 void BlockMeanBwd(const BlockMeanBwdArgs& args, Stream stream) {
   CheckMean("block_mean_bwd", args.dx, args.dy, args.block, args.stride);
-  CheckDevice("block_mean_bwd", stream, {args.dy, args.dx});
   kBlockMeanBwd(args, stream);
 }
 

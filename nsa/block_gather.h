@@ -41,6 +41,12 @@ void GatherBlocksBwd(const GatherBlocksBwdArgs&, Stream);
 void BlockMeanFwd(const BlockMeanFwdArgs&, Stream);
 void BlockMeanBwd(const BlockMeanBwdArgs&, Stream);
 }  // namespace cpu
+namespace cuda {
+void GatherBlocksFwd(const GatherBlocksFwdArgs&, Stream);
+void GatherBlocksBwd(const GatherBlocksBwdArgs&, Stream);
+void BlockMeanFwd(const BlockMeanFwdArgs&, Stream);
+void BlockMeanBwd(const BlockMeanBwdArgs&, Stream);
+}  // namespace cuda
 namespace ops {
 void GatherBlocksFwd(const GatherBlocksFwdArgs&, Stream);
 void GatherBlocksBwd(const GatherBlocksBwdArgs&, Stream);

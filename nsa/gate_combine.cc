@@ -6,10 +6,12 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<GateCombineFwdArgs> kGateCombineFwd{"gate_combine_fwd", cpu::GateCombineFwd,
-                                                           nullptr};
-constinit const Kernel<GateCombineBwdArgs> kGateCombineBwd{"gate_combine_bwd", cpu::GateCombineBwd,
-                                                           nullptr};
+constinit const Kernel<GateCombineFwdArgs> kGateCombineFwd{
+    "gate_combine_fwd", "gate o_cmp o_slc o_win =o", cpu::GateCombineFwd,
+    LACUNA_IF_CUDA(cuda::GateCombineFwd)};
+constinit const Kernel<GateCombineBwdArgs> kGateCombineBwd{
+    "gate_combine_bwd", "gate o_cmp o_slc o_win d_o =dgate =do_cmp =do_slc =do_win",
+    cpu::GateCombineBwd, LACUNA_IF_CUDA(cuda::GateCombineBwd)};
 
 // All of `branches` look like `o`, and the gate goes with it.
 void CheckBranches(const char* op, const TensorRef& gate, const TensorRef& o,
@@ -27,7 +29,6 @@ void CheckBranches(const char* op, const TensorRef& gate, const TensorRef& o,
 
 void GateCombineFwd(const GateCombineFwdArgs& args, Stream stream) {
   CheckBranches("gate_combine_fwd", args.gate, args.o, {args.o_cmp, args.o_slc, args.o_win});
-  CheckDevice("gate_combine_fwd", stream, {args.gate, args.o_cmp, args.o_slc, args.o_win, args.o});
   kGateCombineFwd(args, stream);
 }
 
@@ -35,8 +36,6 @@ void GateCombineBwd(const GateCombineBwdArgs& args, Stream stream) {
   CheckBranches("gate_combine_bwd", args.gate, args.d_o,
                 {args.o_cmp, args.o_slc, args.o_win, args.do_cmp, args.do_slc, args.do_win});
   CheckBranches("gate_combine_bwd", args.dgate, args.d_o, {});
-  CheckDevice("gate_combine_bwd", stream,
-              {args.gate, args.o_cmp, args.o_slc, args.o_win, args.d_o, args.dgate, args.do_cmp});
   kGateCombineBwd(args, stream);
 }
 

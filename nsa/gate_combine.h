@@ -20,6 +20,10 @@ namespace cpu {
 void GateCombineFwd(const GateCombineFwdArgs&, Stream);
 void GateCombineBwd(const GateCombineBwdArgs&, Stream);
 }  // namespace cpu
+namespace cuda {
+void GateCombineFwd(const GateCombineFwdArgs&, Stream);
+void GateCombineBwd(const GateCombineBwdArgs&, Stream);
+}  // namespace cuda
 namespace ops {
 void GateCombineFwd(const GateCombineFwdArgs&, Stream);
 void GateCombineBwd(const GateCombineBwdArgs&, Stream);

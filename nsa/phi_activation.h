@@ -22,6 +22,10 @@ namespace cpu {
 void PhiActivationFwd(const PhiActivationFwdArgs&, Stream);
 void PhiActivationBwd(const PhiActivationBwdArgs&, Stream);
 }  // namespace cpu
+namespace cuda {
+void PhiActivationFwd(const PhiActivationFwdArgs&, Stream);
+void PhiActivationBwd(const PhiActivationBwdArgs&, Stream);
+}  // namespace cuda
 namespace ops {
 void PhiActivationFwd(const PhiActivationFwdArgs&, Stream);
 void PhiActivationBwd(const PhiActivationBwdArgs&, Stream);

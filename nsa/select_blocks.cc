@@ -6,7 +6,9 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<SelectBlocksArgs> kSelectBlocks{"select_blocks", cpu::SelectBlocks, nullptr};
+constinit const Kernel<SelectBlocksArgs> kSelectBlocks{
+    "select_blocks", "q k_cmp lse ranges positions cu_queries cu_keys ?blocks =scores =entropy",
+    cpu::SelectBlocks, LACUNA_IF_CUDA(cuda::SelectBlocks)};
 
 }  // namespace
 
@@ -44,9 +46,6 @@ void SelectBlocks(const SelectBlocksArgs& args, Stream stream) {
     CheckShape(kOp, "entropy", args.entropy, {n, groups});
     CheckDType(kOp, "entropy", args.entropy, AccumulationType(args.q.dtype));
   }
-  CheckDevice(kOp, stream,
-              {args.q, args.k_cmp, args.lse, args.ranges, args.positions, args.cu_queries,
-               args.cu_keys, args.blocks});
   kSelectBlocks(args, stream);
 }
 

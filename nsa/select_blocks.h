@@ -33,6 +33,9 @@ struct SelectBlocksArgs {
 namespace cpu {
 void SelectBlocks(const SelectBlocksArgs&, Stream);
 }
+namespace cuda {
+void SelectBlocks(const SelectBlocksArgs&, Stream);
+}
 namespace ops {
 void SelectBlocks(const SelectBlocksArgs&, Stream);
 }

@@ -7,9 +7,11 @@ namespace lacuna::ops {
 namespace {
 
 constinit const Kernel<SelectedAttentionFwdArgs> kSelectedAttentionFwd{
-    "selected_attention_fwd", cpu::SelectedAttentionFwd, nullptr};
+    "selected_attention_fwd", "q k v blocks positions cu_queries cu_keys =o =lse",
+    cpu::SelectedAttentionFwd, LACUNA_IF_CUDA(cuda::SelectedAttentionFwd)};
 constinit const Kernel<SelectedAttentionBwdArgs> kSelectedAttentionBwd{
-    "selected_attention_bwd", cpu::SelectedAttentionBwd, nullptr};
+    "selected_attention_bwd", "q k v blocks positions cu_queries cu_keys o lse d_o =dq =dk =dv",
+    cpu::SelectedAttentionBwd, LACUNA_IF_CUDA(cuda::SelectedAttentionBwd)};
 
 template <class Args>
 void CheckCommon(const char* op, const Args& args) {
@@ -42,9 +44,6 @@ void CheckCommon(const char* op, const Args& args) {
 
 void SelectedAttentionFwd(const SelectedAttentionFwdArgs& args, Stream stream) {
   CheckCommon("selected_attention_fwd", args);
-  CheckDevice("selected_attention_fwd", stream,
-              {args.q, args.k, args.v, args.blocks, args.positions, args.cu_queries, args.cu_keys,
-               args.o, args.lse});
   kSelectedAttentionFwd(args, stream);
 }
 
@@ -59,8 +58,6 @@ void SelectedAttentionBwd(const SelectedAttentionBwdArgs& args, Stream stream) {
        {std::pair{"d_o", args.d_o}, {"dq", args.dq}, {"dk", args.dk}, {"dv", args.dv}}) {
     CheckDType(kOp, name, tensor, args.q.dtype);
   }
-  CheckDevice(kOp, stream,
-              {args.q, args.k, args.v, args.blocks, args.d_o, args.dq, args.dk, args.dv});
   kSelectedAttentionBwd(args, stream);
 }
 

@@ -31,6 +31,10 @@ namespace cpu {
 void SelectedAttentionFwd(const SelectedAttentionFwdArgs&, Stream);
 void SelectedAttentionBwd(const SelectedAttentionBwdArgs&, Stream);
 }  // namespace cpu
+namespace cuda {
+void SelectedAttentionFwd(const SelectedAttentionFwdArgs&, Stream);
+void SelectedAttentionBwd(const SelectedAttentionBwdArgs&, Stream);
+}  // namespace cuda
 namespace ops {
 void SelectedAttentionFwd(const SelectedAttentionFwdArgs&, Stream);
 void SelectedAttentionBwd(const SelectedAttentionBwdArgs&, Stream);

@@ -61,9 +61,12 @@ void DispatchDeviceFloat(DType dtype, F&& f) {
   }
 }
 
+// What else is stored, copied and counted there: f64 holds exact counts and sums.
 template <class F>
 void DispatchDeviceAny(DType dtype, F&& f) {
   switch (dtype) {
+    case DType::kF64:
+      return f(std::type_identity<double>{});
     case DType::kI32:
       return f(std::type_identity<int32_t>{});
     case DType::kI64:

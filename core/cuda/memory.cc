@@ -1,24 +1,103 @@
 #include "core/cuda/memory.h"
 
 #include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <vector>
 
 #include "core/cuda/check.h"
+#include "core/cuda/runtime.h"
 
 namespace lacuna::cuda {
+namespace {
+
+cudaStream_t Handle(Stream stream) {
+  return static_cast<cudaStream_t>(stream.handle);
+}
+
+// Pinned blocks on their way to a device. A block is free again when the copy out of it is done,
+// which the next user asks and does not wait for: if none is free, there is one more.
+class Staging {
+ public:
+  void Upload(void* target, const void* source, int64_t bytes, Stream stream) {
+    std::lock_guard lock(mutex_);
+    Block& block = FreeBlock(bytes);
+    std::memcpy(block.data, source, static_cast<size_t>(bytes));
+    LACUNA_CUDA_CHECK(cudaMemcpyAsync(target, block.data, static_cast<size_t>(bytes),
+                                      cudaMemcpyHostToDevice, Handle(stream)));
+    LACUNA_CUDA_CHECK(cudaEventRecord(block.done, Handle(stream)));
+  }
+
+ private:
+  struct Block {
+    void* data;
+    int64_t bytes;
+    cudaEvent_t done;
+  };
+
+  Block& FreeBlock(int64_t bytes) {
+    for (Block& block : blocks_) {
+      if (block.bytes >= bytes && cudaEventQuery(block.done) == cudaSuccess) return block;
+    }
+    Block block{nullptr, std::max<int64_t>(bytes, 1 << 16), nullptr};
+    LACUNA_CUDA_CHECK(cudaMallocHost(&block.data, static_cast<size_t>(block.bytes)));
+    LACUNA_CUDA_CHECK(cudaEventCreateWithFlags(&block.done, cudaEventDisableTiming));
+    blocks_.push_back(block);
+    return blocks_.back();
+  }
+
+  std::mutex mutex_;
+  std::vector<Block> blocks_;
+};
+
+Staging& TheStaging() {
+  static Staging* const staging = new Staging;  // outlives every static tensor
+  return *staging;
+}
+
+// Larger copies (weights at the start) go in pieces, so that pinned memory stays small.
+constexpr int64_t kStagedPiece = int64_t{32} << 20;
+
+}  // namespace
 
 void* Allocate(int64_t bytes, Device device) {
-  LACUNA_CUDA_CHECK(cudaSetDevice(device.index));
+  const Stream stream = ComputeStream(device);
   void* data = nullptr;
-  LACUNA_CUDA_CHECK(cudaMallocAsync(&data, static_cast<size_t>(std::max<int64_t>(bytes, 1)),
-                                    cudaStreamPerThread));
+  LACUNA_CUDA_CHECK(
+      cudaMallocAsync(&data, static_cast<size_t>(std::max<int64_t>(bytes, 1)), Handle(stream)));
   return data;
 }
 
 void Free(void* data, Device device) noexcept {
   // A failure here is a sticky error of earlier work, or the runtime is shutting down; the next
   // checked call reports it.
-  if (cudaSetDevice(device.index) == cudaSuccess)
-    static_cast<void>(cudaFreeAsync(data, cudaStreamPerThread));
+  static_cast<void>(cudaFreeAsync(data, Handle(ComputeStream(device))));
+}
+
+void CopyToDevice(void* target, const void* source, int64_t bytes, Stream stream) {
+  for (int64_t begin = 0; begin < bytes; begin += kStagedPiece) {
+    TheStaging().Upload(static_cast<char*>(target) + begin,
+                        static_cast<const char*>(source) + begin,
+                        std::min(kStagedPiece, bytes - begin), stream);
+  }
+}
+
+void CopyToHost(void* target, const void* source, int64_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  LACUNA_CUDA_CHECK(cudaMemcpyAsync(target, source, static_cast<size_t>(bytes),
+                                    cudaMemcpyDeviceToHost, Handle(stream)));
+  Synchronize(stream);
+}
+
+void CopyOnDevice(void* target, const void* source, int64_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  LACUNA_CUDA_CHECK(cudaMemcpyAsync(target, source, static_cast<size_t>(bytes),
+                                    cudaMemcpyDeviceToDevice, Handle(stream)));
+}
+
+void Zero(void* target, int64_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  LACUNA_CUDA_CHECK(cudaMemsetAsync(target, 0, static_cast<size_t>(bytes), Handle(stream)));
 }
 
 }  // namespace lacuna::cuda

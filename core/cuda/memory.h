@@ -1,4 +1,4 @@
-// Device memory of tensors.
+// Device memory: stream-ordered blocks of the device's pool, copies and fills on a stream.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +7,34 @@
 
 namespace lacuna::cuda {
 
-// At least one byte on `device`, from the device's default stream-ordered pool.
+// At least one byte on `device`, in the order of its compute stream.
 void* Allocate(int64_t bytes, Device device);
 void Free(void* data, Device device) noexcept;
+
+// Copies in the order of `stream`. From the host the source may be reused at once: it goes through
+// pinned staging memory and nobody waits. To the host the call waits until the bytes are there.
+void CopyToDevice(void* target, const void* source, int64_t bytes, Stream stream);
+void CopyToHost(void* target, const void* source, int64_t bytes, Stream stream);
+void CopyOnDevice(void* target, const void* source, int64_t bytes, Stream stream);
+void Zero(void* target, int64_t bytes, Stream stream);
+
+// Memory that a kernel needs while it runs; freed in stream order.
+class Workspace {
+ public:
+  Workspace(int64_t bytes, Stream stream)
+      : device_(stream.device), data_(Allocate(bytes, device_)) {}
+  ~Workspace() { Free(data_, device_); }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  template <class T>
+  T* As() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  Device device_;
+  void* data_;
+};
 
 }  // namespace lacuna::cuda

@@ -5,7 +5,8 @@
 
 namespace lacuna::ops {
 namespace {
-constinit const Kernel<AdamWArgs> kAdamW{"adamw", cpu::AdamW, nullptr};
+constinit const Kernel<AdamWArgs> kAdamW{"adamw", "+master =value grad +m +v", cpu::AdamW,
+                                         LACUNA_IF_CUDA(cuda::AdamW)};
 }  // namespace
 
 void AdamW(const AdamWArgs& args, Stream stream) {
@@ -18,7 +19,6 @@ void AdamW(const AdamWArgs& args, Stream stream) {
   LACUNA_CHECK(args.value.numel() == n && AccumulationType(args.value.dtype) == args.master.dtype,
                "adamw: value is {}, master {}", Describe(args.value), Describe(args.master));
   LACUNA_CHECK(args.step >= 1, "adamw: step {} counts from 1", args.step);
-  CheckDevice("adamw", stream, {args.master, args.value, args.grad, args.m, args.v});
   kAdamW(args, stream);
 }
 

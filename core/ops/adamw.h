@@ -19,6 +19,9 @@ struct AdamWArgs {
 namespace cpu {
 void AdamW(const AdamWArgs&, Stream);
 }
+namespace cuda {
+void AdamW(const AdamWArgs&, Stream);
+}
 namespace ops {
 void AdamW(const AdamWArgs&, Stream);
 }

@@ -6,8 +6,12 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<AttentionFwdArgs> kAttentionFwd{"attention_fwd", cpu::AttentionFwd, nullptr};
-constinit const Kernel<AttentionBwdArgs> kAttentionBwd{"attention_bwd", cpu::AttentionBwd, nullptr};
+constinit const Kernel<AttentionFwdArgs> kAttentionFwd{
+    "attention_fwd", "q k v ranges cu_queries cu_keys =o =lse", cpu::AttentionFwd,
+    LACUNA_IF_CUDA(cuda::AttentionFwd)};
+constinit const Kernel<AttentionBwdArgs> kAttentionBwd{
+    "attention_bwd", "q k v ranges cu_queries cu_keys o lse d_o =dq =dk =dv", cpu::AttentionBwd,
+    LACUNA_IF_CUDA(cuda::AttentionBwd)};
 
 template <class Args>
 void CheckCommon(const char* op, const Args& args) {
@@ -36,9 +40,6 @@ void CheckCommon(const char* op, const Args& args) {
 
 void AttentionFwd(const AttentionFwdArgs& args, Stream stream) {
   CheckCommon("attention_fwd", args);
-  CheckDevice(
-      "attention_fwd", stream,
-      {args.q, args.k, args.v, args.ranges, args.cu_queries, args.cu_keys, args.o, args.lse});
   kAttentionFwd(args, stream);
 }
 
@@ -53,7 +54,6 @@ void AttentionBwd(const AttentionBwdArgs& args, Stream stream) {
        {std::pair{"d_o", args.d_o}, {"dq", args.dq}, {"dk", args.dk}, {"dv", args.dv}}) {
     CheckDType(kOp, name, tensor, args.q.dtype);
   }
-  CheckDevice(kOp, stream, {args.q, args.k, args.v, args.d_o, args.dq, args.dk, args.dv});
   kAttentionBwd(args, stream);
 }
 

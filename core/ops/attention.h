@@ -33,6 +33,10 @@ namespace cpu {
 void AttentionFwd(const AttentionFwdArgs&, Stream);
 void AttentionBwd(const AttentionBwdArgs&, Stream);
 }  // namespace cpu
+namespace cuda {
+void AttentionFwd(const AttentionFwdArgs&, Stream);
+void AttentionBwd(const AttentionBwdArgs&, Stream);
+}  // namespace cuda
 namespace ops {
 void AttentionFwd(const AttentionFwdArgs&, Stream);
 void AttentionBwd(const AttentionBwdArgs&, Stream);

@@ -29,12 +29,4 @@ void CheckDType(const char* op, const char* argument, const TensorRef& tensor, D
                Describe(tensor));
 }
 
-void CheckDevice(const char* op, Stream stream, std::initializer_list<TensorRef> tensors) {
-  for (const TensorRef& tensor : tensors) {
-    if (!tensor.defined()) continue;
-    LACUNA_CHECK(tensor.device == stream.device,
-                 "{}: a tensor {} is on another device than the stream", op, Describe(tensor));
-  }
-}
-
 }  // namespace lacuna::ops

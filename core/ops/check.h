@@ -13,9 +13,6 @@ namespace lacuna::ops {
 void CheckShape(const char* op, const char* argument, const TensorRef& tensor,
                 std::initializer_list<int64_t> shape);
 void CheckDType(const char* op, const char* argument, const TensorRef& tensor, DType dtype);
-// All of them are on the stream's device; undefined ones (optional arguments left out) are passed
-// over.
-void CheckDevice(const char* op, Stream stream, std::initializer_list<TensorRef> tensors);
 // "[2, 3] f32"
 std::string Describe(const TensorRef& tensor);
 

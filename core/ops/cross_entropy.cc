@@ -5,7 +5,9 @@
 
 namespace lacuna::ops {
 namespace {
-constinit const Kernel<CrossEntropyArgs> kCrossEntropy{"cross_entropy", cpu::CrossEntropy, nullptr};
+constinit const Kernel<CrossEntropyArgs> kCrossEntropy{"cross_entropy", "+logits targets =loss",
+                                                       cpu::CrossEntropy,
+                                                       LACUNA_IF_CUDA(cuda::CrossEntropy)};
 }  // namespace
 
 void CrossEntropy(const CrossEntropyArgs& args, Stream stream) {
@@ -15,7 +17,6 @@ void CrossEntropy(const CrossEntropyArgs& args, Stream stream) {
   CheckShape("cross_entropy", "loss", args.loss, {args.logits.dim(0)});
   CheckDType("cross_entropy", "targets", args.targets, DType::kI32);
   CheckDType("cross_entropy", "loss", args.loss, AccumulationType(args.logits.dtype));
-  CheckDevice("cross_entropy", stream, {args.logits, args.targets, args.loss});
   kCrossEntropy(args, stream);
 }
 

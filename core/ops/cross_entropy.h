@@ -19,6 +19,9 @@ struct CrossEntropyArgs {
 namespace cpu {
 void CrossEntropy(const CrossEntropyArgs&, Stream);
 }
+namespace cuda {
+void CrossEntropy(const CrossEntropyArgs&, Stream);
+}
 namespace ops {
 void CrossEntropy(const CrossEntropyArgs&, Stream);
 }

@@ -36,6 +36,8 @@ namespace cuda {
 void Add(const AddArgs&, Stream);
 void Fill(const FillArgs&, Stream);
 void Cast(const CastArgs&, Stream);
+void SigmoidFwd(const SigmoidFwdArgs&, Stream);
+void SigmoidBwd(const SigmoidBwdArgs&, Stream);
 }  // namespace cuda
 namespace ops {
 void Add(const AddArgs&, Stream);

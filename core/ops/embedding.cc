@@ -6,8 +6,10 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<EmbeddingFwdArgs> kEmbeddingFwd{"embedding_fwd", cpu::EmbeddingFwd, nullptr};
-constinit const Kernel<EmbeddingBwdArgs> kEmbeddingBwd{"embedding_bwd", cpu::EmbeddingBwd, nullptr};
+constinit const Kernel<EmbeddingFwdArgs> kEmbeddingFwd{
+    "embedding_fwd", "w ids =y", cpu::EmbeddingFwd, LACUNA_IF_CUDA(cuda::EmbeddingFwd)};
+constinit const Kernel<EmbeddingBwdArgs> kEmbeddingBwd{
+    "embedding_bwd", "ids dy +dw", cpu::EmbeddingBwd, LACUNA_IF_CUDA(cuda::EmbeddingBwd)};
 
 }  // namespace
 
@@ -17,7 +19,6 @@ void EmbeddingFwd(const EmbeddingFwdArgs& args, Stream stream) {
   CheckDType("embedding_fwd", "ids", args.ids, DType::kI32);
   CheckDType("embedding_fwd", "y", args.y, args.w.dtype);
   CheckShape("embedding_fwd", "y", args.y, {args.ids.dim(0), args.w.dim(1)});
-  CheckDevice("embedding_fwd", stream, {args.w, args.ids, args.y});
   kEmbeddingFwd(args, stream);
 }
 
@@ -27,7 +28,6 @@ void EmbeddingBwd(const EmbeddingBwdArgs& args, Stream stream) {
   CheckDType("embedding_bwd", "ids", args.ids, DType::kI32);
   CheckDType("embedding_bwd", "dw", args.dw, AccumulationType(args.dy.dtype));
   CheckShape("embedding_bwd", "dy", args.dy, {args.ids.dim(0), args.dw.dim(1)});
-  CheckDevice("embedding_bwd", stream, {args.ids, args.dy, args.dw});
   kEmbeddingBwd(args, stream);
 }
 

@@ -19,6 +19,10 @@ namespace cpu {
 void EmbeddingFwd(const EmbeddingFwdArgs&, Stream);
 void EmbeddingBwd(const EmbeddingBwdArgs&, Stream);
 }  // namespace cpu
+namespace cuda {
+void EmbeddingFwd(const EmbeddingFwdArgs&, Stream);
+void EmbeddingBwd(const EmbeddingBwdArgs&, Stream);
+}  // namespace cuda
 namespace ops {
 void EmbeddingFwd(const EmbeddingFwdArgs&, Stream);
 void EmbeddingBwd(const EmbeddingBwdArgs&, Stream);

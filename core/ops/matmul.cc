@@ -6,7 +6,8 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<MatMulArgs> kMatMul{"matmul", cpu::MatMul, nullptr};
+constinit const Kernel<MatMulArgs> kMatMul{"matmul", "a b +c", cpu::MatMul,
+                                           LACUNA_IF_CUDA(cuda::MatMul)};
 
 TensorRef AsMatrix(TensorRef x) {
   LACUNA_CHECK(x.rank >= 1, "matmul: an argument is undefined");
@@ -37,7 +38,6 @@ void MatMul(const MatMulArgs& args, Stream stream) {
                    (m.c.dtype == m.a.dtype || m.c.dtype == AccumulationType(m.a.dtype)),
                "matmul: dtypes {} x {} -> {}", NameOf(m.a.dtype), NameOf(m.b.dtype),
                NameOf(m.c.dtype));
-  CheckDevice("matmul", stream, {m.a, m.b, m.c});
   kMatMul(m, stream);
 }
 

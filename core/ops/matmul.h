@@ -21,6 +21,9 @@ struct MatMulArgs {
 namespace cpu {
 void MatMul(const MatMulArgs&, Stream);
 }
+namespace cuda {
+void MatMul(const MatMulArgs&, Stream);
+}
 namespace ops {
 // Tensors of more than two dimensions count as matrices of their last dimension: [..., K] is [M,
 // K].

@@ -5,12 +5,13 @@
 
 namespace lacuna::ops {
 namespace {
-constinit const Kernel<SumOfSquaresArgs> kSumOfSquares{"sum_of_squares", cpu::SumOfSquares,
-                                                       nullptr};
+constinit const Kernel<SumOfSquaresArgs> kSumOfSquares{
+    "sum_of_squares", "x =result", cpu::SumOfSquares, LACUNA_IF_CUDA(cuda::SumOfSquares)};
 }  // namespace
 
 void SumOfSquares(const SumOfSquaresArgs& args, Stream stream) {
-  CheckDevice("sum_of_squares", stream, {args.x});
+  CheckShape("sum_of_squares", "result", args.result, {1});
+  CheckDType("sum_of_squares", "result", args.result, DType::kF64);
   kSumOfSquares(args, stream);
 }
 

@@ -5,13 +5,15 @@
 
 namespace lacuna {
 
-// *result = sum of squares of x. A NaN or inf in x makes the result non-finite.
+// result = sum of squares of x. A NaN or inf in x makes the result non-finite.
 struct SumOfSquaresArgs {
-  TensorRef x;
-  double* result;  // on the tensor's device
+  TensorRef x, result;  // result: [1] f64, set
 };
 
 namespace cpu {
+void SumOfSquares(const SumOfSquaresArgs&, Stream);
+}
+namespace cuda {
 void SumOfSquares(const SumOfSquaresArgs&, Stream);
 }
 namespace ops {

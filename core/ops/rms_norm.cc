@@ -6,8 +6,10 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<RmsNormFwdArgs> kRmsNormFwd{"rms_norm_fwd", cpu::RmsNormFwd, nullptr};
-constinit const Kernel<RmsNormBwdArgs> kRmsNormBwd{"rms_norm_bwd", cpu::RmsNormBwd, nullptr};
+constinit const Kernel<RmsNormFwdArgs> kRmsNormFwd{"rms_norm_fwd", "x w =y =rstd", cpu::RmsNormFwd,
+                                                   LACUNA_IF_CUDA(cuda::RmsNormFwd)};
+constinit const Kernel<RmsNormBwdArgs> kRmsNormBwd{
+    "rms_norm_bwd", "x w rstd dy =dx +dw", cpu::RmsNormBwd, LACUNA_IF_CUDA(cuda::RmsNormBwd)};
 
 }  // namespace
 
@@ -21,7 +23,6 @@ void RmsNormFwd(const RmsNormFwdArgs& args, Stream stream) {
   CheckDType(kOp, "w", args.w, args.x.dtype);
   CheckDType(kOp, "y", args.y, args.x.dtype);
   CheckDType(kOp, "rstd", args.rstd, AccumulationType(args.x.dtype));
-  CheckDevice(kOp, stream, {args.x, args.w, args.y, args.rstd});
   kRmsNormFwd(args, stream);
 }
 
@@ -37,7 +38,6 @@ void RmsNormBwd(const RmsNormBwdArgs& args, Stream stream) {
   CheckDType(kOp, "dy", args.dy, args.x.dtype);
   CheckDType(kOp, "dx", args.dx, args.x.dtype);
   CheckDType(kOp, "dw", args.dw, AccumulationType(args.x.dtype));
-  CheckDevice(kOp, stream, {args.x, args.w, args.rstd, args.dy, args.dx, args.dw});
   kRmsNormBwd(args, stream);
 }
 

@@ -21,6 +21,10 @@ namespace cpu {
 void RmsNormFwd(const RmsNormFwdArgs&, Stream);
 void RmsNormBwd(const RmsNormBwdArgs&, Stream);
 }  // namespace cpu
+namespace cuda {
+void RmsNormFwd(const RmsNormFwdArgs&, Stream);
+void RmsNormBwd(const RmsNormBwdArgs&, Stream);
+}  // namespace cuda
 namespace ops {
 void RmsNormFwd(const RmsNormFwdArgs&, Stream);
 void RmsNormBwd(const RmsNormBwdArgs&, Stream);

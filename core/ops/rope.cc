@@ -5,7 +5,8 @@
 
 namespace lacuna::ops {
 namespace {
-constinit const Kernel<RopeArgs> kRope{"rope", cpu::Rope, nullptr};
+constinit const Kernel<RopeArgs> kRope{"rope", "x positions cos sin =y", cpu::Rope,
+                                       LACUNA_IF_CUDA(cuda::Rope)};
 }  // namespace
 
 void Rope(const RopeArgs& args, Stream stream) {
@@ -19,7 +20,6 @@ void Rope(const RopeArgs& args, Stream stream) {
   CheckDType("rope", "sin", args.sin, AccumulationType(args.x.dtype));
   LACUNA_CHECK(2 * args.cos.dim(1) <= args.x.dim(2), "rope: {} rotary dims in heads of {}",
                2 * args.cos.dim(1), args.x.dim(2));
-  CheckDevice("rope", stream, {args.x, args.positions, args.cos, args.sin, args.y});
   kRope(args, stream);
 }
 

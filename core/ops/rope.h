@@ -20,6 +20,9 @@ struct RopeArgs {
 namespace cpu {
 void Rope(const RopeArgs&, Stream);
 }
+namespace cuda {
+void Rope(const RopeArgs&, Stream);
+}
 namespace ops {
 void Rope(const RopeArgs&, Stream);
 }

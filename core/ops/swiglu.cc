@@ -6,8 +6,10 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<SwiGluFwdArgs> kSwiGluFwd{"swiglu_fwd", cpu::SwiGluFwd, nullptr};
-constinit const Kernel<SwiGluBwdArgs> kSwiGluBwd{"swiglu_bwd", cpu::SwiGluBwd, nullptr};
+constinit const Kernel<SwiGluFwdArgs> kSwiGluFwd{"swiglu_fwd", "x =h", cpu::SwiGluFwd,
+                                                 LACUNA_IF_CUDA(cuda::SwiGluFwd)};
+constinit const Kernel<SwiGluBwdArgs> kSwiGluBwd{"swiglu_bwd", "x dh =dx", cpu::SwiGluBwd,
+                                                 LACUNA_IF_CUDA(cuda::SwiGluBwd)};
 
 }  // namespace
 
@@ -16,7 +18,6 @@ void SwiGluFwd(const SwiGluFwdArgs& args, Stream stream) {
                Describe(args.x));
   CheckShape("swiglu_fwd", "h", args.h, {args.x.dim(0), args.x.dim(1) / 2});
   CheckDType("swiglu_fwd", "h", args.h, args.x.dtype);
-  CheckDevice("swiglu_fwd", stream, {args.x, args.h});
   kSwiGluFwd(args, stream);
 }
 
@@ -27,7 +28,6 @@ void SwiGluBwd(const SwiGluBwdArgs& args, Stream stream) {
   CheckShape("swiglu_bwd", "dx", args.dx, {args.x.dim(0), args.x.dim(1)});
   CheckDType("swiglu_bwd", "dh", args.dh, args.x.dtype);
   CheckDType("swiglu_bwd", "dx", args.dx, args.x.dtype);
-  CheckDevice("swiglu_bwd", stream, {args.x, args.dh, args.dx});
   kSwiGluBwd(args, stream);
 }
 

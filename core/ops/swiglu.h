@@ -19,6 +19,10 @@ namespace cpu {
 void SwiGluFwd(const SwiGluFwdArgs&, Stream);
 void SwiGluBwd(const SwiGluBwdArgs&, Stream);
 }  // namespace cpu
+namespace cuda {
+void SwiGluFwd(const SwiGluFwdArgs&, Stream);
+void SwiGluBwd(const SwiGluBwdArgs&, Stream);
+}  // namespace cuda
 namespace ops {
 void SwiGluFwd(const SwiGluFwdArgs&, Stream);
 void SwiGluBwd(const SwiGluBwdArgs&, Stream);

@@ -34,7 +34,7 @@ void SumOfSquares(const SumOfSquaresArgs& args, Stream) {
   });
   double total = 0;
   for (const double sum : partial) total += sum;
-  *args.result = total;
+  *args.result.As<double>() = total;
 }
 
 }  // namespace lacuna::cpu

@@ -1,0 +1,68 @@
+#include "core/cuda/runtime.h"
+
+#include <array>
+#include <atomic>
+#include <mutex>
+
+#include "core/cuda/check.h"
+#include "core/error.h"
+
+namespace lacuna::cuda {
+namespace {
+
+constexpr int kMaxDevices = 16;
+
+std::atomic<int64_t> num_host_waits{0};
+
+// What is asked of a device once.
+struct DeviceState {
+  std::once_flag once;
+  cudaStream_t stream = nullptr;
+  int multiprocessors = 0;
+};
+
+DeviceState& State(Device device) {
+  static std::array<DeviceState, kMaxDevices> states;
+  LACUNA_CHECK(device.type == DeviceType::kCuda && device.index >= 0 && device.index < kMaxDevices,
+               "CUDA device {} of at most {}", device.index, kMaxDevices);
+  DeviceState& state = states[static_cast<size_t>(device.index)];
+  std::call_once(state.once, [&] {
+    LACUNA_CUDA_CHECK(cudaSetDevice(device.index));
+    // Freed memory stays in the pool: giving it back to the driver at each synchronisation costs
+    // milliseconds a step.
+    cudaMemPool_t pool;
+    LACUNA_CUDA_CHECK(cudaDeviceGetDefaultMemPool(&pool, device.index));
+    uint64_t threshold = UINT64_MAX;
+    LACUNA_CUDA_CHECK(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &threshold));
+    LACUNA_CUDA_CHECK(cudaDeviceGetAttribute(&state.multiprocessors, cudaDevAttrMultiProcessorCount,
+                                             device.index));
+    LACUNA_CUDA_CHECK(cudaStreamCreateWithFlags(&state.stream, cudaStreamNonBlocking));
+  });
+  return state;
+}
+
+}  // namespace
+
+int NumDevices() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+Stream ComputeStream(Device device) {
+  return {device, State(device).stream};
+}
+
+void Synchronize(Stream stream) {
+  ++num_host_waits;
+  LACUNA_CUDA_CHECK(cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle)));
+}
+
+int64_t NumHostWaits() {
+  return num_host_waits;
+}
+
+int NumMultiprocessors(Stream stream) {
+  return State(stream.device).multiprocessors;
+}
+
+}  // namespace lacuna::cuda

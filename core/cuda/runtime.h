@@ -1,0 +1,20 @@
+// Streams of the CUDA backend and every wait of the host for a device.
+#pragma once
+
+#include <cstdint>
+
+#include "core/device.h"
+
+namespace lacuna::cuda {
+
+// 0 where there is no driver or no card.
+int NumDevices();
+Stream ComputeStream(Device device);
+// cudaStreamSynchronize; throws the decoded error of whatever failed on the stream.
+void Synchronize(Stream stream);
+int64_t NumHostWaits();
+
+// Multiprocessors of the device the stream is on.
+int NumMultiprocessors(Stream stream);
+
+}  // namespace lacuna::cuda
