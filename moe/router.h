@@ -51,8 +51,8 @@ class Router : public Module {
   // Metrics::Collect.)
   Routing Forward(ForwardContext& ctx, const Variable& x, const std::string& report_as);
 
-  // Choices of each expert [E] f64, on the device, in the micro-batches of the step; the trainer sums them over the
-  // ranks, then calls UpdateBias and ResetCounts.
+  // Choices of each expert [E] f64, on the device, in the micro-batches of the step; the trainer
+  // sums them over the ranks, then calls UpdateBias and ResetCounts.
   Tensor& step_counts() { return step_counts_; }
   // bias_e += bias_update_rate * sign(mean count - count_e) (arXiv 2408.15664); the softmax router
   // has no bias.

@@ -22,33 +22,38 @@ struct FmaTile {
   static constexpr int kLoads = kM * kDepth / kThreads;
   static_assert(kM == kN);
 
+  // A thread's part in moving the slices of an operand, one after the other: kLoads elements that
+  // lie kApart rows (of memory) apart, through registers.
   template <bool kDepthContiguous>
-  static __device__ int PlaceOf(int i, int* row) {
-    const int index = i * kThreads + threadIdx.x;
-    *row = kDepthContiguous ? index / kDepth : index % kM;
-    return kDepthContiguous ? index % kDepth : index / kM;
-  }
-  template <bool kDepthContiguous>
-  static __device__ void Fetch(float (&values)[kLoads], const Operand<float>& in, int k0,
-                               int depth) {
-#pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      int row;
-      const int k = k0 + PlaceOf<kDepthContiguous>(i, &row);
-      const int64_t at = kDepthContiguous ? static_cast<int64_t>(row) * in.stride + k
-                                          : static_cast<int64_t>(k) * in.stride + row;
-      values[i] = row < in.count && k < depth ? in.data[at] : 0.0f;
+  struct SliceCopy {
+    static constexpr int kInner = kDepthContiguous ? kDepth : kM, kApart = kThreads / kInner;
+
+    __device__ SliceCopy(const Operand<float>& in, int depth) : stride(in.stride) {
+      const int outer = threadIdx.x / kInner, inner = threadIdx.x % kInner;
+      source = in.data + static_cast<int64_t>(outer) * stride + inner;
+      outer_left = (kDepthContiguous ? in.count : depth) - outer;
+      inner_left = (kDepthContiguous ? depth : in.count) - inner;
+      target = kDepthContiguous ? inner * kStride + outer : outer * kStride + inner;
     }
-  }
-  template <bool kDepthContiguous>
-  static __device__ void Put(const float (&values)[kLoads], float* slice) {
+
+    __device__ void Fetch() {
+      const float* at = source;
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      int row;
-      const int k = PlaceOf<kDepthContiguous>(i, &row);
-      slice[k * kStride + row] = values[i];
+      for (int i = 0; i < kLoads; ++i, at += static_cast<int64_t>(kApart) * stride)
+        values[i] = inner_left > 0 && outer_left > i * kApart ? *at : 0.0f;
+      (kDepthContiguous ? inner_left : outer_left) -= kDepth;
+      source += kDepthContiguous ? kDepth : static_cast<int64_t>(kDepth) * stride;
     }
-  }
+    __device__ void Put(float* slice) const {
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i)
+        slice[target + i * kApart * (kDepthContiguous ? 1 : kStride)] = values[i];
+    }
+
+    const float* source;
+    int stride, outer_left, inner_left, target;
+    float values[kLoads];
+  };
 
   static __device__ void Multiply(float (&sum)[8][8], const float* a, const float* b) {
     const int row = threadIdx.x / 16 * 4, column = threadIdx.x % 16 * 4;
@@ -101,19 +106,21 @@ struct FmaTile {
   static __device__ void Run(const TileProblem<float, float>& p, char* shared) {
     float* const slices_of_a = reinterpret_cast<float*>(shared);
     float* const slices_of_b = slices_of_a + 2 * kSliceFloats;
-    float sum[8][8] = {}, a[kLoads], b[kLoads];
+    SliceCopy<kADepthContiguous> copy_a(p.a, p.depth);
+    SliceCopy<kBDepthContiguous> copy_b(p.b, p.depth);
+    float sum[8][8] = {};
     const int slices = (p.depth + kDepth - 1) / kDepth;
-    const auto fetch = [&](int slice) {
-      Fetch<kADepthContiguous>(a, p.a, slice * kDepth, p.depth);
-      Fetch<kBDepthContiguous>(b, p.b, slice * kDepth, p.depth);
+    const auto fetch = [&] {
+      copy_a.Fetch();
+      copy_b.Fetch();
     };
-    if (slices > 0) fetch(0);
+    if (slices > 0) fetch();
     for (int slice = 0; slice < slices; ++slice) {
       const int half = slice % 2 * kSliceFloats;
-      Put<kADepthContiguous>(a, slices_of_a + half);
-      Put<kBDepthContiguous>(b, slices_of_b + half);
+      copy_a.Put(slices_of_a + half);
+      copy_b.Put(slices_of_b + half);
       __syncthreads();
-      if (slice + 1 < slices) fetch(slice + 1);
+      if (slice + 1 < slices) fetch();
       Multiply(sum, slices_of_a + half, slices_of_b + half);
     }
     StoreOut<kAccumulate>(sum, p);

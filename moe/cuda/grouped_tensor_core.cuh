@@ -40,33 +40,59 @@ struct TensorCoreTile {
     uint32_t b[4][4];  // of 16 columns each: b0 b1 of the first 8, b0 b1 of the second
   };
 
-  // Slice [k0, k0 + kDepth) of an operand of kWidth rows or columns.
+  // A thread's part in copying the slices of an operand of kWidth rows or columns, one after the
+  // other: one piece of every kApart-th row. It keeps one address and steps it, since an address a
+  // row would not fit in the registers.
   template <bool kDepthContiguous, int kWidth>
-  static __device__ void Copy(uint32_t shared, const Operand<T>& in, int k0, int depth) {
-    constexpr int kPieces = (kDepthContiguous ? kDepth : kWidth) / 8,
-                  kRows = kDepthContiguous ? kWidth : kDepth;
-    static_assert(kRows * kPieces % kThreads == 0);
+  struct SliceCopy {
+    static constexpr int kPieces = (kDepthContiguous ? kDepth : kWidth) / 8,
+                         kRows = kDepthContiguous ? kWidth : kDepth, kApart = kThreads / kPieces;
+    static_assert(kThreads % kPieces == 0 && kApart % 8 == 0 && kRows % kApart == 0);
+
+    __device__ SliceCopy(const Operand<T>& in, int depth) : stride(in.stride) {
+      const int row = threadIdx.x / kPieces, piece = threadIdx.x % kPieces;
+      source = in.data + static_cast<int64_t>(row) * stride + piece * 8;
+      rows_left = (kDepthContiguous ? in.count : depth) - row;
+      columns_left = (kDepthContiguous ? depth : in.count) - piece * 8;
+      target = (row * kPieces + (piece ^ (row % 8))) * 16;
+    }
+
+    __device__ void Next(uint32_t shared) {
+      const T* at = source;
 #pragma unroll
-    for (int i = 0; i < kRows * kPieces / kThreads; ++i) {
-      const int index = i * kThreads + threadIdx.x, row = index / kPieces, piece = index % kPieces;
-      const uint32_t target = shared + (row * kPieces + (piece ^ (row % 8))) * 16;
-      const int outer = kDepthContiguous ? row : k0 + row,
-                inner = (kDepthContiguous ? k0 : 0) + piece * 8;
-      const int rows_there = kDepthContiguous ? in.count : depth,
-                columns_there = kDepthContiguous ? depth : in.count;
-      const T* source = in.data + static_cast<int64_t>(outer) * in.stride + inner;
-      if constexpr (kPacked) {
-        const bool valid = outer < rows_there && inner < columns_there;
-        CopyAsync16(target, valid ? source : in.data, valid);
+      for (int i = 0; i < kRows / kApart; ++i, at += static_cast<int64_t>(kApart) * stride) {
+        const bool row_there = rows_left > i * kApart;
+        const uint32_t to = shared + target + i * kApart * kPieces * 16;
+        if constexpr (kPacked) {
+          CopyAsync16(to, at, row_there && columns_left > 0);
+        } else {
+          CopyElements(to, at, row_there ? columns_left : 0);
+        }
+      }
+      if constexpr (kDepthContiguous) {
+        source += kDepth;
+        columns_left -= kDepth;
       } else {
-        uint32_t bits[8];
-#pragma unroll
-        for (int j = 0; j < 8; ++j)
-          bits[j] = outer < rows_there && inner + j < columns_there ? source[j].bits : 0u;
-        StoreShared16(target, make_uint4(bits[0] | bits[1] << 16, bits[2] | bits[3] << 16,
-                                         bits[4] | bits[5] << 16, bits[6] | bits[7] << 16));
+        source += static_cast<int64_t>(kDepth) * stride;
+        rows_left -= kDepth;
       }
     }
+
+    const T* source;
+    int stride, rows_left, columns_left;
+    uint32_t target;
+  };
+
+  // The first `there` of 8 elements, the others zero.
+  static __device__ void CopyElements(uint32_t target, const T* source, int there) {
+    uint32_t pairs[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const uint32_t low = 2 * j < there ? source[2 * j].bits : 0u,
+                     high = 2 * j + 1 < there ? source[2 * j + 1].bits : 0u;
+      pairs[j] = low | high << 16;
+    }
+    StoreShared16(target, make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]));
   }
 
   // The fragments of step `step` of the slice at `stage`; (warp_m, warp_n) is the warp's place.
@@ -180,10 +206,11 @@ struct TensorCoreTile {
     const uint32_t base = SharedAddress(shared);
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, warp_m = warp % kWarpsM,
               warp_n = warp / kWarpsM;
-    const auto copy = [&](int slice, int stage) {
-      const uint32_t target = base + stage * kStageBytes;
-      Copy<kADepthContiguous, kM>(target, p.a, slice * kDepth, p.depth);
-      Copy<kBDepthContiguous, kN>(target + kABytes, p.b, slice * kDepth, p.depth);
+    SliceCopy<kADepthContiguous, kM> copy_a(p.a, p.depth);
+    SliceCopy<kBDepthContiguous, kN> copy_b(p.b, p.depth);
+    const auto copy_next = [&](int stage) {
+      copy_a.Next(base + stage * kStageBytes);
+      copy_b.Next(base + stage * kStageBytes + kABytes);
     };
     const auto load = [&](Fragments& f, int stage, int step) {
       LoadFragments<kADepthContiguous, kBDepthContiguous>(f, base + stage * kStageBytes, step,
@@ -194,7 +221,7 @@ struct TensorCoreTile {
     const int slices = (p.depth + kDepth - 1) / kDepth;
 #pragma unroll
     for (int s = 0; s < kStages - 1; ++s) {
-      if (s < slices) copy(s, s);
+      if (s < slices) copy_next(s);
       CommitCopies();  // empty or not: waiting counts groups
     }
     WaitCopies<kStages - 2>();
@@ -211,7 +238,7 @@ struct TensorCoreTile {
         }
         load(fragments[(step + 1) % 2], reads, (step + 1) % kSteps);
         if (step == 0) {
-          if (slice + kStages - 1 < slices) copy(slice + kStages - 1, writes);
+          if (slice + kStages - 1 < slices) copy_next(writes);
           CommitCopies();
           writes = writes + 1 == kStages ? 0 : writes + 1;
         }
