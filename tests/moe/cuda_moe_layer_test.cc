@@ -30,16 +30,16 @@ MoeConfig Config(RouterKind router, AuxLossScope scope) {
           .z_loss_coef = 0.01};
 }
 
-struct Run {
+struct Outcome {
   std::vector<Tensor> outputs;  // y, dx, parameter gradients, counts, bias after its update
   Metrics metrics;
   int64_t host_waits = 0;  // while the step ran
 };
 
 // Two micro-batches and the update of the bias.
-Run RunOn(Device device, const MoeConfig& config, DType dtype, bool recompute = false) {
+Outcome RunOn(Device device, const MoeConfig& config, DType dtype, bool recompute = false) {
   MoeFixture f(kWidth, config, dtype, 1, device);
-  Run run;
+  Outcome run;
   std::vector<Tensor> inputs;
   for (uint64_t seed = 1; seed <= 4; ++seed)
     inputs.push_back(RandomTensor({kRows, kWidth}, dtype, seed).To(device));
@@ -93,9 +93,9 @@ TEST_P(CudaMoeLayer, EveryKernelEqualsTheCpu) {
 }
 
 TEST_P(CudaMoeLayer, TheSameBitsTwiceAndWithRecompute) {
-  const Run a = RunOn(CudaDevice(), config(), GetParam().dtype),
-            b = RunOn(CudaDevice(), config(), GetParam().dtype),
-            recomputed = RunOn(CudaDevice(), config(), GetParam().dtype, /*recompute=*/true);
+  const Outcome a = RunOn(CudaDevice(), config(), GetParam().dtype),
+                b = RunOn(CudaDevice(), config(), GetParam().dtype),
+                recomputed = RunOn(CudaDevice(), config(), GetParam().dtype, /*recompute=*/true);
   for (size_t i = 0; i < a.outputs.size(); ++i) {
     EXPECT_TRUE(SameBits(a.outputs[i], b.outputs[i])) << i;
     EXPECT_TRUE(SameBits(a.outputs[i], recomputed.outputs[i])) << i;
@@ -110,8 +110,8 @@ TEST_P(CudaMoeLayer, TheHostNeverWaits) {
 
 // Outputs, gradients, counts, bias and metrics; in f32, where both make the same choices.
 TEST_P(CudaMoeLayerF32, EqualsTheLayerOnTheCpu) {
-  const Run ours = RunOn(CudaDevice(), config(), DType::kF32),
-            expected = RunOn(kCpu, config(), DType::kF32);
+  const Outcome ours = RunOn(CudaDevice(), config(), DType::kF32),
+                expected = RunOn(kCpu, config(), DType::kF32);
   ASSERT_EQ(ours.outputs.size(), expected.outputs.size());
   for (size_t i = 0; i < ours.outputs.size(); ++i)
     EXPECT_TRUE(Close(ours.outputs[i], expected.outputs[i], test::Tolerance(DType::kF32))) << i;
