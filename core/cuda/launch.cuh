@@ -38,14 +38,26 @@ __device__ To Store(From value) {
   }
 }
 
+// kernel<<<grid, block, shared>>>(args...) on the stream, and the check of the launch. Dynamic
+// shared memory above 48 KB is asked for here.
+template <class... Parameters, class... Args>
+void LaunchGrid(void (*kernel)(Parameters...), dim3 grid, dim3 block, int64_t shared, Stream stream,
+                Args... args) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  if (shared > 48 * 1024) {
+    LACUNA_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                           static_cast<int>(shared)));
+  }
+  kernel<<<grid, block, static_cast<size_t>(shared), static_cast<cudaStream_t>(stream.handle)>>>(
+      args...);
+  LACUNA_CUDA_CHECK(cudaGetLastError());
+}
+
 // kernel(args...) over n elements on the stream; nothing is launched for n = 0.
 template <class... Parameters, class... Args>
 void Launch(void (*kernel)(Parameters...), int64_t n, Stream stream, Args... args) {
-  if (n == 0) return;
   const int64_t blocks = std::min<int64_t>((n + kThreads - 1) / kThreads, 1 << 16);
-  kernel<<<static_cast<unsigned>(blocks), kThreads, 0, static_cast<cudaStream_t>(stream.handle)>>>(
-      args...);
-  LACUNA_CUDA_CHECK(cudaGetLastError());
+  LaunchGrid(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream, args...);
 }
 
 // f32 and bf16: what device kernels compute on.
