@@ -20,13 +20,14 @@ struct KeyValueCache : AttentionCache {
 };
 
 // Query i of n continues a cache that then holds `keys` rows: it sees all up to itself.
-AttentionRanges ContinuationRanges(int64_t n, int64_t keys) {
+AttentionRanges ContinuationRanges(int64_t n, int64_t keys, Device device) {
   std::vector<int32_t> ranges(static_cast<size_t>(2 * n), 0);
   for (int64_t i = 0; i < n; ++i)
     ranges[static_cast<size_t>(2 * i) + 1] = static_cast<int32_t>(keys - n + i + 1);
-  return {Tensor::FromVector(ranges, {n, 2}),
-          Tensor::FromVector(std::vector<int32_t>{0, static_cast<int32_t>(n)}, {2}),
-          Tensor::FromVector(std::vector<int32_t>{0, static_cast<int32_t>(keys)}, {2})};
+  const auto pair = [&](int64_t end) {
+    return Tensor::FromVector(std::vector<int32_t>{0, static_cast<int32_t>(end)}, {2}).To(device);
+  };
+  return {Tensor::FromVector(ranges, {n, 2}).To(device), pair(n), pair(keys)};
 }
 
 }  // namespace
@@ -49,7 +50,14 @@ Tensor ContinuedPositions(const PackedSequences& tokens, const std::vector<Atten
     largest = std::max(largest, begin + n);
   }
   if (longest != nullptr) *longest = largest;
-  return Tensor::FromVector(positions, {static_cast<int64_t>(positions.size())});
+  return Tensor::FromVector(positions, {static_cast<int64_t>(positions.size())})
+      .To(tokens.device());
+}
+
+void ForEachCache(Stream stream, int64_t caches, int64_t work,
+                  const std::function<void(int64_t)>& f) {
+  if (stream.device == kCpu) return ParallelFor(caches, work, f);
+  for (int64_t i = 0; i < caches; ++i) f(i);
 }
 
 GqaAttention::GqaAttention(const AttentionSpec& spec)
@@ -95,7 +103,7 @@ Tensor GqaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
                             const std::vector<AttentionCache*>& caches, Stream stream) {
   Tape tape(Tape::Mode::kInference, stream);
   int64_t longest = 0;
-  const Tensor positions = ContinuedPositions(tokens, caches, &longest);
+  const Tensor positions = ContinuedPositions(tokens, caches, &longest).To(x.device());
   spec_.rope->Prepare(longest);
   const Projected p = Project(tape, Variable(x), positions);
   Tensor o = Tensor::Empty({x.dim(0), spec_.num_heads, spec_.head_dim_v}, x.dtype(), x.device());
@@ -107,7 +115,7 @@ Tensor GqaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
     Tape own(Tape::Mode::kInference, stream);
     return AttentionOverRanges(own, Variable(p.q.value().Slice(begin, end)),
                                Variable(cache.k.rows()), Variable(cache.v.rows()),
-                               ContinuationRanges(end - begin, cache.length()), scale_)
+                               ContinuationRanges(end - begin, cache.length(), x.device()), scale_)
         .value();
   };
   const auto rows = [&](size_t i) {
@@ -123,10 +131,10 @@ Tensor GqaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
     }
   }
   std::vector<Tensor> out(steps.size());
-  ParallelFor(static_cast<int64_t>(steps.size()),
-              longest * spec_.num_heads * (spec_.head_dim_qk + spec_.head_dim_v), [&](int64_t s) {
-                out[static_cast<size_t>(s)] = extend(steps[static_cast<size_t>(s)]);
-              });
+  ForEachCache(stream, static_cast<int64_t>(steps.size()),
+               longest * spec_.num_heads * (spec_.head_dim_qk + spec_.head_dim_v), [&](int64_t s) {
+                 out[static_cast<size_t>(s)] = extend(steps[static_cast<size_t>(s)]);
+               });
   for (size_t s = 0; s < steps.size(); ++s) rows(steps[s]).CopyFrom(out[s]);
   return Linear(tape, Variable(o.Reshape({x.dim(0), -1})), *o_proj_).value();
 }

@@ -5,6 +5,8 @@
 // QK-norm is an RMS norm over each head, before RoPE.
 #pragma once
 
+#include <functional>
+
 #include "nn/attention.h"
 #include "nn/attention_spec.h"
 
@@ -35,8 +37,12 @@ class GqaAttention : public Attention {
 // x W^T in heads [N, heads, D], RMS-normalised by head where `norm` is not null.
 Variable ProjectHeads(Tape& tape, const Variable& x, Parameter& weight, int64_t head_dim,
                       Parameter* norm, double norm_eps);
+// f(i) for the i-th of `caches` caches, `work` multiply-adds each: in several threads on the CPU, on
+// a device's stream one after the other.
+void ForEachCache(Stream stream, int64_t caches, int64_t work,
+                  const std::function<void(int64_t)>& f);
 // Positions of `tokens` that continue sequences of the given lengths: [N] i32. `longest`, if asked
-// for, is the largest plus one.
+// for, is the largest plus one. On the tokens' device.
 Tensor ContinuedPositions(const PackedSequences& tokens, const std::vector<AttentionCache*>& caches,
                           int64_t* longest);
 

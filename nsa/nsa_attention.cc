@@ -5,7 +5,6 @@
 
 #include "autograd/functions/activation.h"
 #include "autograd/functions/linear.h"
-#include "core/parallel.h"
 #include "nn/gqa_attention.h"
 #include "nn/metrics.h"
 #include "nsa/nsa_cache.h"
@@ -19,6 +18,36 @@ NsaInputs RowsOf(const NsaInputs& in, int64_t begin, int64_t end) {
   const auto rows = [=](const Variable& x) { return Variable(x.value().Slice(begin, end)); };
   return {rows(in.q),     rows(in.k_cmp), rows(in.v_cmp), rows(in.k_slc),
           rows(in.v_slc), rows(in.k_win), rows(in.v_win), rows(in.gate)};
+}
+
+void ReportGates(const std::string& name, const Tensor& gates, Metrics* metrics) {
+  const std::vector<double> gate = gates.ToDoubles();
+  double sums[3] = {0, 0, 0};
+  for (size_t i = 0; i < gate.size(); ++i) sums[i % 3] += gate[i];
+  for (int c = 0; c < 3; ++c)
+    metrics->Add(name + ".gate_" + kBranchNames[c], sums[c], static_cast<double>(gate.size() / 3));
+}
+
+// Only queries with something to choose from say anything about the selection.
+void ReportSelection(const std::string& name, const NsaConfig& config, const Tensor& entropies,
+                     const Tensor& lists, const Tensor& of_queries, Metrics* metrics) {
+  const std::vector<double> entropy = entropies.ToDoubles();
+  const int32_t *blocks = lists.data<int32_t>(), *positions = of_queries.data<int32_t>();
+  double entropy_sum = 0, choosing = 0, touching = 0, chosen = 0;
+  for (int64_t i = 0; i < lists.dim(0) * lists.dim(1); ++i) {
+    const int64_t t = positions[i / lists.dim(1)];
+    if (t / config.select_block + 1 <= config.num_selected) continue;
+    entropy_sum += entropy[static_cast<size_t>(i)];
+    choosing += 1;
+    for (int64_t b = 0; b < config.num_selected; ++b) {
+      const int64_t j = blocks[i * config.num_selected + b];
+      if (j < 0) break;
+      chosen += 1;
+      touching += (j + 1) * config.select_block > t - config.window + 1 ? 1 : 0;
+    }
+  }
+  metrics->Add(name + ".selection_entropy", entropy_sum, choosing);
+  metrics->Add(name + ".window_overlap", touching, chosen);
 }
 
 }  // namespace
@@ -73,7 +102,7 @@ NsaInputs NsaAttention::Project(Tape& tape, const Variable& x) {
 Variable NsaAttention::Forward(ForwardContext& ctx, const Variable& x) {
   Tape& tape = ctx.tape;
   spec_.rope->Prepare(ctx.sequences.max_length());
-  const auto grid = std::make_shared<const NsaGrid>(ctx.sequences, config_);
+  const std::shared_ptr<const NsaGrid> grid = NsaGrid::Of(ctx.sequences, config_);
   const NsaInputs in = Project(tape, x);
   const NsaResult result = NsaOperator(tape, in, phi_k_, phi_v_, grid, *spec_.rope, config_,
                                        {.blocks = {}, .entropy = ctx.reporting() != nullptr});
@@ -84,32 +113,12 @@ Variable NsaAttention::Forward(ForwardContext& ctx, const Variable& x) {
 
 void NsaAttention::Report(ForwardContext& ctx, const NsaInputs& inputs, const NsaResult& result,
                           const NsaGrid& grid) const {
-  const std::vector<double> gate = inputs.gate.value().ToDoubles();
-  double sums[3] = {0, 0, 0};
-  for (size_t i = 0; i < gate.size(); ++i) sums[i % 3] += gate[i];
-  for (int c = 0; c < 3; ++c)
-    ctx.metrics->Add(name() + ".gate_" + kBranchNames[c], sums[c],
-                     static_cast<double>(gate.size() / 3));
-
-  // Only queries with something to choose from say anything about the selection.
-  const std::vector<double> entropy = result.entropy.ToDoubles();
-  const int32_t *blocks = result.blocks.data<int32_t>(),
-                *positions = grid.positions.data<int32_t>();
-  double entropy_sum = 0, choosing = 0, touching = 0, chosen = 0;
-  for (int64_t i = 0; i < result.blocks.dim(0) * result.blocks.dim(1); ++i) {
-    const int64_t t = positions[i / result.blocks.dim(1)];
-    if (t / config_.select_block + 1 <= config_.num_selected) continue;
-    entropy_sum += entropy[static_cast<size_t>(i)];
-    choosing += 1;
-    for (int64_t b = 0; b < config_.num_selected; ++b) {
-      const int64_t j = blocks[i * config_.num_selected + b];
-      if (j < 0) break;
-      chosen += 1;
-      touching += (j + 1) * config_.select_block > t - config_.window + 1 ? 1 : 0;
-    }
-  }
-  ctx.metrics->Add(name() + ".selection_entropy", entropy_sum, choosing);
-  ctx.metrics->Add(name() + ".window_overlap", touching, chosen);
+  ctx.metrics->AddLater(
+      {inputs.gate.value(), result.entropy, result.blocks, grid.positions},
+      [name = name(), config = config_](Metrics& metrics, const std::vector<Tensor>& tensors) {
+        ReportGates(name, tensors[0], &metrics);
+        ReportSelection(name, config, tensors[1], tensors[2], tensors[3], &metrics);
+      });
 }
 
 std::unique_ptr<AttentionCache> NsaAttention::NewCache() const {
@@ -127,16 +136,16 @@ void NsaAttention::StepTogether(const NsaInputs& in, const PackedSequences& toke
   }
   std::vector<Tensor> out(which.size()), blocks(which.size());
   const int64_t read = config_.num_selected * config_.select_block + config_.window;
-  ParallelFor(static_cast<int64_t>(which.size()),
-              read * spec_.num_heads * (spec_.head_dim_qk + spec_.head_dim_v), [&](int64_t s) {
-                const size_t k = static_cast<size_t>(s), i = which[k];
-                out[k] =
-                    static_cast<NsaCache&>(*caches[i])
-                        .Attend(RowsOf(in, row(i), row(i) + 1), *spec_.rope, stream, &blocks[k]);
-              });
+  ForEachCache(stream, static_cast<int64_t>(which.size()),
+               read * spec_.num_heads * (spec_.head_dim_qk + spec_.head_dim_v), [&](int64_t s) {
+                 const size_t k = static_cast<size_t>(s), i = which[k];
+                 out[k] =
+                     static_cast<NsaCache&>(*caches[i])
+                         .Attend(RowsOf(in, row(i), row(i) + 1), *spec_.rope, stream, &blocks[k]);
+               });
   for (size_t k = 0; k < which.size(); ++k) {
     o->Slice(row(which[k]), row(which[k]) + 1).CopyFrom(out[k]);
-    if (observer_) observer_(which[k], blocks[k]);
+    if (observer_) observer_(which[k], blocks[k].To(kCpu));
   }
 }
 
@@ -155,8 +164,8 @@ Tensor NsaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
     if (end - begin == 1) {
       steps.push_back(i);
     } else if (cache.length() == 0 && end > begin) {
-      const auto grid =
-          std::make_shared<const NsaGrid>(PackedSequences::Single(end - begin), config_);
+      const auto grid = std::make_shared<const NsaGrid>(
+          PackedSequences::Single(end - begin).To(x.device()), config_);
       const NsaInputs prompt = RowsOf(in, begin, end);
       const NsaResult result =
           NsaOperator(tape, prompt, phi_k_, phi_v_, grid, *spec_.rope, config_);
@@ -167,7 +176,7 @@ Tensor NsaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
         Tensor blocks;
         o.Slice(n, n + 1).CopyFrom(
             cache.Step(RowsOf(in, n, n + 1), phi_k_, phi_v_, *spec_.rope, stream, &blocks));
-        if (observer_) observer_(i, blocks);
+        if (observer_) observer_(i, blocks.To(kCpu));
       }
     }
   }

@@ -10,8 +10,8 @@
 namespace lacuna {
 namespace {
 
-Tensor Ints(std::vector<int32_t> values, Shape shape) {
-  return Tensor::FromVector(values, std::move(shape));
+Tensor Ints(std::vector<int32_t> values, Shape shape, Device device) {
+  return Tensor::FromVector(values, std::move(shape)).To(device);
 }
 
 // Rows [length - count, length) of x into a ring: row t goes to t mod size.
@@ -29,9 +29,9 @@ void PutInRing(const Tensor& row, int64_t t, int64_t size, Tensor* ring) {
 }
 
 // One query that sees the first `keys` rows.
-AttentionRanges FirstRows(int64_t keys) {
+AttentionRanges FirstRows(int64_t keys, Device device) {
   const auto n = static_cast<int32_t>(keys);
-  return {Ints({0, n}, {1, 2}), Ints({0, 1}, {2}), Ints({0, n}, {2})};
+  return {Ints({0, n}, {1, 2}, device), Ints({0, 1}, {2}, device), Ints({0, n}, {2}, device)};
 }
 
 }  // namespace
@@ -63,7 +63,7 @@ void NsaCache::CompleteBlock(Tape& tape, Phi& phi_k, Phi& phi_v, const RopeTable
     v.Slice(u, u + 1).CopyFrom(v_raw_.Slice(row, row + 1));
   }
   k_cmp_.Append(Rope(tape, phi_k.Compress(tape, Variable(k), block_grid_),
-                     Ints({static_cast<int32_t>(t)}, {1}), rope)
+                     Ints({static_cast<int32_t>(t)}, {1}, k.device()), rope)
                     .value());
   v_cmp_.Append(phi_v.Compress(tape, Variable(v), block_grid_).value());
 }
@@ -72,7 +72,7 @@ void NsaCache::Append(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const Rope
                       Stream stream) {
   Tape tape(Tape::Mode::kInference, stream);
   const int64_t t = length_++;
-  const Tensor position = Ints({static_cast<int32_t>(t)}, {1});
+  const Tensor position = Ints({static_cast<int32_t>(t)}, {1}, token.q.value().device());
   k_slc_.Append(Rope(tape, token.k_slc, position, rope).value());
   v_slc_.Append(token.v_slc.value());
   PutInRing(Rope(tape, token.k_win, position, rope).value(), t, config_.window, &k_win_);
@@ -87,18 +87,21 @@ Tensor NsaCache::Attend(const NsaInputs& token, const RopeTable& rope, Stream st
   Tape tape(Tape::Mode::kInference, stream);
   const double scale = 1.0 / std::sqrt(static_cast<double>(token.q.dim(2)));
   const int64_t heads = token.q.dim(1), groups = token.k_slc.dim(1);
-  const Tensor position = Ints({static_cast<int32_t>(length_ - 1)}, {1});
+  const Device device = token.q.value().device();
+  const Tensor position = Ints({static_cast<int32_t>(length_ - 1)}, {1}, device);
   const Variable q = Rope(tape, token.q, position, rope);
   const int64_t compressed = k_cmp_.size(), in_window = std::min(config_.window, length_);
-  const Tensor k_cmp =
-      compressed > 0 ? k_cmp_.rows() : Tensor::Empty({0, groups, token.q.dim(2)}, q.dtype());
-  const Tensor v_cmp =
-      compressed > 0 ? v_cmp_.rows() : Tensor::Empty({0, groups, token.v_slc.dim(2)}, q.dtype());
-  const AttentionRanges visible = FirstRows(compressed);
+  const Tensor k_cmp = compressed > 0
+                           ? k_cmp_.rows()
+                           : Tensor::Empty({0, groups, token.q.dim(2)}, q.dtype(), device);
+  const Tensor v_cmp = compressed > 0
+                           ? v_cmp_.rows()
+                           : Tensor::Empty({0, groups, token.v_slc.dim(2)}, q.dtype(), device);
+  const AttentionRanges visible = FirstRows(compressed, device);
   Tensor lse;
   const Variable o_cmp =
       AttentionOverRanges(tape, q, Variable(k_cmp), Variable(v_cmp), visible, scale, &lse);
-  Tensor blocks = Tensor::Empty({1, groups, config_.num_selected}, DType::kI32);
+  Tensor blocks = Tensor::Empty({1, groups, config_.num_selected}, DType::kI32, device);
   ops::SelectBlocks({.q = q.value().Ref(),
                      .k_cmp = k_cmp.Ref(),
                      .lse = lse.Ref(),
@@ -118,12 +121,13 @@ Tensor NsaCache::Attend(const NsaInputs& token, const RopeTable& rope, Stream st
                     stream);
   const Variable o_slc =
       SelectedAttention(tape, q, Variable(k_slc_.rows()), Variable(v_slc_.rows()), blocks, position,
-                        visible.cu_queries, Ints({0, static_cast<int32_t>(length_)}, {2}),
+                        visible.cu_queries, Ints({0, static_cast<int32_t>(length_)}, {2}, device),
                         config_.select_block, scale);
-  const Variable o_win =
-      AttentionOverRanges(tape, q, Variable(k_win_.Slice(0, in_window)),
-                          Variable(v_win_.Slice(0, in_window)), FirstRows(in_window), scale);
-  const int32_t* list = blocks.data<int32_t>();
+  const Variable o_win = AttentionOverRanges(tape, q, Variable(k_win_.Slice(0, in_window)),
+                                             Variable(v_win_.Slice(0, in_window)),
+                                             FirstRows(in_window, device), scale);
+  const Tensor on_host = blocks.To(kCpu);
+  const int32_t* list = on_host.data<int32_t>();
   tokens_read_ = compressed + in_window;
   for (int64_t b = 0; b < config_.num_selected && list[b] >= 0; ++b) {
     tokens_read_ += std::min(config_.select_block, length_ - list[b] * config_.select_block);

@@ -1,5 +1,7 @@
 #include "nsa/nsa_grid.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "autograd/functions/attention.h"
@@ -27,9 +29,17 @@ NsaGrid::NsaGrid(const PackedSequences& sequences, const NsaConfig& config)
       last_tokens.push_back(static_cast<int32_t>(i * config.stride + config.block - 1));
     host_cu_cmp.push_back(first + static_cast<int32_t>(blocks));
   }
-  cu_cmp = Tensor::FromVector(host_cu_cmp, {static_cast<int64_t>(host_cu_cmp.size())});
-  cmp_positions = Tensor::FromVector(last_tokens, {num_compressed()});
-  cmp_ranges = Tensor::FromVector(ranges, {sequences.num_rows(), 2});
+  const Device device = sequences.device();
+  cu_cmp = Tensor::FromVector(host_cu_cmp, {static_cast<int64_t>(host_cu_cmp.size())}).To(device);
+  cmp_positions = Tensor::FromVector(last_tokens, {num_compressed()}).To(device);
+  cmp_ranges = Tensor::FromVector(ranges, {sequences.num_rows(), 2}).To(device);
+}
+
+std::shared_ptr<const NsaGrid> NsaGrid::Of(const PackedSequences& sequences,
+                                           const NsaConfig& config) {
+  return sequences.Derived<NsaGrid>(fmt::format("nsa_grid.{}.{}.{}.{}", config.block, config.stride,
+                                                config.select_block, config.window),
+                                    [&] { return NsaGrid(sequences, config); });
 }
 
 }  // namespace lacuna

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/packed_sequences.h"
@@ -18,8 +19,13 @@ constexpr int64_t NumCompressed(int64_t tokens, int64_t block, int64_t stride) {
   return tokens < block ? 0 : (tokens - block) / stride + 1;
 }
 
+// Tensors are on the sequences' device.
 struct NsaGrid {
   NsaGrid(const PackedSequences& sequences, const NsaConfig& config);
+
+  // The grid of these sequences, made once for all layers of these lengths.
+  static std::shared_ptr<const NsaGrid> Of(const PackedSequences& sequences,
+                                           const NsaConfig& config);
 
   int64_t num_compressed() const { return host_cu_cmp.back(); }
 

@@ -47,7 +47,7 @@ BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeC
       feed_forward =
           std::make_unique<SwiGluFfn>(model.width, model.dense_width, model.init_std, out_std);
     } else {
-      auto layer = std::make_unique<MoeLayer>(model.width, moe, model.init_std, out_std, dtype);
+      auto layer = std::make_unique<MoeLayer>(model.width, moe, model.init_std, out_std, dtype, device);
       built.moe_layers.push_back(layer.get());
       feed_forward = std::move(layer);
     }

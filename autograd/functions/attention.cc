@@ -1,12 +1,15 @@
 #include "autograd/functions/attention.h"
 
 #include <algorithm>
+#include <string>
 
 #include "core/ops/attention.h"
 
 namespace lacuna {
 
-AttentionRanges CausalRanges(const PackedSequences& sequences, int64_t window) {
+namespace {
+
+AttentionRanges MakeCausalRanges(const PackedSequences& sequences, int64_t window) {
   const auto& cu = sequences.host_cu_seqlens();
   std::vector<int32_t> ranges(static_cast<size_t>(2 * sequences.num_rows()));
   for (size_t d = 0; d + 1 < cu.size(); ++d) {
@@ -16,8 +19,15 @@ AttentionRanges CausalRanges(const PackedSequences& sequences, int64_t window) {
       ranges[static_cast<size_t>(2 * n + 1)] = n + 1;
     }
   }
-  return {Tensor::FromVector(ranges, {sequences.num_rows(), 2}), sequences.cu_seqlens(),
-          sequences.cu_seqlens()};
+  return {Tensor::FromVector(ranges, {sequences.num_rows(), 2}).To(sequences.device()),
+          sequences.cu_seqlens(), sequences.cu_seqlens()};
+}
+
+}  // namespace
+
+AttentionRanges CausalRanges(const PackedSequences& sequences, int64_t window) {
+  return *sequences.Derived<AttentionRanges>("causal_ranges." + std::to_string(window),
+                                             [&] { return MakeCausalRanges(sequences, window); });
 }
 
 Variable AttentionOverRanges(Tape& tape, const Variable& q, const Variable& k, const Variable& v,

@@ -14,7 +14,8 @@ struct AttentionRanges {
 };
 
 // Causal attention within documents; with window w >= 1 a query sees keys max(0, t - w + 1) .. t,
-// with 0 all up to its own.
+// with 0 all up to its own. On the sequences' device; made once for all who ask with these
+// sequences.
 AttentionRanges CausalRanges(const PackedSequences& sequences, int64_t window = 0);
 
 // q [N, H, Dk], k [M, G, Dk], v [M, G, Dv] -> o [N, H, Dv]. `lse` [N, H], if asked for, has no

@@ -4,76 +4,27 @@
 #include <gtest/gtest.h>
 
 #include <bit>
-#include <cstdlib>
-#include <nlohmann/json.hpp>
 
 #include "nsa/nsa_cache.h"
-#include "tests/nsa/nsa_case.h"
+#include "tests/nsa/golden_case.h"
 #include "tests/support/compare.h"
-#include "tests/support/npz.h"
 
 namespace lacuna {
 namespace {
 
 using test::Close;
-using Arrays = std::map<std::string, test::NpzArray>;
-
-Arrays Load(const std::string& name) {
-  const char* source = std::getenv("LACUNA_SOURCE_DIR");
-  return test::ReadNpz(std::string(source == nullptr ? "." : source) + "/tests/nsa/golden/" + name +
-                       ".npz");
-}
-
-test::NsaCase CaseOf(const Arrays& arrays, DType dtype) {
-  const auto json = nlohmann::json::parse(arrays.at("config").text);
-  test::NsaCase c;
-  c.config = {
-      .block = json["block"],
-      .stride = json["stride"],
-      .select_block = json["sel_block"],
-      .num_selected = json["num_selected"],
-      .num_init = json["num_init"],
-      .num_local = json["num_local"],
-      .window = json["window"],
-      .phi = json["compression"] == "mlp"      ? PhiKind::kMlp
-             : json["compression"] == "linear" ? PhiKind::kLinear
-                                               : PhiKind::kMean,
-      .phi_hidden = 2,
-      .activation = json["activation"] == "silu" ? PhiActivation::kSilu : PhiActivation::kGeluTanh};
-  c.rope = {.rotary_dims = json["rotary"],
-            .theta = json["theta"],
-            .yarn_factor = json["yarn_factor"],
-            .yarn_original_length = json["yarn_original"],
-            .yarn_beta_fast = json["beta_fast"],
-            .yarn_beta_slow = json["beta_slow"]};
-  for (const char* name : test::kNsaInputNames) {
-    const auto& array = arrays.at(std::string("in_") + name);
-    c.in[name] = array.ToTensor(std::string(name) == "gate" ? AccumulationType(dtype) : dtype);
-  }
-  if (arrays.count("cu_seqlens")) c.cu_seqlens = arrays.at("cu_seqlens").Ints();
-  if (arrays.count("do")) c.d_o = arrays.at("do").ToTensor(dtype);
-  return c;
-}
-
-void FillPhi(const Arrays& arrays, const std::string& prefix, DType dtype,
-             test::PhiWithStorage* phi) {
-  for (Parameter* p : phi->parameters()) {
-    const auto& array = arrays.at(prefix + "." + p->name.substr(4));
-    ASSERT_EQ(array.shape, p->shape);
-    p->value = array.ToTensor(dtype);
-  }
-}
+using Arrays = test::GoldenArrays;
 
 class Golden : public testing::TestWithParam<std::tuple<const char*, DType>> {};
 
 TEST_P(Golden, ForwardAndGradients) {
   const auto [name, dtype] = GetParam();
-  const Arrays arrays = Load(name);
-  const test::NsaCase c = CaseOf(arrays, dtype);
+  const Arrays arrays = test::LoadGolden(name);
+  const test::NsaCase c = test::GoldenCase(arrays, dtype);
   test::PhiWithStorage phi_k(c.in.at("q").dim(2), c.config, dtype, 1),
       phi_v(c.in.at("v_cmp").dim(2), c.config, dtype, 2);
-  FillPhi(arrays, "phi_k", dtype, &phi_k);
-  FillPhi(arrays, "phi_v", dtype, &phi_v);
+  test::FillPhi(arrays, "phi_k", dtype, &phi_k);
+  test::FillPhi(arrays, "phi_v", dtype, &phi_v);
   const std::vector<int32_t> expected_blocks = arrays.at("out_blocks").Ints();
   NsaOptions options{.blocks = {}, .scores = true};
   // Exact ties are compared where sums are exact (GoldenTies); here they run on the reference's
@@ -122,12 +73,12 @@ INSTANTIATE_TEST_SUITE_P(
 // Equal scores go to the lower index. Sums are exact, whatever their order, where the visible
 // compressed blocks are a power of two.
 TEST(GoldenTies, ListsWhereSumsAreExact) {
-  const Arrays arrays = Load("ties");
-  const test::NsaCase c = CaseOf(arrays, DType::kF64);
+  const Arrays arrays = test::LoadGolden("ties");
+  const test::NsaCase c = test::GoldenCase(arrays, DType::kF64);
   test::PhiWithStorage phi_k(c.in.at("q").dim(2), c.config, DType::kF64, 1),
       phi_v(c.in.at("v_cmp").dim(2), c.config, DType::kF64, 2);
-  FillPhi(arrays, "phi_k", DType::kF64, &phi_k);
-  FillPhi(arrays, "phi_v", DType::kF64, &phi_v);
+  test::FillPhi(arrays, "phi_k", DType::kF64, &phi_k);
+  test::FillPhi(arrays, "phi_v", DType::kF64, &phi_v);
   const test::NsaRun run = test::RunNsa(c, phi_k.phi(), phi_v.phi());
   const std::vector<int32_t> expected = arrays.at("out_blocks").Ints();
   const int32_t* blocks = run.result.blocks.data<int32_t>();
@@ -149,13 +100,13 @@ class GoldenDecode : public testing::TestWithParam<int64_t> {};
 // Left-padded rows: a cache never sees the pads; each row is a sequence of its own. The first
 // `prompt` tokens go in at once.
 TEST_P(GoldenDecode, LeftPaddedYarn) {
-  const Arrays arrays = Load("decode_left_padded_yarn");
-  const test::NsaCase c = CaseOf(arrays, DType::kF64);
+  const Arrays arrays = test::LoadGolden("decode_left_padded_yarn");
+  const test::NsaCase c = test::GoldenCase(arrays, DType::kF64);
   const int64_t dk = c.in.at("q").dim(3), dv = c.in.at("v_cmp").dim(3), steps = c.in.at("q").dim(1),
                 heads = c.in.at("q").dim(2);
   test::PhiWithStorage phi_k(dk, c.config, DType::kF64, 1), phi_v(dv, c.config, DType::kF64, 2);
-  FillPhi(arrays, "phi_k", DType::kF64, &phi_k);
-  FillPhi(arrays, "phi_v", DType::kF64, &phi_v);
+  test::FillPhi(arrays, "phi_k", DType::kF64, &phi_k);
+  test::FillPhi(arrays, "phi_v", DType::kF64, &phi_v);
   RopeTable rope(c.rope, DType::kF64);
   rope.Prepare(steps);
   const std::vector<int32_t> pad = arrays.at("pad").Ints();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/stream.h"
 #include "tests/support/gradcheck.h"
 #include "tests/support/random.h"
 
@@ -13,6 +14,13 @@ int64_t NsaCase::longest() const {
   for (size_t i = 1; i < cu_seqlens.size(); ++i)
     longest = std::max<int64_t>(longest, cu_seqlens[i] - cu_seqlens[i - 1]);
   return longest;
+}
+
+NsaCase NsaCase::To(Device device) const {
+  NsaCase there = *this;
+  for (auto& [name, tensor] : there.in) tensor = tensor.To(device);
+  if (d_o.defined()) there.d_o = d_o.To(device);
+  return there;
 }
 
 PhiWithStorage::PhiWithStorage(int64_t width, const NsaConfig& config, DType dtype, uint64_t seed,
@@ -38,6 +46,13 @@ Parameter& PhiWithStorage::parameter(const std::string& name) {
 
 std::vector<Parameter*> PhiWithStorage::parameters() {
   return ParametersOf(phi_);
+}
+
+void PhiWithStorage::MoveTo(Device device) {
+  for (Parameter* p : parameters()) {
+    p->value = p->value.To(device);
+    p->grad = p->grad.To(device);
+  }
 }
 
 NsaCase RandomNsaCase(const NsaConfig& config, const std::vector<int32_t>& lengths, int64_t heads,
@@ -66,11 +81,11 @@ NsaInputs MakeInputs(const std::map<std::string, Variable>& v) {
 }
 
 NsaRun RunNsa(const NsaCase& c, Phi& phi_k, Phi& phi_v, const NsaOptions& options) {
-  const PackedSequences sequences(c.cu_seqlens);
+  const PackedSequences sequences = PackedSequences(c.cu_seqlens).To(c.device());
   const auto grid = std::make_shared<const NsaGrid>(sequences, c.config);
-  RopeTable rope(c.rope, c.in.at("q").dtype());
+  RopeTable rope(c.rope, c.in.at("q").dtype(), c.device());
   rope.Prepare(c.longest());
-  Tape tape;
+  Tape tape(Tape::Mode::kRecord, ComputeStream(c.device()));
   std::map<std::string, Variable> leaves;
   for (const auto& [name, tensor] : c.in) leaves[name] = tape.Leaf(tensor);
   NsaRun run;

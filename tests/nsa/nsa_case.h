@@ -18,6 +18,8 @@ struct NsaCase {
   Tensor d_o;
 
   int64_t longest() const;
+  Device device() const { return in.at("q").device(); }
+  NsaCase To(Device device) const;
 };
 
 // Names of the operator's inputs, in the order of NsaInputs.
@@ -32,6 +34,7 @@ class PhiWithStorage {
   Phi& phi() { return phi_; }
   Parameter& parameter(const std::string& name);
   std::vector<Parameter*> parameters();
+  void MoveTo(Device device);
 
  private:
   Phi phi_;
@@ -44,7 +47,7 @@ struct NsaRun {
   NsaResult result;
   std::map<std::string, Tensor> gradients;  // of every input
 };
-// Forward and backward with the case's d_o.
+// Forward and backward with the case's d_o, on the case's device; phi's parameters must be there.
 NsaRun RunNsa(const NsaCase& c, Phi& phi_k, Phi& phi_v, const NsaOptions& options = {});
 NsaInputs MakeInputs(const std::map<std::string, Variable>& variables);
 

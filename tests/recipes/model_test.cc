@@ -85,7 +85,7 @@ TEST_P(Models, GradCheck) {
           ForwardContext ctx{.tape = tape, .sequences = sequences, .rows_per_sample = 97};
           return std::vector<Variable>{built.model->Loss(ctx, ids, targets, 0.1).loss};
         },
-        {}, test::ParametersOf(*built.model), {.max_elements = 6}));
+        {}, test::ParametersOf(*built.model), {.max_elements = 6, .loss = true}));
   }
 }
 
