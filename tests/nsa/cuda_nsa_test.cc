@@ -2,6 +2,8 @@
 // the host in training, packed bits, and decoding.
 #include <gtest/gtest.h>
 
+#include <optional>
+
 #include "nsa/nsa_cache.h"
 #include "tests/nsa/golden_case.h"
 #include "tests/support/compare.h"
@@ -69,11 +71,20 @@ struct Problem {
   }
 };
 
-class CudaGolden : public testing::TestWithParam<const char*> {};
+class CudaGolden : public testing::TestWithParam<const char*> {
+ protected:
+  // Not of a lone token: its softmax has one key, so all its gradients of scores are rounding errors
+  // of zero, of which no relative error says anything.
+  CudaGolden() {
+    if (std::string(GetParam()) != "one_token") parity_.emplace();
+  }
+
+ private:
+  std::optional<test::CudaParity> parity_;
+};
 
 TEST_P(CudaGolden, F32) {
   Problem p(GetParam(), DType::kF32, CudaDevice());
-  test::CudaParity parity;
   const bool forced = std::string(GetParam()) == "ties";
   const test::NsaRun run = p.Run(forced);
   EXPECT_TRUE(test::SameBits(run.result.blocks.To(kCpu), p.ExpectedBlocks()));
@@ -86,7 +97,6 @@ TEST_P(CudaGolden, F32) {
 // On the reference's lists: as close to it as the CPU is with the same rounded inputs.
 TEST_P(CudaGolden, BF16) {
   Problem p(GetParam(), DType::kBF16, CudaDevice()), on_cpu(GetParam(), DType::kBF16, kCpu);
-  test::CudaParity parity;
   const std::map<std::string, Tensor> ours = p.Outputs(p.Run(/*forced=*/true)),
                                       cpu = on_cpu.Outputs(on_cpu.Run(/*forced=*/true));
   for (const auto& [name, tensor] : ours) {
@@ -115,7 +125,8 @@ TEST(CudaNsa, TrainingDoesNotWait) {
   phi_k.MoveTo(CudaDevice());
   phi_v.MoveTo(CudaDevice());
   const int64_t before = NumHostWaits();
-  const test::NsaRun run = test::RunNsa(c, phi_k.phi(), phi_v.phi(), {.entropy = true});
+  const test::NsaRun run =
+      test::RunNsa(c, phi_k.phi(), phi_v.phi(), {.blocks = {}, .entropy = true});
   EXPECT_EQ(NumHostWaits(), before);
 }
 
