@@ -15,7 +15,7 @@ namespace {
 using Bytes = std::vector<char>;
 
 // The tensors of a call on the host, in their own types or with all floating ones in f64. Arguments
-// that share an address on the device share a copy.
+// that are one tensor share a copy.
 class HostArguments {
  public:
   HostArguments(const KernelCall& call, bool in_f64) : refs_(call.tensors) {
@@ -23,7 +23,7 @@ class HostArguments {
     for (size_t i = 0; i < refs_.size(); ++i) {
       TensorRef& ref = refs_[i];
       if (!ref.defined()) continue;
-      const size_t first = FirstWithAddress(call, i);
+      const size_t first = FirstOfTensor(call, i);
       if (first == i) {
         Bytes bytes(static_cast<size_t>(ref.numel() * SizeOf(ref.dtype)));
         CopyToHost(bytes.data(), ref.data, static_cast<int64_t>(bytes.size()), call.stream);
@@ -39,9 +39,10 @@ class HostArguments {
   const std::vector<TensorRef>& refs() const { return refs_; }
 
  private:
-  static size_t FirstWithAddress(const KernelCall& call, size_t i) {
+  static size_t FirstOfTensor(const KernelCall& call, size_t i) {
     for (size_t j = 0; j < i; ++j) {
-      if (call.tensors[j].defined() && call.tensors[j].data == call.tensors[i].data) return j;
+      const TensorRef &a = call.tensors[j], &b = call.tensors[i];
+      if (a.defined() && a.data == b.data && a.dtype == b.dtype && a.numel() == b.numel()) return j;
     }
     return i;
   }
