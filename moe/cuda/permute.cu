@@ -9,8 +9,9 @@
 //   Integer sums only, so the result does not depend on timing. Ids outside go to the nearest
 //   expert.
 //
-// Rows are moved 16 bytes a thread, blockDim.y tokens a block. PermuteRows reads a pack once and
-// writes it K times; UnpermuteRows and UnpermuteDw read up to kGroup rows of a token at once, so
+// Rows are moved 16 bytes a thread, blockDim.y rows a block. PermuteRows takes a routed row at a
+// time, so that a block writes one run of memory; a token's row is read K times, out of L2 but for
+// the first. UnpermuteRows and UnpermuteDw read up to kGroup rows of a token at once, so
 // that as many loads are under way. UnpermuteDw: a warp a token, its sums combine in a butterfly.
 #include "core/cuda/memory.h"
 #include "core/cuda/reduce.cuh"
@@ -120,22 +121,20 @@ __global__ void __launch_bounds__(kSortThreads)
 
 template <class T, int kPack>
 __global__ void PermuteKernel(const T* __restrict__ x, const int32_t* __restrict__ position,
-                              const float* __restrict__ w, T* y, int64_t tokens, int choices,
+                              const float* __restrict__ w, T* y, int64_t routed, int choices,
                               int64_t columns) {
-  const int64_t n = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
-  if (n >= tokens) return;
-  position += n * choices;
-  if (w != nullptr) w += n * choices;
+  const int64_t i = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
+  if (i >= routed) return;
+  const T* from = x + i / choices * columns;
+  T* to = y + position[i] * columns;
+  const float weight = w == nullptr ? 1.0f : w[i];
   for (int64_t c = threadIdx.x * kPack; c < columns; c += blockDim.x * kPack) {
-    const Pack<T, kPack> in = LoadPack<kPack>(x + n * columns + c);
-    for (int k = 0; k < choices; ++k) {
-      Pack<T, kPack> out = in;
-      if (w != nullptr) {
+    Pack<T, kPack> pack = LoadPack<kPack>(from + c);
+    if (w != nullptr) {
 #pragma unroll
-        for (int j = 0; j < kPack; ++j) out.value[j] = Store<T>(w[k] * Load(in.value[j]));
-      }
-      StorePack(y + position[k] * columns + c, out);
+      for (int j = 0; j < kPack; ++j) pack.value[j] = Store<T>(weight * Load(pack.value[j]));
     }
+    StorePack(to + c, pack);
   }
 }
 
@@ -255,10 +254,10 @@ void PermuteRows(const PermuteRowsArgs& args, Stream stream) {
     using T = typename decltype(tag)::type;
     WithPack<T>(Packable<T>(args.x.data, columns) && IsAligned(args.y.data), [&](auto pack) {
       constexpr int kPack = decltype(pack)::value;
-      const RowGrid rows(tokens, columns / kPack);
+      const RowGrid rows(tokens * choices, columns / kPack);
       LaunchGrid(PermuteKernel<T, kPack>, rows.grid, rows.block, 0, stream, args.x.As<T>(),
-                 args.position.As<int32_t>(), args.w.As<float>(), args.y.As<T>(), tokens, choices,
-                 columns);
+                 args.position.As<int32_t>(), args.w.As<float>(), args.y.As<T>(), tokens * choices,
+                 choices, columns);
     });
   });
 }
