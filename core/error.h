@@ -15,6 +15,13 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A device failed, was lost, or has no memory left: whatever was queued on it is in doubt. The
+// program ends with ExitCode::kHardware and saves nothing.
+class DeviceError : public Error {
+ public:
+  using Error::Error;
+};
+
 namespace internal {
 [[noreturn]] void Fail(const char* file, int line, const char* condition,
                        const std::string& message);

@@ -27,5 +27,6 @@ void AddImportCommand(CLI::App& app, Runner& run);
 void AddCheckpointCommand(CLI::App& app, Runner& run);
 void AddSynthCommand(CLI::App& app, Runner& run);
 void AddBenchCommand(CLI::App& app, Runner& run);
+void AddParityCommand(CLI::App& app, Runner& run);
 
 }  // namespace lacuna::tools

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/status.h"
 #include "tools/command.h"
 
@@ -61,6 +62,7 @@ int main(int argc, char** argv) {
   tools::AddCheckpointCommand(app, run);
   tools::AddPlanCommand(app, run);
   tools::AddBenchCommand(app, run);
+  tools::AddParityCommand(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -72,6 +74,9 @@ int main(int argc, char** argv) {
     if (!status.ok() && !status.message().empty())
       std::fprintf(stderr, "lacuna: %s\n", Message(status).c_str());
     return static_cast<int>(ExitCodeOf(status));
+  } catch (const DeviceError& error) {
+    std::fprintf(stderr, "lacuna: %s\n", error.what());
+    return static_cast<int>(ExitCode::kHardware);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "lacuna: %s\n", error.what());
     return static_cast<int>(ExitCode::kFailure);

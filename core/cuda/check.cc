@@ -5,9 +5,12 @@
 namespace lacuna::cuda {
 
 void Fail(const char* file, int line, const char* call, cudaError_t error) {
-  lacuna::internal::Fail(
-      file, line, call,
-      fmt::format("CUDA: {} ({})", cudaGetErrorString(error), cudaGetErrorName(error)));
+  const std::string text =
+      fmt::format("CUDA: {} ({})", cudaGetErrorString(error), cudaGetErrorName(error));
+  // What we asked for, not what happened to the card.
+  if (error == cudaErrorNotSupported || error == cudaErrorInvalidValue)
+    lacuna::internal::Fail(file, line, call, text);
+  throw DeviceError(fmt::format("{}:{}: {}: {}", file, line, call, text));
 }
 
 }  // namespace lacuna::cuda

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/error.h"
 #include "core/parallel.h"
 #include "core/status.h"
 #include "distributed/communicator.h"
@@ -56,6 +57,9 @@ absl::Status Run(const Options& options) {
   } catch (const CommunicationError& error) {
     failure = ExitCode::kHardware;
     fmt::print(stderr, "lacuna: {}\n", error.what());
+  } catch (const DeviceError& error) {
+    failure = ExitCode::kHardware;
+    fmt::print(stderr, "lacuna: rank {}: {}\n", comm->rank(), error.what());
   } catch (const std::exception& error) {
     fmt::print(stderr, "lacuna: rank {}: {}\n", comm->rank(), error.what());
   }
