@@ -10,6 +10,10 @@ bool GradContext::needs(int input) const {
   return tape_.nodes_[node_].inputs[static_cast<size_t>(input)] >= 0;
 }
 
+bool GradContext::dy_is_one() const {
+  return tape_.slot_of_one_ >= 0 && tape_.nodes_[node_].outputs[0] == tape_.slot_of_one_;
+}
+
 void GradContext::Set(int input, Tensor gradient) {
   const Tape::Node& node = tape_.nodes_[node_];
   const int32_t slot = node.inputs[static_cast<size_t>(input)];
@@ -94,6 +98,14 @@ void Tape::Backward(std::vector<Seed> seeds, bool fire_hooks) {
   RunDeferred();
 }
 
+void Tape::BackwardFrom(const Variable& loss, bool fire_hooks) {
+  LACUNA_CHECK(loss.value().numel() == 1, "a loss of shape {}", ToString(loss.shape()));
+  Tensor one = Tensor::EmptyLike(loss.value());
+  ops::Fill({.y = one.MutableRef(), .value = 1}, stream_);
+  slot_of_one_ = loss.slot_;
+  Backward({{loss, std::move(one)}}, fire_hooks);
+}
+
 void Tape::RunNode(size_t index) {
   node_deferred_ = false;
   std::vector<Tensor> dy;
@@ -117,6 +129,7 @@ void Tape::Accumulate(int32_t slot, Tensor gradient, const char* name) {
                "{}: gradient has shape {}, its variable {}", name,
                gradient.defined() ? ToString(gradient.shape()) : "none", ToString(shapes_[s]));
   Tensor& sum = grads_[s];
+  if (sum.defined() && slot == slot_of_one_) slot_of_one_ = -1;
   if (!sum.defined()) {
     sum = std::move(gradient);
     return;

@@ -36,6 +36,8 @@ class GradContext {
  public:
   // Gradient of output i; undefined where none reached it (count as zero).
   const Tensor& dy(int output = 0) const { return dy_[static_cast<size_t>(output)]; }
+  // True where the gradient of output 0 is the tape's seed of one (Tape::BackwardFrom).
+  bool dy_is_one() const;
   bool needs(int input) const;
   // Hands over the gradient of an input (same shape and dtype). The tape sums over a variable's
   // consumers, last consumer first.
@@ -106,6 +108,8 @@ class Tape {
     Tensor gradient;
   };
   void Backward(std::vector<Seed> seeds, bool fire_hooks = false);
+  // Of a loss alone, whose gradient is one.
+  void BackwardFrom(const Variable& loss, bool fire_hooks = false);
   // Gradient of a leaf after Backward; undefined where none reached it.
   Tensor Grad(const Variable& leaf) const;
 
@@ -143,6 +147,7 @@ class Tape {
   Stream stream_;
   bool fire_hooks_ = false;
   bool ran_ = false;
+  int32_t slot_of_one_ = -1;  // BackwardFrom's loss
   std::vector<Node> nodes_;
   std::vector<Tensor> grads_;  // by slot
   std::vector<Shape> shapes_;  // by slot, to check gradients against

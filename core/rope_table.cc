@@ -6,7 +6,8 @@
 
 namespace lacuna {
 
-RopeTable::RopeTable(const RopeSpec& spec, DType dtype) : dtype_(AccumulationType(dtype)) {
+RopeTable::RopeTable(const RopeSpec& spec, DType dtype, Device device)
+    : dtype_(AccumulationType(dtype)), device_(device) {
   LACUNA_CHECK(spec.rotary_dims >= 0 && spec.rotary_dims % 2 == 0,
                "rotary_dims must be even, got {}", spec.rotary_dims);
   const int64_t dims = spec.rotary_dims;
@@ -47,8 +48,8 @@ void RopeTable::Prepare(int64_t positions) {
       sin[static_cast<size_t>(p * half + i)] = attention_factor_ * std::sin(angle);
     }
   }
-  cos_ = Tensor::FromDoubles(cos, {rows, half}, dtype_);
-  sin_ = Tensor::FromDoubles(sin, {rows, half}, dtype_);
+  cos_ = Tensor::FromDoubles(cos, {rows, half}, dtype_).To(device_);
+  sin_ = Tensor::FromDoubles(sin, {rows, half}, dtype_).To(device_);
 }
 
 }  // namespace lacuna

@@ -26,8 +26,8 @@ struct RopeSpec {
 
 class RopeTable {
  public:
-  // `dtype` is the model's; the table is kept in its accumulation type.
-  RopeTable(const RopeSpec& spec, DType dtype);
+  // `dtype` is the model's; the table is kept in its accumulation type, on `device`.
+  RopeTable(const RopeSpec& spec, DType dtype, Device device = kCpu);
 
   // Makes rows for positions 0 .. positions - 1; keeps what is there.
   void Prepare(int64_t positions);
@@ -39,6 +39,7 @@ class RopeTable {
 
  private:
   DType dtype_;
+  Device device_;
   std::vector<double> inverse_frequencies_;
   double attention_factor_ = 1.0;
   Tensor cos_;

@@ -12,6 +12,11 @@ namespace lacuna {
 int NumCudaDevices() {
   return cuda::NumDevices();
 }
+CudaDeviceInfo InfoOfCudaDevice(Device device) {
+  CudaDeviceInfo info;
+  cuda::GetDeviceInfo(device, &info.name, &info.major, &info.minor, &info.memory_bytes);
+  return info;
+}
 Stream ComputeStream(Device device) {
   return device.type == DeviceType::kCpu ? kCpuStream : cuda::ComputeStream(device);
 }
@@ -26,6 +31,9 @@ int64_t NumHostWaits() {
 
 int NumCudaDevices() {
   return 0;
+}
+CudaDeviceInfo InfoOfCudaDevice(Device) {
+  return {};
 }
 Stream ComputeStream(Device device) {
   LACUNA_CHECK(device == kCpu, "this build has no CUDA backend (configure with -DLACUNA_CUDA=ON)");

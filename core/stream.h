@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "core/device.h"
 
@@ -12,6 +13,14 @@ int NumCudaDevices();
 inline constexpr Device CudaDevice(int index = 0) {
   return {DeviceType::kCuda, static_cast<int8_t>(index)};
 }
+
+struct CudaDeviceInfo {
+  std::string name;
+  int major = 0, minor = 0;  // compute capability
+  int64_t memory_bytes = 0;
+};
+// Of a device below NumCudaDevices().
+CudaDeviceInfo InfoOfCudaDevice(Device device);
 
 // The one stream on which tensors of a device are allocated, computed and freed: kCpuStream, or a
 // CUDA stream made at its first use. Work on other streams has to be ordered against it by events.

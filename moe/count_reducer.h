@@ -7,8 +7,9 @@
 
 namespace lacuna {
 
-// Replaces counts [E] f64 by their sum over the ranks that share a global batch. Every rank calls
-// it equally often and in the same order. An empty function stands for one rank.
+// Replaces counts [E] f64, which stand on the layer's device, by their sum over the ranks that
+// share a global batch. Every rank calls it equally often and in the same order. An empty function
+// stands for one rank.
 using CountReducer = std::function<void(Tensor& counts)>;
 
 }  // namespace lacuna

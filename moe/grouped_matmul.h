@@ -5,8 +5,9 @@
 //     x)
 //   dw[e] += dy_e^T x_e  over the rows of e: dy [R, Cout], x [R, Cin], dw [E, Cout,
 //     Cin]                       (GroupedMatMulDw)
-// offsets: [E + 1] i64, non-decreasing from 0 to R. x, w, y, dy: one dtype; dw: its accumulation
-// type. Sums in the accumulation type.
+// offsets: [E + 1] i64, non-decreasing from 0 to R; others throw on the CPU, on CUDA, where the
+// host does not see them, the products are wrong but stay inside y and dw.
+// x, w, y, dy: one dtype; dw: its accumulation type. Sums in the accumulation type.
 // y is set, dw is accumulated. Experts without rows are never read and leave dw[e] as it is.
 #pragma once
 

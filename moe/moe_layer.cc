@@ -5,8 +5,8 @@
 namespace lacuna {
 
 MoeLayer::MoeLayer(int64_t width, const MoeConfig& config, double init_std, double down_std,
-                   DType dtype)
-    : router_(width, config, init_std, dtype),
+                   DType dtype, Device device)
+    : router_(width, config, init_std, dtype, device),
       experts_(config.num_experts, width, config.expert_width, init_std, down_std),
       dispatcher_(std::make_unique<LocalDispatcher>(config.num_experts)) {
   AddModule("gate", &router_);

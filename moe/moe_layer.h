@@ -22,8 +22,9 @@ namespace lacuna {
 class MoeLayer : public FeedForward {
  public:
   // config must be valid (MoeConfig::Validate). down_std: standard deviation of the output
-  // projections' start. dtype: of the model.
-  MoeLayer(int64_t width, const MoeConfig& config, double init_std, double down_std, DType dtype);
+  // projections' start. dtype: of the model; device: of the router's buffers.
+  MoeLayer(int64_t width, const MoeConfig& config, double init_std, double down_std, DType dtype,
+           Device device = kCpu);
 
   // Metrics "<name of this module>.<what>"; moe/router.h lists them.
   Variable Forward(ForwardContext& ctx, const Variable& x) override;
@@ -31,7 +32,7 @@ class MoeLayer : public FeedForward {
   // The bias update of a step, after the optimizer's: sum step_counts over the ranks, UpdateBias,
   // ResetCounts. The counts have to be reset in every step, also where there is no bias: the
   // global_batch loss uses them.
-  Tensor& step_counts() { return router_.step_counts(); }  // [E] f64
+  Tensor& step_counts() { return router_.step_counts(); }  // [E] f64, on the device
   void UpdateBias() { router_.UpdateBias(); }
   void ResetCounts() { router_.ResetCounts(); }
 

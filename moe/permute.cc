@@ -4,6 +4,7 @@
 
 #include "core/kernel.h"
 #include "core/ops/check.h"
+#include "moe/expert_limit.h"
 
 namespace lacuna::ops {
 namespace {
@@ -43,6 +44,7 @@ void SortByExpert(const SortByExpertArgs& args, Stream stream) {
   CheckDType(kOp, "ids", args.ids, DType::kI32);
   CheckDType(kOp, "offsets", args.offsets, DType::kI64);
   CheckDType(kOp, "position", args.position, DType::kI32);
+  CheckNumExperts(kOp, args.offsets.dim(0) - 1, stream);
   kSortByExpert(args, stream);
 }
 

@@ -10,8 +10,8 @@
 //     c]                                                             (UnpermuteDw)
 // Each of the middle two is the other's transpose; w is 1 where undefined. An expert may have no
 // row or all of them.
-// ids: [N, K] i32 in [0, E)   offsets: [E + 1] i64   position: [N, K] i32, a permutation of 0 .. R
-//   - 1, R = N K
+// ids: [N, K] i32 in [0, E); ids outside throw on the CPU, on CUDA they go to the nearest expert.
+// offsets: [E + 1] i64   position: [N, K] i32, a permutation of 0 .. R - 1, R = N K
 // PermuteRows x: [N, C], y: [R, C]   UnpermuteRows x: [R, C], y: [N, C]   UnpermuteDw dy: [N, C],
 //   x: [R, C]   w, dw: [N, K] in the
 // accumulation type of x. Sums in that type, rounded once. Every output is set.

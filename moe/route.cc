@@ -2,6 +2,7 @@
 
 #include "core/kernel.h"
 #include "core/ops/check.h"
+#include "moe/expert_limit.h"
 
 namespace lacuna::ops {
 namespace {
@@ -48,6 +49,7 @@ void ChooseExperts(const ChooseExpertsArgs& args, Stream stream) {
     CheckShape(kOp, "bias", args.bias, {args.scores.dim(1)});
     CheckDType(kOp, "bias", args.bias, args.scores.dtype);
   }
+  CheckNumExperts(kOp, args.scores.dim(1), stream);
   kChooseExperts(args, stream);
 }
 
@@ -77,6 +79,7 @@ void RouteBwd(const RouteBwdArgs& args, Stream stream) {
                  "{}: load {} for scores {}", kOp, Describe(args.load), Describe(args.scores));
     CheckDType(kOp, "load", args.load, DType::kF64);
   }
+  CheckNumExperts(kOp, experts, stream);
   kRouteBwd(args, stream);
 }
 

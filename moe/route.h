@@ -17,7 +17,8 @@
 //   dlogit = ds through s, += z_scale * 2 lse * exp(logit - lse)
 // logits, scores, dlogits: [N, E]; lse: [N]; weights, dweights: [N, K], all of one accumulation
 // type (f32, or f64).
-// bias: [E] of that type, or undefined. ids: [N, K] i32. load: [S, E] f64 with N divisible by S
+// bias: [E] of that type, or undefined. ids: [N, K] i32 in [0, E), not checked (CUDA reads the
+// nearest expert). load: [S, E] f64 with N divisible by S
 // (sample(n) = n / (N / S)), or undefined. Every output is set.
 #pragma once
 

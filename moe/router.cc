@@ -4,7 +4,9 @@
 #include <cmath>
 #include <utility>
 
-#include "core/dispatch.h"
+#include "core/ops/elementwise.h"
+#include "core/stream.h"
+#include "moe/bias_update.h"
 #include "moe/expert_load.h"
 #include "moe/functions.h"
 #include "moe/route.h"
@@ -12,17 +14,6 @@
 
 namespace lacuna {
 namespace {
-
-// counts [S, E] to shares of each row's sum; 0 where there is nothing.
-void Normalize(Tensor& counts) {
-  const int64_t experts = counts.dim(1);
-  double* row = counts.mutable_data<double>();
-  for (int64_t s = 0; s < counts.dim(0); ++s, row += experts) {
-    double sum = 0;
-    for (int64_t e = 0; e < experts; ++e) sum += row[e];
-    for (int64_t e = 0; e < experts; ++e) row[e] = sum == 0 ? 0 : row[e] / sum;
-  }
-}
 
 Tensor Count(const Tensor& ids, int64_t samples, int64_t experts, Stream stream) {
   Tensor counts = Tensor::Empty({samples, experts}, DType::kF64, ids.device());
@@ -67,13 +58,13 @@ struct Router::Saved {
   Stream stream;
 };
 
-Router::Router(int64_t width, const MoeConfig& config, double init_std, DType dtype)
+Router::Router(int64_t width, const MoeConfig& config, double init_std, DType dtype, Device device)
     : config_(config),
       accumulation_(AccumulationType(dtype)),
       weight_(&AddParameter("weight", {config.num_experts, width}, Init::Normal(init_std))),
-      step_counts_(Tensor::Zeros({config.num_experts}, DType::kF64)) {
+      step_counts_(Tensor::Zeros({config.num_experts}, DType::kF64, device)) {
   if (config.router == RouterKind::kSoftmax) return;
-  bias_ = Tensor::Zeros({config.num_experts}, accumulation_);
+  bias_ = Tensor::Zeros({config.num_experts}, accumulation_, device);
   AddBuffer("e_score_correction_bias", &bias_);
 }
 
@@ -103,7 +94,11 @@ Routing Router::Forward(ForwardContext& ctx, const Variable& x, const std::strin
                      .scale = config_.routed_scale},
                     stream);
   const Tensor counts = Count(ids, 1, experts, stream);
-  if (Metrics* metrics = ctx.reporting()) ReportLoad(*metrics, report_as, counts.ToDoubles(), lse);
+  if (Metrics* metrics = ctx.reporting()) {
+    metrics->AddLater({counts, lse}, [report_as](Metrics& m, const std::vector<Tensor>& t) {
+      ReportLoad(m, report_as, t[0].ToDoubles(), t[1]);
+    });
+  }
 
   Saved saved{.logits = SavedTensor(logits.value()),
               .scores = SavedTensor(scores),
@@ -144,15 +139,17 @@ Tensor Router::BalanceLoad(const Saved& saved) {
       break;
     }
   }
-  Normalize(load);
+  ops::NormalizeLoad({.counts = load.MutableRef()}, saved.stream);
   return load;
 }
 
 void Router::Backward(const Saved& saved, GradContext& g) {
   const Tensor& scores = saved.scores.get();
   const double rows = static_cast<double>(std::max<int64_t>(1, scores.dim(0)));
-  double* total = step_counts_.mutable_data<double>();
-  for (int64_t e = 0; e < config_.num_experts; ++e) total[e] += saved.counts.data<double>()[e];
+  ops::Add({.a = step_counts_.Ref(),
+            .b = saved.counts.Reshape({config_.num_experts}).Ref(),
+            .y = step_counts_.MutableRef()},
+           saved.stream);
 
   // L = coef E / N sum_n sum_e f[sample(n), e] p_ne in every scope, samples being equally long.
   const double coefficient = config_.aux_loss_coef * static_cast<double>(config_.num_experts);
@@ -161,11 +158,13 @@ void Router::Backward(const Saved& saved, GradContext& g) {
     Tensor mean = Tensor::EmptyLike(load);
     ops::MeanProbabilities(
         {.scores = scores.Ref(), .mean = mean.MutableRef(), .kind = config_.router}, saved.stream);
-    double loss = 0;
-    for (int64_t i = 0; i < load.numel(); ++i)
-      loss += load.data<double>()[i] * mean.data<double>()[i];
-    saved.metrics->Add(saved.report_as + ".aux_loss",
-                       coefficient * loss / static_cast<double>(load.dim(0)), 1);
+    saved.metrics->AddLater({load, mean}, [name = saved.report_as + ".aux_loss", coefficient](
+                                              Metrics& metrics, const std::vector<Tensor>& t) {
+      const std::vector<double> f = t[0].ToDoubles(), p = t[1].ToDoubles();
+      double loss = 0;
+      for (size_t i = 0; i < f.size(); ++i) loss += f[i] * p[i];
+      metrics.Add(name, coefficient * loss / static_cast<double>(t[0].dim(0)), 1);
+    });
   }
   Tensor dlogits = Tensor::EmptyLike(scores);
   ops::RouteBwd({.logits = saved.logits.get().Ref(),
@@ -186,19 +185,9 @@ void Router::Backward(const Saved& saved, GradContext& g) {
 
 void Router::UpdateBias() {
   if (!bias_.defined() || config_.bias_update_rate == 0) return;
-  const double* counts = step_counts_.data<double>();
-  double sum = 0;
-  for (int64_t e = 0; e < config_.num_experts; ++e) sum += counts[e];
-  DispatchAccumulation(accumulation_, [&](auto tag) {
-    using A = typename decltype(tag)::type;
-    A* bias = bias_.mutable_data<A>();
-    for (int64_t e = 0; e < config_.num_experts; ++e) {
-      // Whole numbers on both sides: an expert with exactly the mean stays where it is.
-      const double difference = sum - counts[e] * static_cast<double>(config_.num_experts);
-      const double sign = difference > 0 ? 1 : difference < 0 ? -1 : 0;
-      bias[e] += static_cast<A>(config_.bias_update_rate * sign);
-    }
-  });
+  ops::UpdateBias(
+      {.counts = step_counts_.Ref(), .bias = bias_.MutableRef(), .rate = config_.bias_update_rate},
+      ComputeStream(bias_.device()));
 }
 
 }  // namespace lacuna

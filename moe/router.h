@@ -41,15 +41,18 @@ struct Routing {
 // Parameter: weight [E, C]. Buffer of the sigmoid router: e_score_correction_bias [E], starts at 0.
 class Router : public Module {
  public:
-  Router(int64_t width, const MoeConfig& config, double init_std, DType dtype);
+  // device: of the bias and the counts.
+  Router(int64_t width, const MoeConfig& config, double init_std, DType dtype,
+         Device device = kCpu);
 
   // x: [N, C]. Reports under `report_as`: .tokens_per_expert (vector of counts), .max_load (largest
   // count over the mean count), .unused_experts (share of them), .load_entropy (of the counts, 1 =
-  // even), .router_z (mean lse^2), and in backward .aux_loss.
+  // even), .router_z (mean lse^2), and in backward .aux_loss. (From a device they come with
+  // Metrics::Collect.)
   Routing Forward(ForwardContext& ctx, const Variable& x, const std::string& report_as);
 
-  // Choices of each expert [E] f64 in the micro-batches of the step; the trainer sums them over the
-  // ranks, then calls UpdateBias and ResetCounts.
+  // Choices of each expert [E] f64, on the device, in the micro-batches of the step; the trainer
+  // sums them over the ranks, then calls UpdateBias and ResetCounts.
   Tensor& step_counts() { return step_counts_; }
   // bias_e += bias_update_rate * sign(mean count - count_e) (arXiv 2408.15664); the softmax router
   // has no bias.

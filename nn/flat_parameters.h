@@ -28,9 +28,11 @@ class FlatParameters {
 
   // Allocates the buffers, points every parameter of `root` into them and initialises the values
   // from (seed, name). Without `gradients` there are no gradient buffers, and no backward pass.
-  FlatParameters(Module& root, DType dtype, uint64_t seed, bool gradients = true);
+  FlatParameters(Module& root, DType dtype, uint64_t seed, bool gradients = true,
+                 Device device = kCpu);
 
   DType dtype() const { return value_.dtype(); }
+  Device device() const { return value_.device(); }
   int64_t size() const { return value_.dim(0); }  // elements of a flat buffer, padding included
   const std::vector<Entry>& entries() const { return entries_; }
 
@@ -52,8 +54,5 @@ class FlatParameters {
   Tensor grad_;
   Tensor master_;
 };
-
-// Element k of a parameter: a pure function of (seed, name, k).
-double InitialValue(const Init& init, uint64_t seed, uint64_t name_hash, int64_t k);
 
 }  // namespace lacuna

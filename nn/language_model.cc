@@ -12,7 +12,7 @@ namespace {
 // Row cu[i + 1] - 1 of x for every document i: [documents, C].
 Tensor LastRows(const Tensor& x, const PackedSequences& tokens) {
   const auto& cu = tokens.host_cu_seqlens();
-  Tensor last = Tensor::Empty({tokens.num_documents(), x.dim(1)}, x.dtype());
+  Tensor last = Tensor::Empty({tokens.num_documents(), x.dim(1)}, x.dtype(), x.device());
   for (int64_t i = 0; i < tokens.num_documents(); ++i) {
     const int32_t begin = cu[static_cast<size_t>(i)], end = cu[static_cast<size_t>(i) + 1];
     LACUNA_CHECK(end > begin, "document {} has no tokens", i);

@@ -40,6 +40,8 @@ class LanguageModel : public Module {
   int64_t num_layers() const { return static_cast<int64_t>(blocks_.size()); }
   TransformerBlock& block(int64_t layer) { return *blocks_[static_cast<size_t>(layer)]; }
   int64_t vocabulary() const { return embedding_->shape[0]; }
+  // Where its parameters are, and its inputs have to be.
+  Device device() const { return embedding_->value.device(); }
 
  private:
   // Final normalised hidden states [N, C].

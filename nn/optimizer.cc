@@ -4,29 +4,40 @@
 
 #include "core/ops/adamw.h"
 #include "core/ops/reduce.h"
+#include "core/stream.h"
 
 namespace lacuna {
-namespace {
 
-double SumOfSquares(const Tensor& x, Stream stream) {
-  double result = 0;
-  ops::SumOfSquares({.x = x.Ref(), .result = &result}, stream);
-  return result;
+GradientNorm MeasureGradients(const FlatParameters& parameters, const Tensor& loss,
+                              double clip_norm) {
+  const Device device = parameters.device();
+  const Stream stream = ComputeStream(device);
+  const auto entries = static_cast<int64_t>(parameters.entries().size());
+  GradientNorm norm{.squares = Tensor::Empty({entries}, DType::kF64, device),
+                    .clip_factor = Tensor::Empty({1}, DType::kF64, device)};
+  for (int64_t i = 0; i < entries; ++i) {
+    const Tensor& grad = parameters.entries()[static_cast<size_t>(i)].parameter->grad;
+    Tensor square = norm.squares.Slice(i, i + 1);
+    ops::SumOfSquares({.x = grad.Ref(), .result = square.MutableRef()}, stream);
+  }
+  ops::ClipFactor({.squares = norm.squares.Ref(),
+                   .loss = loss.Ref(),
+                   .factor = norm.clip_factor.MutableRef(),
+                   .clip_norm = clip_norm},
+                  stream);
+  return norm;
 }
 
-}  // namespace
-
-double GradientSumOfSquares(const FlatParameters& parameters, Stream stream) {
+double NormOf(const std::vector<double>& squares) {
   double total = 0;
-  for (const FlatParameters::Entry& entry : parameters.entries())
-    total += SumOfSquares(entry.parameter->grad, stream);
-  return total;
+  for (const double square : squares) total += square;
+  return std::sqrt(total);
 }
 
-std::optional<std::string> FirstNonFiniteGradient(const FlatParameters& parameters) {
-  for (const FlatParameters::Entry& entry : parameters.entries()) {
-    if (!std::isfinite(SumOfSquares(entry.parameter->grad, kCpuStream)))
-      return entry.parameter->name;
+std::optional<std::string> FirstNonFinite(const FlatParameters& parameters,
+                                          const std::vector<double>& squares) {
+  for (size_t i = 0; i < squares.size(); ++i) {
+    if (!std::isfinite(squares[i])) return parameters.entries()[i].parameter->name;
   }
   return std::nullopt;
 }
@@ -37,7 +48,8 @@ AdamW::AdamW(FlatParameters& parameters, const OptimizerConfig& config)
       m_(Tensor::ZerosLike(parameters.master())),
       v_(Tensor::ZerosLike(parameters.master())) {}
 
-void AdamW::Step(double learning_rate, double gradient_scale, Stream stream) {
+void AdamW::Step(double learning_rate, const Tensor& clip_factor) {
+  const Stream stream = ComputeStream(parameters_.device());
   ++num_updates_;
   for (const FlatParameters::Entry& entry : parameters_.entries()) {
     Parameter& parameter = *entry.parameter;
@@ -50,12 +62,12 @@ void AdamW::Step(double learning_rate, double gradient_scale, Stream stream) {
                 .grad = parameter.grad.Ref(),
                 .m = m.MutableRef(),
                 .v = v.MutableRef(),
+                .gradient_scale = clip_factor.Ref(),
                 .learning_rate = learning_rate,
                 .beta1 = config_.beta1,
                 .beta2 = config_.beta2,
                 .eps = config_.eps,
                 .weight_decay = parameter.weight_decay ? config_.weight_decay : 0.0,
-                .gradient_scale = gradient_scale,
                 .step = num_updates_},
                stream);
   }

@@ -10,19 +10,32 @@
 
 namespace lacuna {
 
-// Sum of squares of all gradients, parameter by parameter in order; NaN or inf where a gradient is
-// not finite.
-double GradientSumOfSquares(const FlatParameters& parameters, Stream stream);
-// Name of the first parameter whose gradient holds a NaN or inf.
-std::optional<std::string> FirstNonFiniteGradient(const FlatParameters& parameters);
+// The size of all gradients, left where the parameters are: the update can follow without the host
+// having looked at it.
+struct GradientNorm {
+  Tensor squares;  // [entries] f64, sum of squares of each parameter's gradient
+  // [1] f64, what the gradients are to be multiplied by: min(1, clip_norm / norm), 1 where clip_norm
+  // is 0, NaN (no update) where a gradient or the loss is not finite.
+  Tensor clip_factor;
+};
+// loss: [1] in the accumulation type.
+GradientNorm MeasureGradients(const FlatParameters& parameters, const Tensor& loss,
+                              double clip_norm);
+
+// `squares` of GradientNorm on the host -> the global norm; the name of the first parameter whose
+// gradient holds a NaN or inf.
+double NormOf(const std::vector<double>& squares);
+std::optional<std::string> FirstNonFinite(const FlatParameters& parameters,
+                                          const std::vector<double>& squares);
 
 class AdamW {
  public:
   AdamW(FlatParameters& parameters, const OptimizerConfig& config);
 
-  // One update. gradient_scale is the clipping factor min(1, clip_norm / norm). Weight decay leaves
-  // norms and other parameters with weight_decay = false alone.
-  void Step(double learning_rate, double gradient_scale, Stream stream);
+  // One update, or none where clip_factor is NaN: then set_num_updates has to take the step back
+  // when the host has seen it. Weight decay leaves norms and other parameters with weight_decay =
+  // false alone.
+  void Step(double learning_rate, const Tensor& clip_factor);
 
   // Updates done so far (the exponent of the bias corrections), and the flat moments; all three are
   // checkpointed.

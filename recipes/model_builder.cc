@@ -19,9 +19,10 @@ RopeSpec RopeSpecOf(const ModelConfig& model) {
 }
 
 BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe,
-                      RecomputePolicy recompute, DType dtype, uint64_t seed, bool gradients) {
+                      RecomputePolicy recompute, DType dtype, uint64_t seed, bool gradients,
+                      Device device) {
   BuiltModel built;
-  built.rope = std::make_shared<RopeTable>(RopeSpecOf(model), dtype);
+  built.rope = std::make_shared<RopeTable>(RopeSpecOf(model), dtype, device);
   const double out_std = model.init_std / std::sqrt(2.0 * static_cast<double>(model.num_layers));
   const AttentionSpec spec{.width = model.width,
                            .num_heads = model.num_heads,
@@ -46,7 +47,7 @@ BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeC
       feed_forward =
           std::make_unique<SwiGluFfn>(model.width, model.dense_width, model.init_std, out_std);
     } else {
-      auto layer = std::make_unique<MoeLayer>(model.width, moe, model.init_std, out_std, dtype);
+      auto layer = std::make_unique<MoeLayer>(model.width, moe, model.init_std, out_std, dtype, device);
       built.moe_layers.push_back(layer.get());
       feed_forward = std::move(layer);
     }
@@ -57,7 +58,7 @@ BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeC
       std::make_unique<LanguageModel>(model.vocab_size, model.width, model.norm_eps, model.init_std,
                                       model.tie_embeddings, std::move(blocks));
   built.model->SetName("");
-  built.parameters = std::make_unique<FlatParameters>(*built.model, dtype, seed, gradients);
+  built.parameters = std::make_unique<FlatParameters>(*built.model, dtype, seed, gradients, device);
   return built;
 }
 

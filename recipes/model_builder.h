@@ -29,6 +29,7 @@ RopeSpec RopeSpecOf(const ModelConfig& model);
 // num_dense_layers on have experts. Output projections start with init_std / sqrt(2 num_layers)
 // (Radford et al., 2019). Without `gradients` it can only be run forward, in half the memory.
 BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe,
-                      RecomputePolicy recompute, DType dtype, uint64_t seed, bool gradients = true);
+                      RecomputePolicy recompute, DType dtype, uint64_t seed, bool gradients = true,
+                      Device device = kCpu);
 
 }  // namespace lacuna

@@ -2,26 +2,11 @@
 
 #include <algorithm>
 
-#include "core/dispatch.h"
 #include "core/ops/cross_entropy.h"
-#include "core/ops/elementwise.h"
 #include "core/ops/matmul.h"
+#include "core/ops/reduce.h"
 
 namespace lacuna {
-namespace {
-
-// y *= factor, where the seed of the loss is not 1.
-void Scale(Tensor& y, double factor) {
-  if (factor == 1.0) return;
-  DispatchFloat(y.dtype(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    T* data = y.mutable_data<T>();
-    for (int64_t i = 0; i < y.numel(); ++i)
-      data[i] = Narrow<T>(static_cast<double>(Widen(data[i])) * factor);
-  });
-}
-
-}  // namespace
 
 LinearCrossEntropyResult LinearCrossEntropy(Tape& tape, const Variable& x, Parameter& weight,
                                             const Tensor& targets, double scale, int64_t chunk) {
@@ -30,13 +15,10 @@ LinearCrossEntropyResult LinearCrossEntropy(Tape& tape, const Variable& x, Param
   const int64_t num_rows = rows.dim(0), vocabulary = weight.shape[0];
   const DType accumulation = AccumulationType(rows.dtype());
   const bool with_gradient = tape.recording();
-  Tensor row_loss = Tensor::Empty({num_rows}, accumulation);
-  Tensor logits = Tensor::Empty({std::min(chunk, num_rows), vocabulary}, rows.dtype());
-  Tensor dx, dw;
-  if (with_gradient) {
-    dx = Tensor::EmptyLike(rows);
-    dw = Tensor::Zeros(weight.shape, accumulation);
-  }
+  const Device device = rows.device();
+  Tensor row_loss = Tensor::Empty({num_rows}, accumulation, device);
+  Tensor logits = Tensor::Empty({std::min(chunk, num_rows), vocabulary}, rows.dtype(), device);
+  Tensor dx = with_gradient ? Tensor::EmptyLike(rows) : Tensor();
   for (int64_t begin = 0; begin < num_rows; begin += chunk) {
     const int64_t end = std::min(begin + chunk, num_rows);
     const Tensor x_chunk = rows.Slice(begin, end);
@@ -59,23 +41,21 @@ LinearCrossEntropyResult LinearCrossEntropy(Tape& tape, const Variable& x, Param
                 stream);
     ops::MatMul({.a = logits_chunk.Ref(),
                  .b = x_chunk.Ref(),
-                 .c = dw.MutableRef(),
+                 .c = weight.grad.MutableRef(),
                  .transpose_a = true,
                  .beta = 1},
                 stream);
   }
-  double sum = 0;
-  for (const double value : row_loss.ToDoubles()) sum += value;
-  Variable loss = tape.Record(
-      "linear_cross_entropy", {x}, {&weight}, Tensor::FromDoubles({sum * scale}, {1}, accumulation),
-      [stream, &weight, dx, dw](GradContext& g) mutable {
-        const double seed = g.dy().ToDoubles()[0];
-        Scale(dx, seed);
-        Scale(dw, seed);
-        ops::Add({.a = weight.grad.Ref(), .b = dw.Ref(), .y = weight.grad.MutableRef()}, stream);
-        g.Set(0, dx);
-      });
-  return {std::move(loss), std::move(row_loss)};
+  Tensor loss = Tensor::Empty({1}, accumulation, device);
+  ops::Sum({.x = row_loss.Ref(), .result = loss.MutableRef(), .scale = scale}, stream);
+  return {tape.Record("linear_cross_entropy", {x}, {&weight}, std::move(loss),
+                      [dx](GradContext& g) {
+                        LACUNA_CHECK(g.dy_is_one(),
+                                     "the loss of linear_cross_entropy must be the root of the "
+                                     "backward pass: its gradients are formed for a seed of one");
+                        g.Set(0, dx);
+                      }),
+          std::move(row_loss)};
 }
 
 }  // namespace lacuna

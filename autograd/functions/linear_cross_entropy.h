@@ -14,9 +14,10 @@ struct LinearCrossEntropyResult {
 // logits = x weight^T, x: [N, C], weight: [V, C]; targets: [N] i32, negative = no loss.
 // scale: 1 / (unmasked tokens of the global batch), so that losses and gradients of micro-batches
 // and ranks add up to the mean.
-// On a recording tape the gradients are formed along with the loss (three matrix products in all,
-// not four); dweight then takes one [V, C] buffer until backward. `chunk` tokens are in flight at a
-// time.
+// On a recording tape the gradients are formed along with the loss: three matrix products in all and
+// not four, and beside dx no more memory than the logits of `chunk` tokens. For that dweight is
+// added to the parameter's gradient right away, as for a loss that is the root of the backward pass
+// (Tape::BackwardFrom); a tape that runs backward from anything else is refused then.
 LinearCrossEntropyResult LinearCrossEntropy(Tape& tape, const Variable& x, Parameter& weight,
                                             const Tensor& targets, double scale,
                                             int64_t chunk = 1024);

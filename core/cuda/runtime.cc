@@ -48,6 +48,16 @@ int NumDevices() {
   return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
+void GetDeviceInfo(Device device, std::string* name, int* major, int* minor,
+                   int64_t* memory_bytes) {
+  cudaDeviceProp properties;
+  LACUNA_CUDA_CHECK(cudaGetDeviceProperties(&properties, device.index));
+  *name = properties.name;
+  *major = properties.major;
+  *minor = properties.minor;
+  *memory_bytes = static_cast<int64_t>(properties.totalGlobalMem);
+}
+
 Stream ComputeStream(Device device) {
   return {device, State(device).stream};
 }

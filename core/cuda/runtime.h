@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "core/device.h"
 
@@ -9,6 +10,7 @@ namespace lacuna::cuda {
 
 // 0 where there is no driver or no card.
 int NumDevices();
+void GetDeviceInfo(Device device, std::string* name, int* major, int* minor, int64_t* memory_bytes);
 Stream ComputeStream(Device device);
 // cudaStreamSynchronize; throws the decoded error of whatever failed on the stream.
 void Synchronize(Stream stream);

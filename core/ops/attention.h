@@ -20,6 +20,9 @@
 
 namespace lacuna {
 
+// Largest Dk and Dv that CUDA kernels take.
+inline constexpr int64_t kMaxCudaHeadDim = 256;
+
 struct AttentionFwdArgs {
   TensorRef q, k, v, ranges, cu_queries, cu_keys, o, lse;
   double scale;

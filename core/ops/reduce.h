@@ -9,15 +9,34 @@ namespace lacuna {
 struct SumOfSquaresArgs {
   TensorRef x, result;  // result: [1] f64, set
 };
+// result = scale * sum of x
+struct SumArgs {
+  TensorRef x, result;  // result: [1] in x's accumulation type, set
+  double scale = 1;
+};
+// The factor that clips gradients to a global norm (Pascanu et al., 2013), or that stops a step.
+//   factor = min(1, clip_norm / sqrt(sum of squares)),   1 for clip_norm = 0
+//   NaN where the sum of squares or the loss is not finite
+struct ClipFactorArgs {
+  TensorRef squares, loss,
+      factor;  // squares: [P] f64   loss: [1] f32 or f64   factor: [1] f64, set
+  double clip_norm;
+};
 
 namespace cpu {
 void SumOfSquares(const SumOfSquaresArgs&, Stream);
-}
+void Sum(const SumArgs&, Stream);
+void ClipFactor(const ClipFactorArgs&, Stream);
+}  // namespace cpu
 namespace cuda {
 void SumOfSquares(const SumOfSquaresArgs&, Stream);
-}
+void Sum(const SumArgs&, Stream);
+void ClipFactor(const ClipFactorArgs&, Stream);
+}  // namespace cuda
 namespace ops {
 void SumOfSquares(const SumOfSquaresArgs&, Stream);
-}
+void Sum(const SumArgs&, Stream);
+void ClipFactor(const ClipFactorArgs&, Stream);
+}  // namespace ops
 
 }  // namespace lacuna

@@ -62,4 +62,14 @@ void MeanProbabilities(const MeanProbabilitiesArgs& args, Stream) {
   }
 }
 
+void NormalizeLoad(const NormalizeLoadArgs& args, Stream) {
+  const int64_t experts = args.counts.dim(1);
+  double* row = args.counts.As<double>();
+  for (int64_t s = 0; s < args.counts.dim(0); ++s, row += experts) {
+    double sum = 0;
+    for (int64_t e = 0; e < experts; ++e) sum += row[e];
+    for (int64_t e = 0; e < experts; ++e) row[e] = sum == 0 ? 0 : row[e] / sum;
+  }
+}
+
 }  // namespace lacuna::cpu

@@ -77,9 +77,8 @@ StepTimes TimeTrainingSteps(const Recipe& recipe, int64_t tokens, int warmup, in
     Tape tape;
     ForwardContext ctx{.tape = tape, .sequences = sequences, .rows_per_sample = tokens};
     const auto result = built.model->Loss(ctx, ids, targets, 1.0 / static_cast<double>(tokens));
-    tape.Backward({{result.loss, Tensor::FromDoubles({1.0}, {1}, result.loss.dtype())}});
-    const double norm = std::sqrt(GradientSumOfSquares(*built.parameters, kCpuStream));
-    optimizer.Step(1e-3, std::min(1.0, 1.0 / norm), kCpuStream);
+    tape.BackwardFrom(result.loss);
+    optimizer.Step(1e-3, MeasureGradients(*built.parameters, result.loss.value(), 1.0).clip_factor);
     for (MoeLayer* layer : built.moe_layers) {
       layer->UpdateBias();
       layer->ResetCounts();

@@ -194,6 +194,8 @@ const std::vector<Key<TrainConfig>>& KeysOf<TrainConfig>() {
               "of a rank; 0 shares the machine's cores among its ranks"),
       MakeKey("dtype", &TrainConfig::dtype,
               "of weights and activations; bf16 keeps f32 master weights"),
+      MakeKey("device", &TrainConfig::device,
+              "where a rank computes; auto: a CUDA card where there is one"),
       MakeKey("recompute", &TrainConfig::recompute,
               "what runs forward again in backward instead of keeping activations"),
       MakeKey("checkpoint_every", &TrainConfig::checkpoint_every,

@@ -76,6 +76,8 @@ const EnumNames<Packing>& NamesOf<Packing>();
 template <>
 const EnumNames<InitLoad>& NamesOf<InitLoad>();
 template <>
+const EnumNames<DeviceChoice>& NamesOf<DeviceChoice>();
+template <>
 const EnumNames<ChatTemplateKind>& NamesOf<ChatTemplateKind>();
 template <>
 const EnumNames<Schedule>& NamesOf<Schedule>();

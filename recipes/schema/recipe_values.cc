@@ -54,6 +54,12 @@ const EnumNames<InitLoad>& NamesOf<InitLoad>() {
   return names;
 }
 template <>
+const EnumNames<DeviceChoice>& NamesOf<DeviceChoice>() {
+  static const EnumNames<DeviceChoice> names = {
+      {"auto", DeviceChoice::kAuto}, {"cpu", DeviceChoice::kCpu}, {"cuda", DeviceChoice::kCuda}};
+  return names;
+}
+template <>
 const EnumNames<Schedule>& NamesOf<Schedule>() {
   static const EnumNames<Schedule> names = {
       {"cosine", Schedule::kCosine}, {"wsd", Schedule::kWsd}, {"constant", Schedule::kConstant}};

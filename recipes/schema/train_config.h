@@ -39,14 +39,18 @@ struct BatchPhase {
   int64_t global_batch = 0;
 };
 
+// Where a rank computes; kAuto: on a CUDA card where there is one and the dtype allows it.
+enum class DeviceChoice { kAuto, kCpu, kCuda };
+
 struct TrainConfig {
   int64_t sequence_length = 8192;        // T, tokens of a sample
   int64_t micro_batch = 1;               // samples a rank takes through the model at once
   int64_t global_batch = 512;            // samples of an optimizer step, over all ranks
   std::vector<BatchPhase> batch_warmup;  // one after the other, before global_batch holds
   int64_t steps = 0;                     // optimizer steps of the whole run
-  int64_t threads = 0;              // of a rank; 0 shares all cores among the ranks of the machine
-  DType dtype = DType::kF32;        // f32, f64 or bf16
+  int64_t threads = 0;        // of a rank; 0 shares all cores among the ranks of the machine
+  DType dtype = DType::kF32;  // f32, f64 or bf16
+  DeviceChoice device = DeviceChoice::kAuto;
   RecomputePolicy recompute;        // none, block, or [attention, feed_forward]
   int64_t checkpoint_every = 1000;  // steps; 0: only at the end and when asked to stop
   int64_t keep_latest = 3;          // checkpoints

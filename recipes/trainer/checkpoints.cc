@@ -35,6 +35,20 @@ TrainingState TensorsOf(BuiltModel& model, AdamW* optimizer) {
   return state;
 }
 
+TrainingState OnHost(const TrainingState& state) {
+  TrainingState host = state;
+  for (TensorSlice& slice : host.tensors) slice.tensor = slice.tensor.To(kCpu);
+  return host;
+}
+
+void CopyBack(const TrainingState& host, TrainingState& state) {
+  state.scalars = host.scalars;
+  for (size_t i = 0; i < state.tensors.size(); ++i) {
+    Tensor& tensor = state.tensors[i].tensor;
+    if (tensor.device() != kCpu) tensor.CopyFrom(host.tensors[i].tensor);
+  }
+}
+
 Checkpoints::Checkpoints(const Recipe& recipe, const std::vector<std::string>& allow,
                          BuiltModel& model, AdamW& optimizer, Communicator& comm)
     : recipe_(recipe),
@@ -47,7 +61,7 @@ Checkpoints::Checkpoints(const Recipe& recipe, const std::vector<std::string>& a
                      .recipe = ToYaml(recipe)}) {}
 
 absl::StatusOr<std::string> Checkpoints::Save(const RunState& state) {
-  TrainingState tensors = TensorsOf(model_, &optimizer_);
+  TrainingState tensors = OnHost(TensorsOf(model_, &optimizer_));
   RunState now = state;
   now.updates = optimizer_.num_updates();
   tensors.scalars = ToScalars(now);
@@ -71,13 +85,14 @@ absl::StatusOr<RunState> Checkpoints::Restore() {
   // Keys that differ say more than the shapes of the tensors that then do not fit.
   LACUNA_RETURN_IF_ERROR(
       AgreeOnStatus(comm_, CheckNewestRecipe(), AfterSeconds(comm_.timeout_seconds())));
-  TrainingState tensors = TensorsOf(model_, &optimizer_);
+  TrainingState state_tensors = TensorsOf(model_, &optimizer_), tensors = OnHost(state_tensors);
   LoadOptions options;
   options.warn = [](const std::string& line) { spdlog::warn("{}", line); };
   LACUNA_ASSIGN_OR_RETURN(
       const LoadedCheckpoint loaded,
       LoadCheckpoint(comm_, CheckpointDirectory(recipe_.run.dir), tensors, options));
   LACUNA_RETURN_IF_ERROR(CheckSameRun(recipe_, loaded.recipe, loaded.path, allow_));
+  CopyBack(tensors, state_tensors);
   model_.parameters->SyncValueFromMaster();
   LACUNA_ASSIGN_OR_RETURN(RunState state, FromScalars(tensors.scalars, loaded.path));
   optimizer_.set_num_updates(state.updates);

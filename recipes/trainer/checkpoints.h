@@ -29,6 +29,11 @@ bool HasCheckpoints(const std::string& run_dir);
 
 // Views of the model's tensors; the optimizer's too where it is not null.
 TrainingState TensorsOf(BuiltModel& model, AdamW* optimizer);
+// The same with all tensors on the CPU, where checkpoints are written from and read to: the tensors
+// themselves, or copies of those on a device.
+TrainingState OnHost(const TrainingState& state);
+// The values of such copies, and the scalars, back into the state.
+void CopyBack(const TrainingState& host, TrainingState& state);
 
 class Checkpoints {
  public:

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "core/status.h"
+#include "core/stream.h"
 #include "recipes/trainer/training_step.h"
 
 namespace lacuna {
@@ -24,11 +25,14 @@ absl::StatusOr<std::vector<EvaluationResult>> Evaluate(
         status = batch.status();
         break;
       }
-      Tape tape(Tape::Mode::kInference);
+      const Device device = model.device();
+      const PackedSequences sequences = batch->sequences.To(device);
+      Tape tape(Tape::Mode::kInference, ComputeStream(device));
       ForwardContext ctx{
-          .tape = tape, .sequences = batch->sequences, .rows_per_sample = batch->ids.numel()};
-      for (const double row : model.Loss(ctx, batch->ids, batch->targets, 1.0).row_loss.ToDoubles())
-        sums[0] += row;
+          .tape = tape, .sequences = sequences, .rows_per_sample = batch->ids.numel()};
+      const Tensor losses =
+          model.Loss(ctx, batch->ids.To(device), batch->targets.To(device), 1.0).row_loss;
+      for (const double row : losses.ToDoubles()) sums[0] += row;
       sums[1] += static_cast<double>(batch->num_target_tokens);
       sums[2] += static_cast<double>(set->BytesOf(i));
     }

@@ -43,7 +43,8 @@ absl::StatusOr<InitReport> InitialiseFrom(const Recipe& recipe, uint64_t tokeniz
   const absl::StatusOr<Place> place = FindPlace(recipe.init_from.path);
   LACUNA_RETURN_IF_ERROR(AgreeOnStatus(comm, place.status(), AfterSeconds(comm.timeout_seconds())));
   const bool with_optimizer = recipe.init_from.load == InitLoad::kWeightsAndOptimizer;
-  TrainingState tensors = TensorsOf(model, with_optimizer ? &optimizer : nullptr);
+  TrainingState model_tensors = TensorsOf(model, with_optimizer ? &optimizer : nullptr),
+                tensors = OnHost(model_tensors);
   LoadOptions options;
   options.step = place->step;
   if (!with_optimizer) options.unused_groups = kOptimizerGroups;
@@ -57,6 +58,7 @@ absl::StatusOr<InitReport> InitialiseFrom(const Recipe& recipe, uint64_t tokeniz
         "tokens only",
         loaded.path, ToHex(state.tokenizer_hash), recipe.data.tokenizer, ToHex(tokenizer_hash));
   }
+  CopyBack(tensors, model_tensors);
   model.parameters->SyncValueFromMaster();
   if (with_optimizer) optimizer.set_num_updates(state.updates);
   InitReport report{.path = loaded.path,

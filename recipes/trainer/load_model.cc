@@ -38,8 +38,8 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step,
   const DType dtype = loaded.recipe.train.dtype;
   loaded.model = BuildModel(loaded.recipe.model, loaded.recipe.nsa, loaded.recipe.moe, {},
                             options.full_precision ? AccumulationType(dtype) : dtype, 1,
-                            /*gradients=*/false);
-  TrainingState tensors = TensorsOf(loaded.model, nullptr);
+                            /*gradients=*/false, options.device);
+  TrainingState model_tensors = TensorsOf(loaded.model, nullptr), tensors = OnHost(model_tensors);
   LoadOptions load;
   if (step != 0) load.step = step;
   load.unused_groups = kOptimizerGroups;
@@ -47,6 +47,7 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step,
   const auto comm = MakeSelfCommunicator();
   LACUNA_ASSIGN_OR_RETURN(const LoadedCheckpoint checkpoint,
                           LoadCheckpoint(*comm, directory, tensors, load));
+  CopyBack(tensors, model_tensors);
   loaded.model.parameters->SyncValueFromMaster();
   loaded.path = checkpoint.path;
   LACUNA_ASSIGN_OR_RETURN(loaded.state, FromScalars(tensors.scalars, checkpoint.path));

@@ -24,6 +24,7 @@ struct LoadModelOptions {
   std::vector<std::string> overrides;  // of keys of the recipe: "model.yarn.factor=4"
   // The model computes in the type of its master weights: in f32 where it was trained in bf16.
   bool full_precision = false;
+  Device device = kCpu;
 };
 
 // From the checkpoint of `step` in run_dir, or with step 0 from the last one that is whole. The

@@ -53,6 +53,7 @@ bool MayChange(const std::string& key) {
                                                 "data.validation.name",
                                                 "data.validation.path",
                                                 "train.threads",
+                                                "train.device",
                                                 "train.micro_batch",
                                                 "train.recompute",
                                                 "train.checkpoint_every",

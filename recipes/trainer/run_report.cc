@@ -7,6 +7,7 @@
 #include "core/status.h"
 #include "recipes/plan/model_size.h"
 #include "recipes/plan/yarn.h"
+#include "recipes/trainer/device.h"
 
 namespace lacuna {
 
@@ -60,14 +61,15 @@ void RunReport::MixEdited(const RunState& state, const std::string& edit) {
   log_->Event(state.step, "mix", edit);
 }
 
-void RunReport::Started(const RunState& state, const RunInputs& inputs, double peak) {
+void RunReport::Started(const RunState& state, const RunInputs& inputs, Device device,
+                        double peak) {
   if (!speaks_) return;
   flops_per_token_ = FlopsPerToken(recipe_).total();
   peak_ = peak;
-  Say("{}: {} parameters, {} attention, {} tokens a step on {} rank{}", recipe_.run.name,
+  Say("{}: {} parameters, {} attention, {} tokens a step on {} rank{} ({}, {})", recipe_.run.name,
       FormatCount(CountParameters(recipe_).total()), recipe_.uses_nsa() ? "native sparse" : "full",
       FormatCount(recipe_.train.global_batch * recipe_.train.sequence_length), ranks_,
-      ranks_ == 1 ? "" : "s");
+      ranks_ == 1 ? "" : "s", Describe(device), NameOf(recipe_.train.dtype));
   if (const std::string yarn = YarnSummary(recipe_.model); !yarn.empty()) SayText(yarn);
   for (const BatchPhase& phase : recipe_.train.batch_warmup)
     Say("batch warm-up: {} steps of {} samples", phase.steps, phase.global_batch);

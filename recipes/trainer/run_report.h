@@ -36,9 +36,9 @@ class RunReport {
   void Initialised(const InitReport& init);
   // `edit`: MixtureJournal::Edit's line.
   void MixEdited(const RunState& state, const std::string& edit);
-  // What is trained on how many ranks, what MFU is measured against (`peak` FLOP/s of all ranks
+  // What is trained on how many ranks and where, what MFU is measured against (`peak` FLOP/s of all ranks
   // together), and what predicting by token frequency alone would give on each validation set.
-  void Started(const RunState& state, const RunInputs& inputs, double peak);
+  void Started(const RunState& state, const RunInputs& inputs, Device device, double peak);
   // One step, `seconds` long, after which the run stands at `state`; telemetry is null between the
   // steps of train.log_every.
   void Step(const RunState& state, const StepResult& result, double learning_rate, double seconds,

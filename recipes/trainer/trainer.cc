@@ -13,6 +13,7 @@
 #include "nn/schedule.h"
 #include "recipes/trainer/batch_share.h"
 #include "recipes/trainer/checkpoints.h"
+#include "recipes/trainer/device.h"
 #include "recipes/trainer/evaluation.h"
 #include "recipes/trainer/init_from.h"
 #include "recipes/trainer/matmul_peak.h"
@@ -31,12 +32,14 @@ class Run {
       : recipe_(recipe), options_(options), comm_(comm), report_(recipe, comm) {}
 
   absl::Status Execute() {
+    LACUNA_RETURN_IF_ERROR(Agree(ChooseDeviceOfRun()));
     LACUNA_RETURN_IF_ERROR(Agree(OpenInputs()));
     LACUNA_RETURN_IF_ERROR(Agree(OpenRunDirectory()));
     Build();
     LACUNA_RETURN_IF_ERROR(Restore());
     LACUNA_RETURN_IF_ERROR(Agree(WriteRecipe()));
-    report_.Started(state_, inputs_, MeasurePeakOfAllRanks(recipe_.train.dtype, comm_));
+    report_.Started(state_, inputs_, device_,
+                    MeasurePeakOfAllRanks(recipe_.train.dtype, device_, comm_));
     LACUNA_RETURN_IF_ERROR(Loop());
     report_.Done(state_);
     return absl::OkStatus();
@@ -46,6 +49,11 @@ class Run {
   bool leader() const { return comm_.rank() == 0; }
   absl::Status Agree(const absl::Status& status) {
     return AgreeOnStatus(comm_, status, AfterSeconds(comm_.timeout_seconds()));
+  }
+
+  absl::Status ChooseDeviceOfRun() {
+    LACUNA_ASSIGN_OR_RETURN(device_, ChooseDevice(recipe_, comm_));
+    return absl::OkStatus();
   }
 
   absl::Status OpenInputs() {
@@ -73,7 +81,8 @@ class Run {
 
   void Build() {
     model_ = BuildModel(recipe_.model, recipe_.nsa, recipe_.moe, recipe_.train.recompute,
-                        recipe_.train.dtype, static_cast<uint64_t>(recipe_.run.seed));
+                        recipe_.train.dtype, static_cast<uint64_t>(recipe_.run.seed),
+                        /*gradients=*/true, device_);
     optimizer_ = std::make_unique<AdamW>(*model_.parameters, recipe_.optimizer);
     reducer_ =
         std::make_unique<GradientReducer>(*model_.parameters, comm_, recipe_.train.bucket_mb << 20);
@@ -219,6 +228,7 @@ class Run {
   const Recipe& recipe_;
   const TrainOptions& options_;
   Communicator& comm_;
+  Device device_;
   RunInputs inputs_;
   std::optional<RunLock> lock_;  // rank 0
   RunReport report_;             // writes into the run's folder, so it ends before the lock

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/ops/elementwise.h"
+#include "core/stream.h"
+
 namespace lacuna {
 
 void SumOverRanks(Communicator& comm, std::vector<double>* values) {
@@ -20,6 +23,7 @@ TrainingStep::TrainingStep(BuiltModel& model, AdamW& optimizer, GradientReducer&
       comm_(comm),
       clip_norm_(clip_norm),
       sequence_length_(sequence_length) {
+  if (comm.size() == 1) return;
   for (MoeLayer* layer : model_.moe_layers) {
     layer->set_count_reducer([&comm](Tensor& counts) { comm.AllReduceSum(counts).Wait(); });
   }
@@ -56,30 +60,47 @@ StepResult TrainingStep::Count(const std::vector<Batch>& micro_batches) {
   return result;
 }
 
-std::vector<double> TrainingStep::Accumulate(const std::vector<Batch>& micro_batches, double scale,
-                                             Metrics* metrics) {
-  std::vector<double> loss(micro_batches.front().tokens_per_source.size(), 0.0);
+TrainingStep::Losses TrainingStep::Accumulate(const std::vector<Batch>& micro_batches, double scale,
+                                              Metrics* metrics) {
+  const Device device = model_.parameters->device();
+  const Stream stream = ComputeStream(device);
   const double share = 1.0 / (static_cast<double>(micro_batches.size()) * comm_.size());
+  Losses losses;
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const Batch& batch = micro_batches[i];
-    Tape tape;
+    const PackedSequences sequences = batch.sequences.To(device);
+    Tape tape(Tape::Mode::kRecord, stream);
     ForwardContext ctx{.tape = tape,
-                       .sequences = batch.sequences,
+                       .sequences = sequences,
                        .metrics = metrics,
                        .rows_per_sample = sequence_length_,
                        .micro_batch_share = share,
                        .micro_batch = static_cast<int64_t>(i)};
     const LinearCrossEntropyResult result =
-        model_.model->Loss(ctx, batch.ids, batch.targets, scale);
-    const std::vector<double> rows = result.row_loss.ToDoubles();
+        model_.model->Loss(ctx, batch.ids.To(device), batch.targets.To(device), scale);
+    losses.rows.push_back(result.row_loss);
+    if (!losses.mean.defined()) {
+      losses.mean = result.loss.value().Clone();
+    } else {
+      const TensorRef sum = losses.mean.MutableRef();
+      ops::Add({.a = sum, .b = result.loss.value().Ref(), .y = sum}, stream);
+    }
+    tape.BackwardFrom(result.loss, /*fire_hooks=*/i + 1 == micro_batches.size());
+  }
+  return losses;
+}
+
+std::vector<double> TrainingStep::SumBySource(const std::vector<Batch>& micro_batches,
+                                              const std::vector<Tensor>& row_losses) const {
+  std::vector<double> sums(micro_batches.front().tokens_per_source.size(), 0.0);
+  for (size_t i = 0; i < micro_batches.size(); ++i) {
+    const std::vector<double> rows = row_losses[i].ToDoubles();
     for (size_t row = 0; row < rows.size(); ++row) {
       const size_t sample = row / static_cast<size_t>(sequence_length_);
-      loss[static_cast<size_t>(batch.source_of_sample[sample])] += rows[row];
+      sums[static_cast<size_t>(micro_batches[i].source_of_sample[sample])] += rows[row];
     }
-    tape.Backward({{result.loss, Tensor::FromDoubles({1.0}, {1}, result.loss.dtype())}},
-                  /*fire_hooks=*/i + 1 == micro_batches.size());
   }
-  return loss;
+  return sums;
 }
 
 StepResult TrainingStep::Run(const std::vector<Batch>& micro_batches, double learning_rate,
@@ -87,36 +108,54 @@ StepResult TrainingStep::Run(const std::vector<Batch>& micro_batches, double lea
   StepResult result = Count(micro_batches);
   const double targets = std::max(1.0, static_cast<double>(result.target_tokens));
   model_.parameters->ZeroGrad();
-  std::vector<double> loss = Accumulate(micro_batches, 1.0 / targets, metrics);
+  Losses losses = Accumulate(micro_batches, 1.0 / targets, metrics);
   reducer_.Finish();
+  // Every rank has the same bits of the loss and of the gradients, so every rank takes the same
+  // decision.
+  if (comm_.size() > 1) comm_.AllReduceSum(losses.mean).Wait();
+  const GradientNorm norm = MeasureGradients(*model_.parameters, losses.mean, clip_norm_);
+  const int64_t updates = optimizer_.num_updates();
+  if (result.target_tokens > 0) optimizer_.Step(learning_rate, norm.clip_factor);
+
+  // All work of the step is queued; from here on the host waits for its numbers.
+  std::vector<double> loss = SumBySource(micro_batches, losses.rows);
   SumOverRanks(comm_, &loss);
   for (size_t s = 0; s < loss.size(); ++s) {
     result.loss += loss[s] / targets;
     result.sources[s].loss =
         loss[s] / std::max(1.0, static_cast<double>(result.sources[s].targets));
   }
-  // Every rank has the same bits of the gradients, so every rank takes the same decision.
-  result.gradient_norm = std::sqrt(GradientSumOfSquares(*model_.parameters, kCpuStream));
-  if (metrics != nullptr && comm_.size() > 1) {
-    std::vector<double> all = metrics->Flatten();
-    SumOverRanks(comm_, &all);
-    metrics->Unflatten(all);
-  }
-
+  const std::vector<double> squares = norm.squares.ToDoubles();
+  result.gradient_norm = NormOf(squares);
+  if (metrics != nullptr) CollectMetrics(*metrics);
   if (result.target_tokens == 0) {
     result.skipped = "no token of the batch has a loss";
-  } else if (!std::isfinite(result.gradient_norm) || !std::isfinite(result.loss)) {
-    result.skipped = FirstNonFiniteGradient(*model_.parameters).value_or("loss") + " is not finite";
-  } else {
-    const double clip =
-        clip_norm_ > 0 ? std::min(1.0, clip_norm_ / std::max(result.gradient_norm, 1e-30)) : 1.0;
-    optimizer_.Step(learning_rate, clip, kCpuStream);
+  } else if (std::isnan(norm.clip_factor.ToDoubles()[0])) {
+    result.skipped =
+        FirstNonFinite(*model_.parameters, squares).value_or("loss") + " is not finite";
+    optimizer_.set_num_updates(updates);
   }
   UpdateRouterBias(!result.skipped.empty());
   return result;
 }
 
+void TrainingStep::CollectMetrics(Metrics& metrics) {
+  metrics.Collect();
+  if (comm_.size() == 1) return;
+  std::vector<double> all = metrics.Flatten();
+  SumOverRanks(comm_, &all);
+  metrics.Unflatten(all);
+}
+
 void TrainingStep::UpdateRouterBias(bool skipped) {
+  if (comm_.size() > 1) SumRouterCounts();
+  for (MoeLayer* layer : model_.moe_layers) {
+    if (!skipped) layer->UpdateBias();
+    layer->ResetCounts();
+  }
+}
+
+void TrainingStep::SumRouterCounts() {
   std::vector<double> counts;
   for (MoeLayer* layer : model_.moe_layers) {
     const std::vector<double> of_layer = layer->step_counts().ToDoubles();
@@ -128,8 +167,6 @@ void TrainingStep::UpdateRouterBias(bool skipped) {
     Tensor& mine = layer->step_counts();
     double* out = mine.mutable_data<double>();
     for (int64_t e = 0; e < mine.numel(); ++e) out[e] = counts[at++];
-    if (!skipped) layer->UpdateBias();
-    layer->ResetCounts();
   }
 }
 

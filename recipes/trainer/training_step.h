@@ -48,12 +48,20 @@ class TrainingStep {
   StepResult Run(const std::vector<Batch>& micro_batches, double learning_rate, Metrics* metrics);
 
  private:
-  // Forward and backward of all micro-batches -> this rank's sums of token losses, by source.
-  std::vector<double> Accumulate(const std::vector<Batch>& micro_batches, double scale,
-                                 Metrics* metrics);
+  // This rank's, where the parameters are.
+  struct Losses {
+    std::vector<Tensor> rows;  // [N] of each micro-batch
+    Tensor mean;               // [1], its part of the global batch's mean
+  };
+  // Forward and backward of all micro-batches.
+  Losses Accumulate(const std::vector<Batch>& micro_batches, double scale, Metrics* metrics);
+  std::vector<double> SumBySource(const std::vector<Batch>& micro_batches,
+                                  const std::vector<Tensor>& row_losses) const;
+  void CollectMetrics(Metrics& metrics);
   // Counts of the global batch, summed over the ranks.
   StepResult Count(const std::vector<Batch>& micro_batches);
   void UpdateRouterBias(bool skipped);
+  void SumRouterCounts();
 
   BuiltModel& model_;
   AdamW& optimizer_;

@@ -10,9 +10,11 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/embedding.h"
 #include "core/ops/matmul.h"
+#include "core/ops/random_normal.h"
 #include "core/ops/reduce.h"
 #include "core/ops/rms_norm.h"
 #include "core/ops/swiglu.h"
+#include "core/random.h"
 #include "tests/support/compare.h"
 #include "tests/support/random.h"
 
@@ -185,12 +187,12 @@ TEST_P(Ops, AdamW) {
               .grad = grad.Ref(),
               .m = m.MutableRef(),
               .v = v.MutableRef(),
+              .gradient_scale = Tensor::FromVector(std::vector<double>{0.5}, {1}).Ref(),
               .learning_rate = 0.01,
               .beta1 = 0.9,
               .beta2 = 0.95,
               .eps = 1e-8,
               .weight_decay = 0.1,
-              .gradient_scale = 0.5,
               .step = 3},
              kCpuStream);
   Values expected;
@@ -206,15 +208,76 @@ TEST_P(Ops, AdamW) {
 
 TEST_P(Ops, SumOfSquaresIsNotFiniteWhereAnElementIsNot) {
   Tensor x = Random({1000}, 1);
-  double expected = 0, result = 0;
+  double expected = 0;
+  Tensor result = Tensor::Empty({1}, DType::kF64);
   for (const double value : x.ToDoubles()) expected += value * value;
-  ops::SumOfSquares({.x = x.Ref(), .result = &result}, kCpuStream);
-  EXPECT_NEAR(result, expected, 1e-12 * expected);
+  ops::SumOfSquares({.x = x.Ref(), .result = result.MutableRef()}, kCpuStream);
+  EXPECT_NEAR(result.ToDoubles()[0], expected, 1e-12 * expected);
   Values poisoned = x.ToDoubles();
   poisoned[777] = NAN;
-  ops::SumOfSquares({.x = Tensor::FromDoubles(poisoned, {1000}, dtype()).Ref(), .result = &result},
+  const Tensor bad = Tensor::FromDoubles(poisoned, {1000}, dtype());
+  ops::SumOfSquares({.x = bad.Ref(), .result = result.MutableRef()}, kCpuStream);
+  EXPECT_FALSE(std::isfinite(result.ToDoubles()[0]));
+}
+
+TEST_P(Ops, SumIsScaled) {
+  const Tensor x = Random({1003}, 1);
+  Tensor result = Tensor::Empty({1}, AccumulationType(dtype()));
+  double expected = 0;
+  for (const double value : x.ToDoubles()) expected += value;
+  ops::Sum({.x = x.Ref(), .result = result.MutableRef(), .scale = 0.25}, kCpuStream);
+  EXPECT_TRUE(test::Close(result, {0.25 * expected}, test::Tolerance(result.dtype())));
+}
+
+TEST(ClipFactor, ClipsKeepsOrStops) {
+  const auto factor = [](std::vector<double> squares, double loss, double clip) {
+    Tensor result = Tensor::Empty({1}, DType::kF64);
+    const auto n = static_cast<int64_t>(squares.size());
+    ops::ClipFactor({.squares = Tensor::FromVector(squares, {n}).Ref(),
+                     .loss = Tensor::FromVector(std::vector<double>{loss}, {1}).Ref(),
+                     .factor = result.MutableRef(),
+                     .clip_norm = clip},
                     kCpuStream);
-  EXPECT_FALSE(std::isfinite(result));
+    return result.ToDoubles()[0];
+  };
+  EXPECT_DOUBLE_EQ(factor({9, 16}, 1, 2), 0.4);
+  EXPECT_EQ(factor({9, 16}, 1, 6), 1);
+  EXPECT_EQ(factor({9, 16}, 1, 0), 1);
+  EXPECT_EQ(factor({0, 0}, 1, 1), 1);
+  EXPECT_TRUE(std::isnan(factor({9, NAN}, 1, 2)));
+  EXPECT_TRUE(std::isnan(factor({9, INFINITY}, 1, 0)));
+  EXPECT_TRUE(std::isnan(factor({9, 16}, NAN, 2)));
+}
+
+TEST(AdamW, ChangesNothingWhereTheFactorIsNan) {
+  Tensor master = RandomTensor({40}, DType::kF32, 1), m = RandomTensor({40}, DType::kF32, 2),
+         v = RandomTensor({40}, DType::kF32, 3);
+  const Tensor before[] = {master.Clone(), m.Clone(), v.Clone()};
+  const Tensor grad = RandomTensor({40}, DType::kF32, 4);
+  ops::AdamW({.master = master.MutableRef(),
+              .value = master.MutableRef(),
+              .grad = grad.Ref(),
+              .m = m.MutableRef(),
+              .v = v.MutableRef(),
+              .gradient_scale = Tensor::FromVector(std::vector<double>{NAN}, {1}).Ref(),
+              .learning_rate = 0.01,
+              .beta1 = 0.9,
+              .beta2 = 0.95,
+              .eps = 1e-8,
+              .weight_decay = 0.1,
+              .step = 3},
+             kCpuStream);
+  EXPECT_TRUE(test::SameBits(master, before[0]));
+  EXPECT_TRUE(test::SameBits(m, before[1]));
+  EXPECT_TRUE(test::SameBits(v, before[2]));
+}
+
+TEST(RandomNormal, IsPhiloxWhateverTheNumberOfElements) {
+  Tensor few = Tensor::Empty({7}, DType::kF64), many = Tensor::Empty({5000}, DType::kF64);
+  ops::RandomNormal({.y = few.MutableRef(), .key = 3, .stream = 9, .std = 0.5}, kCpuStream);
+  ops::RandomNormal({.y = many.MutableRef(), .key = 3, .stream = 9, .std = 0.5}, kCpuStream);
+  EXPECT_TRUE(test::SameBits(few, many.Slice(0, 7)));
+  EXPECT_EQ(few.ToDoubles()[6], 0.5 * PhiloxNormal(3, 9, 6));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Ops, testing::Values(DType::kF64, DType::kF32, DType::kBF16),

@@ -5,6 +5,7 @@
 
 #include <numeric>
 
+#include "moe/expert_load.h"
 #include "tests/moe/moe_fixture.h"
 #include "tests/support/compare.h"
 
@@ -234,6 +235,14 @@ TEST(Scaling, GlobalBatchCountsGrowOverTheStep) {
   f.Step(Input(1), OutputGradient(1));
   ASSERT_EQ(seen.size(), 3u);
   EXPECT_EQ(seen[2], seen[0]);
+}
+
+TEST(NormalizeLoad, SharesOfEachSampleAndNothingOfNothing) {
+  Tensor counts = Tensor::FromVector(std::vector<double>{1, 3, 0, 0, 5, 5, 0, 0}, {4, 2});
+  ops::NormalizeLoad({.counts = counts.MutableRef()}, kCpuStream);
+  EXPECT_EQ(counts.ToDoubles(), (std::vector<double>{.25, .75, 0, 0, .5, .5, 0, 0}));
+  Tensor wrong = Tensor::Zeros({4, 2}, DType::kF32);
+  EXPECT_THROW(ops::NormalizeLoad({.counts = wrong.MutableRef()}, kCpuStream), Error);
 }
 
 TEST(Scaling, RowsThatAreNoWholeSamplesAreAnError) {

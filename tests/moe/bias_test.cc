@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "moe/bias_update.h"
 #include "tests/moe/moe_fixture.h"
 #include "tests/support/compare.h"
 
@@ -36,6 +37,15 @@ TEST(Bias, MovesAgainstTheLoadByTheRate) {
     f.layer().UpdateBias();
     EXPECT_EQ(f.Bias().ToDoubles(), (std::vector<double>{.25, -.25, 0, 0, .25, -.25}))
         << "no choices, no move";
+  }
+}
+
+TEST(Bias, CountsAndBiasesThatDoNotFitAreAnError) {
+  const Tensor counts = Tensor::Zeros({6}, DType::kF64);
+  for (Tensor bias : {Tensor::Zeros({5}, DType::kF32), Tensor::Zeros({6}, DType::kBF16)}) {
+    EXPECT_THROW(
+        ops::UpdateBias({.counts = counts.Ref(), .bias = bias.MutableRef(), .rate = 1}, kCpuStream),
+        Error);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "autograd/recompute.h"
+#include "core/stream.h"
 #include "moe/moe_layer.h"
 #include "nn/flat_parameters.h"
 #include "nn/metrics.h"
@@ -23,10 +24,14 @@ struct StepOptions {
 
 class MoeFixture {
  public:
-  MoeFixture(int64_t width, const MoeConfig& config, DType dtype, uint64_t seed = 1)
-      : width_(width), config_(config), layer_(width, config, 0.5, 0.5, dtype) {
+  MoeFixture(int64_t width, const MoeConfig& config, DType dtype, uint64_t seed = 1,
+             Device device = kCpu)
+      : width_(width),
+        config_(config),
+        stream_(ComputeStream(device)),
+        layer_(width, config, 0.5, 0.5, dtype, device) {
     layer_.SetName("layers.3.mlp");
-    flat_ = std::make_unique<FlatParameters>(layer_, dtype, seed);
+    flat_ = std::make_unique<FlatParameters>(layer_, dtype, seed, /*gradients=*/true, device);
   }
 
   MoeLayer& layer() { return layer_; }
@@ -52,7 +57,7 @@ class MoeFixture {
 
   // Forward and backward of one micro-batch; parameter gradients add up. Returns {y, dx}.
   std::vector<Tensor> Step(const Tensor& x, const Tensor& dy, const StepOptions& options = {}) {
-    Tape tape;
+    Tape tape(Tape::Mode::kRecord, stream_);
     const PackedSequences sequences = PackedSequences::Single(x.dim(0));
     const Segment segment = [&](Tape& t, const std::vector<Variable>& in) {
       ForwardContext ctx{.tape = t,
@@ -70,7 +75,7 @@ class MoeFixture {
     return {y.value(), tape.Grad(leaf)};
   }
   Tensor Infer(const Tensor& x, Metrics* metrics = nullptr) {
-    Tape tape(Tape::Mode::kInference);
+    Tape tape(Tape::Mode::kInference, stream_);
     const PackedSequences sequences = PackedSequences::Single(x.dim(0));
     ForwardContext ctx{.tape = tape, .sequences = sequences, .metrics = metrics};
     return layer_.Forward(ctx, Variable(x)).value();
@@ -106,6 +111,7 @@ class MoeFixture {
  private:
   int64_t width_;
   MoeConfig config_;
+  Stream stream_;
   MoeLayer layer_;
   std::unique_ptr<FlatParameters> flat_;
 };

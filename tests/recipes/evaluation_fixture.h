@@ -63,9 +63,8 @@ inline void LearnByHeart(BuiltModel& built, const std::vector<int32_t>& ids, siz
     Tape tape;
     ForwardContext ctx{.tape = tape, .sequences = sequences, .rows_per_sample = n};
     const auto result = built.model->Loss(ctx, in, out, 1.0 / static_cast<double>(n));
-    tape.Backward({{result.loss, Tensor::FromDoubles({1.0}, {1}, result.loss.dtype())}});
-    const double norm = std::sqrt(GradientSumOfSquares(*built.parameters, kCpuStream));
-    optimizer.Step(1e-2, std::min(1.0, 1.0 / norm), kCpuStream);
+    tape.BackwardFrom(result.loss);
+    optimizer.Step(1e-2, MeasureGradients(*built.parameters, result.loss.value(), 1.0).clip_factor);
     largest = 0;
     for (const double row : result.row_loss.ToDoubles()) largest = std::max(largest, row);
   }

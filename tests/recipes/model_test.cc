@@ -69,7 +69,7 @@ Tensor LossAndGradients(BuiltModel& built, const PackedSequences& sequences, con
   ForwardContext ctx{.tape = tape, .sequences = sequences, .rows_per_sample = ids.numel()};
   const auto result =
       built.model->Loss(ctx, ids, Tensor::FromVector(targets, {ids.numel()}), scale);
-  tape.Backward({{result.loss, Tensor::FromDoubles({1.0}, {1}, result.loss.dtype())}});
+  tape.BackwardFrom(result.loss);
   return result.row_loss;
 }
 
@@ -85,7 +85,7 @@ TEST_P(Models, GradCheck) {
           ForwardContext ctx{.tape = tape, .sequences = sequences, .rows_per_sample = 97};
           return std::vector<Variable>{built.model->Loss(ctx, ids, targets, 0.1).loss};
         },
-        {}, test::ParametersOf(*built.model), {.max_elements = 6}));
+        {}, test::ParametersOf(*built.model), {.max_elements = 6, .loss = true}));
   }
 }
 

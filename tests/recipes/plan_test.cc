@@ -184,7 +184,7 @@ TEST_P(Memory, EstimateIsNearTheMeasured) {
   Tape tape;
   ForwardContext ctx{.tape = tape, .sequences = sequences, .rows_per_sample = rows};
   const auto result = built.model->Loss(ctx, ids, targets, 1.0 / rows);
-  tape.Backward({{result.loss, Tensor::FromDoubles({1.0}, {1}, result.loss.dtype())}});
+  tape.BackwardFrom(result.loss);
   const double peak = static_cast<double>(CpuMemoryStats().peak - start);
   const double estimate = static_cast<double>(expected.activations + expected.transient);
   EXPECT_NEAR(estimate, peak, 0.03 * peak);

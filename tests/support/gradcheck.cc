@@ -12,7 +12,14 @@ Tensor Weights(const Tensor& output, size_t index) {
   return RandomTensor(output.shape(), DType::kF64, 0x9000 + index);
 }
 
-double WeightedSum(const Differentiable& f, const std::vector<Tensor>& inputs) {
+std::vector<Tape::Seed> RandomSeeds(const std::vector<Variable>& outputs) {
+  std::vector<Tape::Seed> seeds;
+  for (size_t i = 0; i < outputs.size(); ++i)
+    seeds.push_back({outputs[i], Weights(outputs[i].value(), i)});
+  return seeds;
+}
+
+double WeightedSum(const Differentiable& f, const std::vector<Tensor>& inputs, bool as_it_is) {
   Tape tape(Tape::Mode::kInference);
   std::vector<Variable> variables;
   for (const Tensor& input : inputs) variables.emplace_back(input);
@@ -21,7 +28,7 @@ double WeightedSum(const Differentiable& f, const std::vector<Tensor>& inputs) {
   for (size_t i = 0; i < outputs.size(); ++i) {
     const std::vector<double> y = outputs[i].value().ToDoubles(),
                               w = Weights(outputs[i].value(), i).ToDoubles();
-    for (size_t k = 0; k < y.size(); ++k) sum += y[k] * w[k];
+    for (size_t k = 0; k < y.size(); ++k) sum += y[k] * (as_it_is ? 1 : w[k]);
   }
   return sum;
 }
@@ -69,14 +76,15 @@ testing::AssertionResult GradCheck(const Differentiable& f, std::vector<Tensor> 
   std::vector<Variable> leaves;
   for (const Tensor& input : inputs) leaves.push_back(tape.Leaf(input));
   const std::vector<Variable> outputs = f(tape, leaves);
-  std::vector<Tape::Seed> seeds;
-  for (size_t i = 0; i < outputs.size(); ++i)
-    seeds.push_back({outputs[i], Weights(outputs[i].value(), i)});
-  tape.Backward(std::move(seeds));
+  if (options.loss) {
+    tape.BackwardFrom(outputs[0]);
+  } else {
+    tape.Backward(RandomSeeds(outputs));
+  }
   std::vector<Tensor> gradients;
   for (const Variable& leaf : leaves) gradients.push_back(tape.Grad(leaf));
 
-  const auto loss = [&] { return WeightedSum(f, inputs); };
+  const auto loss = [&] { return WeightedSum(f, inputs, options.loss); };
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (auto result =
             CheckTensor("input " + std::to_string(i), inputs[i], gradients[i], loss, options);

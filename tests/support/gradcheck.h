@@ -15,6 +15,7 @@ struct GradCheckOptions {
   double step = 1e-6;
   double tolerance = 1e-7;    // relative to max(1, largest gradient of the tensor)
   int64_t max_elements = 60;  // of each tensor, spread evenly; all where it has fewer
+  bool loss = false;          // f has one output, which is differentiated as it is
 };
 
 using Differentiable = std::function<std::vector<Variable>(Tape&, const std::vector<Variable>&)>;

@@ -89,7 +89,7 @@ absl::Status BenchCpu(const Options& options) {
   LACUNA_ASSIGN_OR_RETURN(Recipe full, LoadRecipe(options.recipe, {}, 1));
   full.model.attention = AttentionKind::kFull;
   SetNumThreads(options.threads);
-  const double peak = MeasureMatMulPeak(full.train.dtype);
+  const double peak = MeasureMatMulPeak(full.train.dtype, kCpu);
   fmt::print("{} threads, matrix products of {} at {:.1f} GFLOP/s; recipe {}\n", options.threads,
              NameOf(full.train.dtype), peak / 1e9, options.recipe);
   LACUNA_RETURN_IF_ERROR(BenchTwins(options, full, peak));

@@ -1,0 +1,54 @@
+#include "recipes/trainer/device.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/ops/attention.h"
+#include "core/parallel.h"
+#include "core/status.h"
+#include "core/stream.h"
+
+namespace lacuna {
+namespace {
+
+// What keeps the recipe off a CUDA card; empty where nothing does.
+std::string WhyNotCuda(const Recipe& recipe, const Communicator& comm) {
+  if (NumCudaDevices() == 0) return "no CUDA card is seen by this build and driver";
+  if (recipe.train.dtype == DType::kF64)
+    return "train.dtype = f64 has no CUDA kernels, f32 and bf16 have";
+  if (comm.size() > 1)
+    return fmt::format("{} ranks: a run on CUDA has one rank in this version", comm.size());
+  const int64_t widest = std::max(recipe.model.head_dim_qk, recipe.model.head_dim_v);
+  if (widest > kMaxCudaHeadDim) {
+    return fmt::format("model.head_dim_qk = {}, model.head_dim_v = {}: at most {} on CUDA",
+                       recipe.model.head_dim_qk, recipe.model.head_dim_v, kMaxCudaHeadDim);
+  }
+  if (const CudaDeviceInfo info = InfoOfCudaDevice(CudaDevice()); info.major < 8) {
+    return fmt::format("{} has compute capability {}.{}; 8.0 and later are supported", info.name,
+                       info.major, info.minor);
+  }
+  return "";
+}
+
+}  // namespace
+
+absl::StatusOr<Device> ChooseDevice(const Recipe& recipe, const Communicator& comm) {
+  if (recipe.train.device == DeviceChoice::kCpu) return kCpu;
+  const std::string why_not = WhyNotCuda(recipe, comm);
+  if (why_not.empty()) return CudaDevice();
+  if (recipe.train.device == DeviceChoice::kAuto) return kCpu;
+  return ConfigError("train.device = cuda: {}", why_not);
+}
+
+std::string Describe(Device device) {
+  if (device == kCpu) {
+    const int threads = NumThreads();
+    return fmt::format("CPU, {} thread{}", threads, threads == 1 ? "" : "s");
+  }
+  const CudaDeviceInfo info = InfoOfCudaDevice(device);
+  return fmt::format("{} (sm_{}{}, {:.1f} GiB)", info.name, info.major, info.minor,
+                     static_cast<double>(info.memory_bytes) / (1 << 30));
+}
+
+}  // namespace lacuna

@@ -1,0 +1,21 @@
+// Where a run computes.
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "core/device.h"
+#include "distributed/communicator.h"
+#include "recipes/schema/recipe.h"
+
+namespace lacuna {
+
+// train.device made concrete for this rank. A configuration error where the recipe asks for a card
+// that is not there, or for what no CUDA kernel takes: the line names the key, what was found and
+// what is supported.
+absl::StatusOr<Device> ChooseDevice(const Recipe& recipe, const Communicator& comm);
+
+// "NVIDIA H200 (sm_90, 139.8 GiB)", or "CPU, 16 threads".
+std::string Describe(Device device);
+
+}  // namespace lacuna
