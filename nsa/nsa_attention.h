@@ -32,7 +32,7 @@ class NsaAttention : public Attention {
 
   // Called for every token that Extend takes as a decode step (all but prompts of several tokens on
   // an empty cache): the number of its cache and the lists of the blocks that its query selected
-  // [1, G, n] (nsa/select_blocks.h).
+  // [1, G, n] on the host (nsa/select_blocks.h).
   using SelectionObserver = std::function<void(size_t cache, const Tensor& blocks)>;
   void set_selection_observer(SelectionObserver observer) { observer_ = std::move(observer); }
 
