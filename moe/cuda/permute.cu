@@ -125,16 +125,26 @@ __global__ void PermuteKernel(const T* __restrict__ x, const int32_t* __restrict
                               int64_t columns) {
   const int64_t i = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
   if (i >= routed) return;
-  const T* from = x + i / choices * columns;
+  // Routed rows are numbered in 32 bits (position): a 64-bit division would cost as much as the row.
+  const int64_t n = static_cast<uint32_t>(i) / static_cast<uint32_t>(choices);
+  const T* from = x + n * columns;
   T* to = y + position[i] * columns;
   const float weight = w == nullptr ? 1.0f : w[i];
-  for (int64_t c = threadIdx.x * kPack; c < columns; c += blockDim.x * kPack) {
-    Pack<T, kPack> pack = LoadPack<kPack>(from + c);
+  const int64_t step = int64_t{blockDim.x} * kPack;
+  for (int64_t c = threadIdx.x * kPack; c < columns; c += 2 * step) {
+    const bool two = c + step < columns;
+    Pack<T, kPack> packs[2];
+    packs[0] = LoadPack<kPack>(from + c);
+    if (two) packs[1] = LoadPack<kPack>(from + c + step);
     if (w != nullptr) {
 #pragma unroll
-      for (int j = 0; j < kPack; ++j) pack.value[j] = Store<T>(weight * Load(pack.value[j]));
+      for (int j = 0; j < 2 * kPack; ++j) {
+        T& value = packs[j / kPack].value[j % kPack];
+        value = Store<T>(weight * Load(value));
+      }
     }
-    StorePack(to + c, pack);
+    StorePack(to + c, packs[0]);
+    if (two) StorePack(to + c + step, packs[1]);
   }
 }
 

@@ -65,11 +65,12 @@ __device__ void ChooseFor(const Choice& c, const TokenScores& scores, int own, i
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int init = min(c.num_init, own + 1), local = max(init, own - c.num_local + 1);
   // Blocks [0, init) and [local, own] are forced, those between compete.
-  const int forced = init + own + 1 - local, available = local - init,
-            taken = max(0, min(c.places - forced, available));
-  Best last{INFINITY, -1};
-  if (taken == available) last = {-INFINITY, INT32_MAX};
-  for (int round = 0; round < taken && taken < available; ++round) {
+  const int forced = init + own + 1 - local, free = c.places - forced;
+  // (Asked of `free`, not of min(free, available): nvcc 13.0 gets a comparison with the minimum of
+  // the two wrong.)
+  const bool all = free >= local - init;
+  Best last = all ? Best{-INFINITY, INT32_MAX} : Best{INFINITY, -1};
+  for (int round = 0; !all && round < free; ++round) {
     Best best{-INFINITY, INT32_MAX};
     for (int j = init + lane; j < local; j += kWarp) {
       const Best candidate{scores.rank(j), j};
