@@ -104,14 +104,16 @@ RankMemory EstimateMemory(const Recipe& recipe) {
   const double dense = m.num_dense_layers > 0 ? bytes(FeedForwardKept(recipe, true)) : 0;
   const double feed_forward =
       recipe.uses_moe() ? std::max(dense, bytes(FeedForwardKept(recipe, false))) : dense;
+  // The last block's attention is formed again when what its feed-forward layer kept is gone.
+  const double last = bytes(FeedForwardKept(recipe, !recipe.uses_moe())),
+               gone = policy.feed_forward ? 0 : last;
   double segment =
-      std::max(policy.attention ? attention : 0, policy.feed_forward ? feed_forward : 0);
+      std::max(policy.attention ? attention - gone : 0, policy.feed_forward ? feed_forward : 0);
   if (policy.block) segment = attention + feed_forward;
   if (segment > 0) segment += bytes({.compute = 3 * Real(m.width), .accumulation = 0, .ids = 0});
   constexpr double kHeadChunk = 1024;  // of LinearCrossEntropy
   const double logits = std::min(rows, kHeadChunk) * Real(m.vocab_size) * Real(narrow);
-  const double head = logits + Real(m.vocab_size * m.width) * Real(wide) +
-                      bytes({.compute = Real(m.width), .accumulation = 1, .ids = 0});
+  const double head = logits + bytes({.compute = Real(m.width), .accumulation = 1, .ids = 0});
   memory.transient = static_cast<int64_t>(std::max(head, segment));
   return memory;
 }

@@ -16,8 +16,8 @@ struct RankMemory {
   int64_t master = 0;       // f32 copy of bf16 weights; 0 elsewhere
   int64_t moments = 0;      // two of AdamW
   int64_t activations = 0;  // estimate: what the tape keeps of one micro-batch until backward
-  // estimate: the larger of the head (logits of a chunk of tokens, its gradients) and a recomputed
-  // segment
+  // estimate: the larger of the head (logits of a chunk of tokens, the gradient of its input) and a
+  // recomputed segment
   int64_t transient = 0;
   int64_t total() const { return weights + gradients + master + moments + activations + transient; }
 };

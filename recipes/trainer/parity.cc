@@ -12,6 +12,9 @@
 #endif
 
 namespace lacuna {
+
+#ifdef LACUNA_WITH_CUDA
+
 namespace {
 
 // The first `tokens` rows of a batch, its documents cut where they end.
@@ -53,9 +56,7 @@ void RunStep(const Recipe& recipe, BuiltModel& built, const Batch& batch, Device
 absl::StatusOr<ParityResult> CheckParity(const Recipe& recipe, int64_t tokens) {
   Recipe on_cuda = recipe;
   on_cuda.train.device = DeviceChoice::kCuda;
-  const auto comm = MakeSelfCommunicator();
-  LACUNA_ASSIGN_OR_RETURN(const Device device, ChooseDevice(on_cuda, *comm));
-#ifdef LACUNA_WITH_CUDA
+  LACUNA_ASSIGN_OR_RETURN(const Device device, ChooseDevice(on_cuda, *MakeSelfCommunicator()));
   LACUNA_ASSIGN_OR_RETURN(const RunInputs inputs, OpenRunInputs(recipe, /*may_write_cache=*/true));
   LACUNA_ASSIGN_OR_RETURN(const Batch batch, inputs.loader->Load({0}));
   BuiltModel built = BuildModel(recipe.model, recipe.nsa, recipe.moe, recipe.train.recompute,
@@ -67,10 +68,14 @@ absl::StatusOr<ParityResult> CheckParity(const Recipe& recipe, int64_t tokens) {
     RunStep(recipe, built, Head(batch, tokens), device);
   }
   return ParityResult{.table = checker.Table(), .passed = checker.passed()};
-#else
-  static_cast<void>(device);
-  return ConfigError("this build has no CUDA backend (configure with -DLACUNA_CUDA=ON)");
-#endif
 }
+
+#else
+
+absl::StatusOr<ParityResult> CheckParity(const Recipe&, int64_t) {
+  return ConfigError("parity: this build has no CUDA backend (configure with -DLACUNA_CUDA=ON)");
+}
+
+#endif
 
 }  // namespace lacuna
