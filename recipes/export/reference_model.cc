@@ -39,8 +39,8 @@ ExpertScores Score(const ReferenceConfig& config, const double* logits, const Do
 
 // The K experts of one token, ascending; those of `theirs` where they are tied with them.
 std::vector<int32_t> ChooseExperts(const ReferenceConfig& config, const Doubles& choice,
-                                   int64_t token, const LayerDecisions* theirs, double tie,
-                                   DecisionAgreement* agreement) {
+                                   int64_t token, int64_t tokens, const LayerDecisions* theirs,
+                                   double tie, DecisionAgreement* agreement) {
   std::vector<int32_t> order(choice.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(),
@@ -50,15 +50,15 @@ std::vector<int32_t> ChooseExperts(const ReferenceConfig& config, const Doubles&
   std::sort(order.begin(), order.end());
   if (theirs == nullptr) return order;
 
-  const auto first = theirs->experts.begin() + token * config.experts_per_token;
-  std::vector<int32_t> list(first, first + config.experts_per_token);
+  std::vector<int32_t> list = RowOfList(theirs->experts, At(token), At(tokens));
   std::sort(list.begin(), list.end());
   ++agreement->compared;
   if (list == order) {
     ++agreement->equal;
     return order;
   }
-  bool tied = std::adjacent_find(list.begin(), list.end()) == list.end();
+  bool tied =
+      list.size() == order.size() && std::adjacent_find(list.begin(), list.end()) == list.end();
   for (int32_t e = 0; e < config.experts; ++e) {
     const bool taken = std::binary_search(list.begin(), list.end(), e);
     tied = tied && (taken ? choice[At(e)] >= last - tie : choice[At(e)] <= last + tie);
@@ -137,7 +137,8 @@ Doubles ReferenceModel::RunExperts(const Layer& layer, const Doubles& x,
   std::vector<std::vector<std::pair<int64_t, double>>> work(layer.experts.size());  // token, weight
   for (int64_t t = 0; t < tokens; ++t) {
     const ExpertScores s = Score(config_, logits.data() + t * config_.experts, layer.bias);
-    const std::vector<int32_t> chosen = ChooseExperts(config_, s.choice, t, theirs, tie, agreement);
+    const std::vector<int32_t> chosen =
+        ChooseExperts(config_, s.choice, t, tokens, theirs, tie, agreement);
     double sum = 0;
     for (const int32_t e : chosen) sum += s.scores[At(e)];
     for (const int32_t e : chosen)
@@ -175,6 +176,7 @@ ReferenceTrace ReferenceModel::Run(const std::vector<int32_t>& ids,
     AddTo(&x, RunReferenceAttention(config_, layer.attention,
                                     RmsNormRows(x, layer.attention_norm, config_.eps),
                                     {.lists = other == nullptr ? nullptr : &other->blocks,
+                                     .tokens = static_cast<int64_t>(ids.size()),
                                      .tie = tie,
                                      .agreement = &found.blocks}));
     const Doubles h = RmsNormRows(x, layer.feed_forward_norm, config_.eps);

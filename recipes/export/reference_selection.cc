@@ -77,8 +77,8 @@ std::vector<int64_t> ReferenceBlocks(const ReferenceConfig& config, int64_t t, i
   const Choice choice = Choose(config, t, p);
   if (other.lists == nullptr) return choice.blocks;
   std::vector<int64_t> list;
-  for (int64_t i = 0; i < config.select_topk; ++i) {
-    const int32_t j = (*other.lists)[At((t * config.groups + group) * config.select_topk + i)];
+  for (const int32_t j :
+       RowOfList(*other.lists, At(t * config.groups + group), At(other.tokens * config.groups))) {
     if (j >= 0) list.push_back(j);
   }
   const double tie = other.tie * static_cast<double>(config.block / config.stride *

@@ -14,6 +14,7 @@ namespace lacuna {
 // Lists that another implementation chose, and how far apart scores may be to count as tied.
 struct OtherBlocks {
   const std::vector<int32_t>* lists = nullptr;  // [T, G, n], see LayerDecisions; null: none
+  int64_t tokens = 0;                           // T
   double tie = 0;                               // of one head's probability
   DecisionAgreement* agreement = nullptr;
 };

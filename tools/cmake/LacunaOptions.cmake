@@ -24,6 +24,9 @@ if(LACUNA_SANITIZE)
   target_compile_options(lacuna_flags INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer>)
   target_link_options(lacuna_flags INTERFACE -fsanitize=address,undefined)
+  # MPI_Init and MPI_Finalize alone leave 121 kB in 3,345 blocks behind (Open MPI 4.1.4), in plug-ins that are unloaded by the time
+  # leaks are looked for, so that no suppression can name them; and LeakSanitizer does not run under strace.
+  set(LACUNA_MPI_TEST_ENV "ASAN_OPTIONS=detect_leaks=0")
 endif()
 
 set(LACUNA_WITH_CUDA OFF)
