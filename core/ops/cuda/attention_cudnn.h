@@ -2,15 +2,16 @@
 // within packed documents, on Hopper, cuDNN 9.14 or newer (9.10.0 and 9.10.1 are wrong; the fault of
 // 9.14.0 is with windows that are not causal, which are not asked for). POD only.
 //
-// A plan is made for the first call of its sizes, which takes a second or so; numbers and lengths of
-// packed documents are rounded up, so that few plans serve all batches of a training run. One
-// document whose length is a multiple of 128 has its own, faster plan.
+// A plan is made (cuDNN compiles it) at the first call of its sizes, in a second or two; numbers and
+// lengths of packed documents are rounded up, so that few plans serve all batches of a training run.
+// One document whose length is a multiple of 128 has its own plan, without tables of offsets.
 //
 // Determinism. Forward is deterministic. cuDNN's deterministic backward keeps all of dP, 2 bytes *
 // documents * heads * length^2 (rounded up as above), so groups of heads take turns where that is
-// more than kMaxDeterministicBytes. Where one group alone needs more (16 heads a group: more than
-// 11585 tokens; several documents: earlier), dq is summed by atomics: its last bits differ from run
-// to run, which the log says once.
+// more than kMaxDeterministicBytes (64 heads, one document of 8192 tokens: two turns). Where one
+// group alone needs more (16 heads a group: 11586 tokens; with several documents fewer), dq is
+// summed by atomics and its last bits differ from run to run; a warning says so when the plan is
+// made.
 #pragma once
 
 #include <cstdint>

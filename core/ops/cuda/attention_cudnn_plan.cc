@@ -109,7 +109,7 @@ class GraphBuilder {
   void DescribeO(fe::graph::Tensor_attributes& tensor, Uid uid) const {
     DescribeRows(tensor, uid, s_.heads, s_.row_heads, s_.dv, o_offsets_);
   }
-  // Heads of one document lie one after the other, the only order in which cuDNN documents them.
+  // Of one document by heads, the only order that cuDNN's documentation gives.
   void DescribeLse(fe::graph::Tensor_attributes& tensor) const {
     tensor.set_uid(kLse)
         .set_data_type(fe::DataType_t::FLOAT)
