@@ -1,7 +1,7 @@
 // Speed of causal attention on CUDA, by cuDNN where this build has it and by our own kernels.
 //   cuda_attention_bench [N=8192] [H=64] [G=4] [Dk=192] [Dv=128] [documents=1] [window=0]
-// FLOPs counted: 2 H pairs (Dk + Dv) forward, 2 H pairs (3 Dk + 2 Dv) backward, pairs of a query and
-// a key that it sees.
+// FLOPs counted: 2 H pairs (Dk + Dv) forward, 2 H pairs (3 Dk + 2 Dv) backward; pairs of a query
+// and a key that it sees.
 #include <fmt/format.h>
 
 #include <algorithm>

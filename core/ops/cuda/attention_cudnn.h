@@ -1,10 +1,10 @@
 // Attention through cuDNN, for what it does faster than our own kernels: bf16, causal or windowed
-// within packed documents, on Hopper, cuDNN 9.14 or newer (9.10.0 and 9.10.1 are wrong; the fault of
-// 9.14.0 is with windows that are not causal, which are not asked for). POD only.
+// within packed documents, on Hopper, cuDNN 9.14 or newer (9.10.0 and 9.10.1 are wrong; the fault
+// of 9.14.0 is with windows that are not causal, which are not asked for). POD only.
 //
-// A plan is made (cuDNN compiles it) at the first call of its sizes, in a second or two; numbers and
-// lengths of packed documents are rounded up, so that few plans serve all batches of a training run.
-// One document whose length is a multiple of 128 has its own plan, without tables of offsets.
+// A plan is made (cuDNN compiles it) at the first call of its sizes, in a second or two; numbers
+// and lengths of packed documents are rounded up, so that few plans serve all batches of a run. One
+// document whose length is a multiple of 128 has its own plan, without tables of offsets.
 //
 // Determinism. Forward is deterministic. cuDNN's deterministic backward keeps all of dP, 2 bytes *
 // documents * heads * length^2 (rounded up as above), so groups of heads take turns where that is

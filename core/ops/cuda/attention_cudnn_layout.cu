@@ -1,4 +1,4 @@
-// Documents' offsets for cuDNN: a thread a document. The transpose: 32 x 32 values at a time through
+// Documents' offsets for cuDNN: a thread a document. The transpose: 32 x 32 values at once, through
 // shared memory, 32 x 8 threads, so that reads and writes are both of 32 neighbours; a column more
 // than needed keeps the threads of a warp on different banks.
 #include "core/cuda/launch.cuh"
