@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <string>
 
-#include "core/ops/attention.h"
-
 namespace lacuna {
 
 namespace {
@@ -20,7 +18,9 @@ AttentionRanges MakeCausalRanges(const PackedSequences& sequences, int64_t windo
     }
   }
   return {Tensor::FromVector(ranges, {sequences.num_rows(), 2}).To(sequences.device()),
-          sequences.cu_seqlens(), sequences.cu_seqlens()};
+          sequences.cu_seqlens(),
+          sequences.cu_seqlens(),
+          {.window = window, .max_length = sequences.max_length()}};
 }
 
 }  // namespace
@@ -43,7 +43,8 @@ Variable AttentionOverRanges(Tape& tape, const Variable& q, const Variable& k, c
                      .cu_keys = ranges.cu_keys.Ref(),
                      .o = o.MutableRef(),
                      .lse = lse.MutableRef(),
-                     .scale = scale},
+                     .scale = scale,
+                     .causal = ranges.causal},
                     stream);
   if (lse_out != nullptr) *lse_out = lse;
   return tape.Record(
@@ -64,7 +65,8 @@ Variable AttentionOverRanges(Tape& tape, const Variable& q, const Variable& k, c
                            .dq = dq.MutableRef(),
                            .dk = dk.MutableRef(),
                            .dv = dv.MutableRef(),
-                           .scale = scale},
+                           .scale = scale,
+                           .causal = ranges.causal},
                           stream);
         g.Set(0, std::move(dq));
         g.Set(1, std::move(dk));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "autograd/tape.h"
+#include "core/ops/attention.h"
 #include "core/packed_sequences.h"
 
 namespace lacuna {
@@ -11,6 +12,7 @@ struct AttentionRanges {
   Tensor ranges;      // [N, 2] i32
   Tensor cu_queries;  // [D + 1] i32
   Tensor cu_keys;     // [D + 1] i32
+  CausalRows causal = {};
 };
 
 // Causal attention within documents; with window w >= 1 a query sees keys max(0, t - w + 1) .. t,

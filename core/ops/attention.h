@@ -13,7 +13,11 @@
 // their document.
 // Tiles restart at documents and sums run in a fixed order: equal inputs give a packed document the
 // bits it gives alone, for any number of threads. Scores and sums are in the accumulation type. dq,
-// dk, dv are set.
+// dk, dv are set. Where cuDNN does the work (core/ops/cuda/attention_cudnn.h) these are its own
+// tiles and orders.
+//
+// Ranges that are causal within their documents may say so, for kernels that can use it: `causal`
+// repeats what `ranges` hold, which nobody checks.
 #pragma once
 
 #include "core/tensor_ref.h"
@@ -23,13 +27,21 @@ namespace lacuna {
 // Largest Dk and Dv that CUDA kernels take.
 inline constexpr int64_t kMaxCudaHeadDim = 256;
 
+// That queries and keys are the same rows, and token t of a document sees its tokens up to t.
+struct CausalRows {
+  int64_t window = -1;     // -1: any ranges; 0: all tokens up to t; w > 0: the last w of them
+  int64_t max_length = 0;  // tokens of the longest document, or more
+};
+
 struct AttentionFwdArgs {
   TensorRef q, k, v, ranges, cu_queries, cu_keys, o, lse;
   double scale;
+  CausalRows causal = {};
 };
 struct AttentionBwdArgs {
   TensorRef q, k, v, ranges, cu_queries, cu_keys, o, lse, d_o, dq, dk, dv;
   double scale;
+  CausalRows causal = {};
 };
 
 namespace cpu {

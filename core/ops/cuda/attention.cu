@@ -15,6 +15,7 @@
 #include "core/cuda/attention_tiles.cuh"
 #include "core/cuda/memory.h"
 #include "core/ops/attention.h"
+#include "core/ops/cuda/attention_cudnn.h"
 
 namespace lacuna::cuda {
 namespace {
@@ -415,6 +416,7 @@ void Backward(const AttentionBwdArgs& args, Stream stream) {
 }  // namespace
 
 void AttentionFwd(const AttentionFwdArgs& args, Stream stream) {
+  if (SupportsCudnn(args, stream)) return CudnnAttentionFwd(args, stream);
   const auto s = AttentionSizes::Of(args);
   DispatchDeviceFloat(args.q.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -432,6 +434,7 @@ void AttentionFwd(const AttentionFwdArgs& args, Stream stream) {
 }
 
 void AttentionBwd(const AttentionBwdArgs& args, Stream stream) {
+  if (SupportsCudnn(args, stream)) return CudnnAttentionBwd(args, stream);
   DispatchDeviceFloat(args.q.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     DispatchWidths(args.q.dim(2), args.v.dim(2), [&](auto max_dk, auto max_dv) {

@@ -1,0 +1,26 @@
+#include "core/cuda/dnn.h"
+
+#include <array>
+
+#include "core/error.h"
+
+namespace lacuna::cuda {
+
+void Fail(const char* file, int line, const char* call, cudnnStatus_t status) {
+  std::array<char, 512> details{};
+  cudnnGetLastErrorString(details.data(), details.size());
+  lacuna::internal::Fail(file, line, call,
+                         fmt::format("cuDNN {}: {} {}", cudnnGetVersion(),
+                                     cudnnGetErrorString(status), details.data()));
+}
+
+cudnnHandle_t DnnHandle(Stream stream) {
+  constexpr size_t kMaxDevices = 16;
+  static std::array<cudnnHandle_t, kMaxDevices> handles{};  // kept as long as the program
+  cudnnHandle_t& handle = handles[static_cast<size_t>(stream.device.index)];
+  if (handle == nullptr) LACUNA_CUDNN_CHECK(cudnnCreate(&handle));
+  LACUNA_CUDNN_CHECK(cudnnSetStream(handle, static_cast<cudaStream_t>(stream.handle)));
+  return handle;
+}
+
+}  // namespace lacuna::cuda

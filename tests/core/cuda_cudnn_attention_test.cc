@@ -1,0 +1,204 @@
+// Causal attention through cuDNN against the CPU in f64, and against our own kernels at a size that
+// the CPU would take too long for.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "autograd/functions/attention.h"
+#include "core/ops/cuda/attention_cudnn.h"
+#include "tests/support/compare.h"
+#include "tests/support/cuda_parity.h"
+#include "tests/support/random.h"
+
+namespace lacuna {
+namespace {
+
+struct Case {
+  std::vector<int32_t> lengths;
+  int64_t window, heads, groups, dk, dv;
+};
+
+// A call with its own tensors, on the device.
+class Attention {
+ public:
+  Attention(const Case& c, DType dtype, uint64_t seed)
+      : ranges_(RangesOf(c)), scale_(1 / std::sqrt(static_cast<double>(c.dk))) {
+    const int64_t n = ranges_.ranges.dim(0);
+    const auto make = [&](Shape shape) {
+      return test::RandomTensor(std::move(shape), dtype, ++seed).To(CudaDevice());
+    };
+    q_ = make({n, c.heads, c.dk});
+    k_ = make({n, c.groups, c.dk});
+    v_ = make({n, c.groups, c.dv});
+    d_o_ = make({n, c.heads, c.dv});
+    o_ = Tensor::EmptyLike(d_o_);
+    lse_ = Tensor::Empty({n, c.heads}, DType::kF32, CudaDevice());
+    dq_ = Tensor::EmptyLike(q_);
+    dk_ = Tensor::EmptyLike(k_);
+    dv_ = Tensor::EmptyLike(v_);
+  }
+
+  AttentionFwdArgs Forward() {
+    return {.q = q_.Ref(),
+            .k = k_.Ref(),
+            .v = v_.Ref(),
+            .ranges = ranges_.ranges.Ref(),
+            .cu_queries = ranges_.cu_queries.Ref(),
+            .cu_keys = ranges_.cu_keys.Ref(),
+            .o = o_.MutableRef(),
+            .lse = lse_.MutableRef(),
+            .scale = scale_,
+            .causal = ranges_.causal};
+  }
+  AttentionBwdArgs Backward() {
+    return {.q = q_.Ref(),
+            .k = k_.Ref(),
+            .v = v_.Ref(),
+            .ranges = ranges_.ranges.Ref(),
+            .cu_queries = ranges_.cu_queries.Ref(),
+            .cu_keys = ranges_.cu_keys.Ref(),
+            .o = o_.Ref(),
+            .lse = lse_.Ref(),
+            .d_o = d_o_.Ref(),
+            .dq = dq_.MutableRef(),
+            .dk = dk_.MutableRef(),
+            .dv = dv_.MutableRef(),
+            .scale = scale_,
+            .causal = ranges_.causal};
+  }
+
+  // o, lse, dq, dk, dv on the CPU.
+  std::vector<Tensor> Run() {
+    ops::AttentionFwd(Forward(), test::CudaStream());
+    ops::AttentionBwd(Backward(), test::CudaStream());
+    return {o_.To(kCpu), lse_.To(kCpu), dq_.To(kCpu), dk_.To(kCpu), dv_.To(kCpu)};
+  }
+  // The same by our own kernels, which take any ranges.
+  std::vector<Tensor> RunOwn() {
+    const CausalRows causal = std::exchange(ranges_.causal, {});
+    std::vector<Tensor> out = Run();
+    ranges_.causal = causal;
+    return out;
+  }
+
+  cuda::CudnnPlan ForwardPlan() { return cuda::CudnnPlanOf(Forward(), test::CudaStream()); }
+  cuda::CudnnPlan BackwardPlan() { return cuda::CudnnPlanOf(Backward(), test::CudaStream()); }
+
+ private:
+  static AttentionRanges RangesOf(const Case& c) {
+    std::vector<int32_t> cu = {0};
+    for (const int32_t length : c.lengths) cu.push_back(cu.back() + length);
+    return CausalRanges(PackedSequences(cu).To(CudaDevice()), c.window);
+  }
+
+  AttentionRanges ranges_;
+  double scale_;
+  Tensor q_, k_, v_, d_o_, o_, lse_, dq_, dk_, dv_;
+};
+
+const std::vector<Case> kCases = {
+    // One document, with and without whole tiles.
+    {{256}, 0, 8, 2, 64, 64},
+    {{1024}, 0, 16, 4, 192, 128},
+    {{1100}, 0, 16, 1, 192, 128},
+    {{2}, 0, 4, 1, 128, 128},
+    {{129}, 0, 6, 6, 128, 128},
+    // Packed documents: odd lengths, a token, none.
+    {{300, 1, 77}, 0, 16, 4, 64, 64},
+    {{1, 69, 0, 133}, 0, 16, 1, 192, 128},
+    {{128, 256}, 0, 8, 2, 192, 128},
+    {{517, 3, 64, 1, 1, 200, 31}, 0, 8, 2, 128, 128},
+    {{0, 5, 0}, 0, 4, 4, 64, 64},
+    {{1000, 400}, 0, 16, 1, 192, 128},
+};
+
+TEST(CudaCudnnAttention, EqualsCpuAndRunsAlike) {
+  uint64_t seed = 0;
+  for (const Case& c : kCases) {
+    SCOPED_TRACE("case " + std::to_string(&c - kCases.data()));
+    Attention attention(c, DType::kBF16, seed += 10);
+    EXPECT_TRUE(attention.ForwardPlan().usable);
+    EXPECT_TRUE(attention.BackwardPlan().usable);
+    EXPECT_TRUE(attention.BackwardPlan().deterministic);
+    {
+      test::CudaParity parity;
+      attention.Run();
+    }
+    const std::vector<Tensor> once = attention.Run(), again = attention.Run();
+    for (size_t i = 0; i < once.size(); ++i)
+      EXPECT_TRUE(test::SameBits(once[i], again[i])) << "tensor " << i;
+  }
+}
+
+TEST(CudaCudnnAttention, WindowsEqualCpu) {
+  for (const Case& c : std::vector<Case>{{{640}, 100, 8, 2, 64, 64},
+                                         {{333, 1, 200}, 128, 8, 2, 192, 128},
+                                         {{150, 90}, 2, 4, 1, 128, 128},
+                                         {{256, 31}, 5000, 4, 1, 64, 64}}) {
+    SCOPED_TRACE("window " + std::to_string(c.window));
+    Attention attention(c, DType::kBF16, 500);
+    EXPECT_TRUE(attention.ForwardPlan().usable);
+    EXPECT_TRUE(attention.BackwardPlan().usable);
+    test::CudaParity parity;
+    attention.Run();
+  }
+}
+
+// Whoever does these, the numbers are right.
+TEST(CudaCudnnAttention, OtherWidthsEqualCpu) {
+  for (const Case& c : std::vector<Case>{{{384}, 0, 4, 2, 72, 40},
+                                         {{100, 29}, 0, 4, 2, 8, 8},
+                                         {{200, 57}, 0, 4, 4, 256, 256},
+                                         {{256}, 0, 4, 2, 128, 64}}) {
+    SCOPED_TRACE("width " + std::to_string(c.dk));
+    Attention attention(c, DType::kBF16, 600);
+    test::CudaParity parity;
+    attention.Run();
+  }
+}
+
+TEST(CudaCudnnAttention, OwnKernelsForTheRest) {
+  const auto usable = [](const Case& c, DType dtype) {
+    return Attention(c, dtype, 700).ForwardPlan().usable;
+  };
+  EXPECT_TRUE(usable({{64, 65}, 0, 4, 2, 64, 64}, DType::kBF16));
+  EXPECT_FALSE(usable({{64, 65}, 0, 4, 2, 64, 64}, DType::kF32));
+  EXPECT_FALSE(usable({{1, 1, 1}, 0, 4, 2, 64, 64}, DType::kBF16));
+  EXPECT_FALSE(usable({{64}, 0, 4, 2, 12, 64}, DType::kBF16));
+  EXPECT_FALSE(usable({{64}, 0, 4, 2, 64, 20}, DType::kBF16));
+  EXPECT_FALSE(usable({{0}, 0, 4, 2, 64, 64}, DType::kBF16));
+}
+
+double RelativeError(const Tensor& x, const Tensor& exact) {
+  const std::vector<double> a = x.ToDoubles(), b = exact.ToDoubles();
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    error += (a[i] - b[i]) * (a[i] - b[i]);
+    norm += b[i] * b[i];
+  }
+  return std::sqrt(error / norm);
+}
+
+// More memory than the deterministic backward may have: groups of heads take turns; and packed
+// documents for which even one group needs too much.
+TEST(CudaCudnnAttention, TrainingSizesEqualOwnKernels) {
+  for (const Case& c :
+       std::vector<Case>{{{8192}, 0, 64, 4, 64, 64}, {{6000, 100, 2092}, 0, 48, 2, 64, 64}}) {
+    SCOPED_TRACE(std::to_string(c.lengths.size()) + " documents");
+    Attention attention(c, DType::kBF16, 800);
+    ASSERT_TRUE(attention.BackwardPlan().usable);
+    const bool one = c.lengths.size() == 1;
+    EXPECT_EQ(attention.BackwardPlan().deterministic, one);
+    EXPECT_EQ(attention.BackwardPlan().turns, one ? 2 : 1);
+    const std::vector<Tensor> own = attention.RunOwn(), once = attention.Run();
+    for (size_t i = 0; i < own.size(); ++i)
+      EXPECT_LT(RelativeError(once[i], own[i]), i == 1 ? 1e-5 : 1e-2) << "tensor " << i;
+    if (!one) continue;
+    const std::vector<Tensor> again = attention.Run();
+    for (size_t i = 0; i < own.size(); ++i)
+      EXPECT_TRUE(test::SameBits(once[i], again[i])) << "tensor " << i;
+  }
+}
+
+}  // namespace
+}  // namespace lacuna
