@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -35,7 +34,7 @@ struct Options {
   std::string recipe = kDefaultRecipe;
   std::vector<std::string> overrides;
   int64_t tokens = 8192;
-  BenchRouting routing = BenchRouting::kReal;
+  std::string routing = "real";
   std::string json;
   std::string pytorch;
   std::string script = "tools/bench_torch.py";
@@ -121,7 +120,10 @@ absl::Status BenchCuda(Options options) {
   const Device device = CudaDevice();
   BenchSizes sizes;
   sizes.tokens = options.tokens;
-  sizes.routing = options.routing;
+  for (const BenchRouting routing :
+       {BenchRouting::kReal, BenchRouting::kForced, BenchRouting::kZipf}) {
+    if (options.routing == NameOf(routing)) sizes.routing = routing;
+  }
   report.device = Describe(device);
   Say(report.device);
   {
@@ -170,14 +172,11 @@ void AddBenchCudaCommand(CLI::App& bench, Runner& run) {
                    "tokens of a document; memory-bound operators take four times as many, too")
       ->check(CLI::Range(int64_t{64}, int64_t{1} << 20))
       ->capture_default_str();
-  const std::map<std::string, BenchRouting> routings = {{"real", BenchRouting::kReal},
-                                                        {"forced", BenchRouting::kForced},
-                                                        {"zipf", BenchRouting::kZipf}};
   cuda->add_option("--routing", options->routing,
                    "experts of the operators' rows: real (a router's choice), forced (all alike), "
                    "zipf (skewed)")
-      ->transform(CLI::CheckedTransformer(routings))
-      ->default_str("real");
+      ->check(CLI::IsMember({"real", "forced", "zipf"}))
+      ->capture_default_str();
   cuda->add_option("--json", options->json, "file for all results");
   cuda->add_option("--pytorch", options->pytorch,
                    "Python interpreter with torch, for the same rows in PyTorch");
