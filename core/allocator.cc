@@ -107,7 +107,7 @@ Storage::~Storage() {
     return;
   }
 #ifdef LACUNA_WITH_CUDA
-  cuda::Free(data, device);
+  cuda::Free(data, bytes, device);
 #endif
 }
 
@@ -120,5 +120,28 @@ void ResetCpuMemoryPeak() {
 void ReleaseCpuCache() {
   Pool().Release();
 }
+
+#ifdef LACUNA_WITH_CUDA
+
+MemoryStats CudaMemoryStats(Device device) {
+  const cuda::MemoryUse use = cuda::GetMemoryUse(device);
+  return {.in_use = use.in_use, .peak = use.peak, .reserved = use.reserved};
+}
+void ResetCudaMemoryPeak(Device device) {
+  cuda::ResetMemoryPeak(device);
+}
+void ReleaseCudaCache(Device device) {
+  cuda::ReleasePool(device);
+}
+
+#else
+
+MemoryStats CudaMemoryStats(Device) {
+  return {};
+}
+void ResetCudaMemoryPeak(Device) {}
+void ReleaseCudaCache(Device) {}
+
+#endif
 
 }  // namespace lacuna

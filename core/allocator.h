@@ -37,4 +37,11 @@ void ResetCpuMemoryPeak();
 // Gives unused CPU blocks back to the system.
 void ReleaseCpuCache();
 
+// The same of a CUDA device: tensors and what kernels take while they run, as the host asks for
+// it. Zeros in a build without CUDA.
+MemoryStats CudaMemoryStats(Device device);
+void ResetCudaMemoryPeak(Device device);
+// Waits for the device's compute stream first.
+void ReleaseCudaCache(Device device);
+
 }  // namespace lacuna

@@ -1,6 +1,8 @@
 #include "core/cuda/memory.h"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cstring>
 #include <mutex>
 #include <vector>
@@ -58,6 +60,22 @@ Staging& TheStaging() {
 // Larger copies (weights at the start) go in pieces, so that pinned memory stays small.
 constexpr int64_t kStagedPiece = int64_t{32} << 20;
 
+// Of one device.
+struct Counters {
+  std::atomic<int64_t> in_use{0}, peak{0};
+};
+
+Counters& CountersOf(Device device) {
+  static std::array<Counters, kMaxDevices> counters;
+  return counters[static_cast<size_t>(device.index)];  // in range: ComputeStream checked it
+}
+
+cudaMemPool_t PoolOf(Device device) {
+  cudaMemPool_t pool;
+  LACUNA_CUDA_CHECK(cudaDeviceGetDefaultMemPool(&pool, device.index));
+  return pool;
+}
+
 }  // namespace
 
 void* Allocate(int64_t bytes, Device device) {
@@ -65,13 +83,38 @@ void* Allocate(int64_t bytes, Device device) {
   void* data = nullptr;
   LACUNA_CUDA_CHECK(
       cudaMallocAsync(&data, static_cast<size_t>(std::max<int64_t>(bytes, 1)), Handle(stream)));
+  Counters& counters = CountersOf(device);
+  const int64_t in_use = counters.in_use += bytes;
+  int64_t peak = counters.peak;
+  while (peak < in_use && !counters.peak.compare_exchange_weak(peak, in_use)) {
+  }
   return data;
 }
 
-void Free(void* data, Device device) noexcept {
+void Free(void* data, int64_t bytes, Device device) noexcept {
+  CountersOf(device).in_use -= bytes;
   // A failure here is a sticky error of earlier work, or the runtime is shutting down; the next
   // checked call reports it.
   static_cast<void>(cudaFreeAsync(data, Handle(ComputeStream(device))));
+}
+
+MemoryUse GetMemoryUse(Device device) {
+  ComputeStream(device);
+  const Counters& counters = CountersOf(device);
+  uint64_t reserved = 0;
+  LACUNA_CUDA_CHECK(
+      cudaMemPoolGetAttribute(PoolOf(device), cudaMemPoolAttrReservedMemCurrent, &reserved));
+  return {counters.in_use, counters.peak, static_cast<int64_t>(reserved)};
+}
+
+void ResetMemoryPeak(Device device) {
+  Counters& counters = CountersOf(device);
+  counters.peak = counters.in_use.load();
+}
+
+void ReleasePool(Device device) {
+  Synchronize(ComputeStream(device));
+  LACUNA_CUDA_CHECK(cudaMemPoolTrimTo(PoolOf(device), 0));
 }
 
 void CopyToDevice(void* target, const void* source, int64_t bytes, Stream stream) {

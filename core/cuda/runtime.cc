@@ -10,8 +10,6 @@
 namespace lacuna::cuda {
 namespace {
 
-constexpr int kMaxDevices = 16;
-
 std::atomic<int64_t> num_host_waits{0};
 
 // What is asked of a device once.

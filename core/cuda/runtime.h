@@ -8,6 +8,8 @@
 
 namespace lacuna::cuda {
 
+inline constexpr int kMaxDevices = 16;
+
 // 0 where there is no driver or no card.
 int NumDevices();
 void GetDeviceInfo(Device device, std::string* name, int* major, int* minor, int64_t* memory_bytes);

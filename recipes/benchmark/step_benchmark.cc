@@ -2,79 +2,54 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <cstdio>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
-#include "core/random.h"
 #include "core/status.h"
+#include "core/stream.h"
 #include "nn/optimizer.h"
+#include "recipes/benchmark/benchmark_inputs.h"
+#include "recipes/benchmark/python_script.h"
 #include "recipes/model_builder.h"
 
 namespace lacuna {
 namespace {
 
-Tensor RandomIds(int64_t n, int64_t vocabulary, uint64_t stream) {
-  std::vector<int32_t> ids(static_cast<size_t>(n));
-  for (size_t i = 0; i < ids.size(); ++i)
-    ids[i] = static_cast<int32_t>(PhiloxUniform(1, stream, i) * static_cast<double>(vocabulary));
-  return Tensor::FromVector(ids, {n});
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-// Lines of a command's standard output and standard error, as they came; `*failed` where it does not
-// end with 0.
-std::vector<std::string> LinesOf(const std::string& command, bool* failed) {
-  std::string output;
-  std::FILE* pipe = popen(("{ " + command + "; } 2>&1").c_str(), "r");
-  *failed = pipe == nullptr;
-  if (pipe == nullptr) return {};
-  char buffer[4096];
-  for (size_t n; (n = std::fread(buffer, 1, sizeof(buffer), pipe)) > 0;) output.append(buffer, n);
-  *failed = pclose(pipe) != 0;
-  std::vector<std::string> lines;
-  std::istringstream stream(output);
-  for (std::string line; std::getline(stream, line);) {
-    if (!line.empty()) lines.push_back(line);
-  }
-  return lines;
-}
-
-// The result among what the script and its libraries print; an empty object where there is none.
-nlohmann::json ResultOf(const std::vector<std::string>& lines) {
-  for (const std::string& line : lines) {
-    auto result = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (result.is_object() && result.contains("seconds")) return result;
-  }
-  return nlohmann::json::object();
-}
-
-std::string ShellQuoted(const std::string& text) {
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? "'\\''" : std::string(1, c);
-  return quoted + "'";
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values.empty() ? 0 : values[values.size() / 2];
 }
 
 }  // namespace
 
 double StepTimes::median() const {
-  std::vector<double> sorted = seconds;
-  std::sort(sorted.begin(), sorted.end());
-  return sorted.empty() ? 0 : sorted[sorted.size() / 2];
+  return Median(seconds);
 }
 
-StepTimes TimeTrainingSteps(const Recipe& recipe, int64_t tokens, int warmup, int steps) {
+double StepTimes::median_queued() const {
+  return Median(queued_seconds);
+}
+
+StepTimes TimeTrainingSteps(const Recipe& recipe, int64_t tokens, int warmup, int steps,
+                            Device device) {
+  const Stream stream = ComputeStream(device);
   BuiltModel built = BuildModel(recipe.model, recipe.nsa, recipe.moe, recipe.train.recompute,
-                                recipe.train.dtype, 1);
+                                recipe.train.dtype, 1, /*gradients=*/true, device);
   AdamW optimizer(*built.parameters, recipe.optimizer);
-  const PackedSequences sequences = PackedSequences::Single(tokens);
-  const Tensor ids = RandomIds(tokens, recipe.model.vocab_size, 1),
-               targets = RandomIds(tokens, recipe.model.vocab_size, 2);
-  StepTimes times{.seconds = {}, .tokens = tokens};
+  const PackedSequences sequences = PackedSequences::Single(tokens).To(device);
+  const Tensor ids = UniformIds(tokens, recipe.model.vocab_size, 1, device),
+               targets = UniformIds(tokens, recipe.model.vocab_size, 2, device);
+  StepTimes times{.seconds = {}, .queued_seconds = {}, .tokens = tokens};
   for (int i = 0; i < warmup + steps; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
+    Synchronize(stream);
+    const auto begin = Clock::now();
     built.parameters->ZeroGrad();
-    Tape tape;
+    Tape tape(Tape::Mode::kRecord, stream);
     ForwardContext ctx{.tape = tape, .sequences = sequences, .rows_per_sample = tokens};
     const auto result = built.model->Loss(ctx, ids, targets, 1.0 / static_cast<double>(tokens));
     tape.BackwardFrom(result.loss);
@@ -83,9 +58,11 @@ StepTimes TimeTrainingSteps(const Recipe& recipe, int64_t tokens, int warmup, in
       layer->UpdateBias();
       layer->ResetCounts();
     }
-    if (i >= warmup)
-      times.seconds.push_back(
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    const double queued = SecondsSince(begin);
+    Synchronize(stream);
+    if (i < warmup) continue;
+    times.queued_seconds.push_back(queued);
+    times.seconds.push_back(SecondsSince(begin));
   }
   return times;
 }
@@ -115,18 +92,16 @@ absl::StatusOr<PeerTimes> TimePyTorchSteps(const Recipe& recipe, const std::stri
                                  {"warmup", warmup},
                                  {"steps", steps},
                                  {"compile", compile}};
-  bool failed = false;
-  const std::vector<std::string> lines = LinesOf(
-      ShellQuoted(python) + " " + ShellQuoted(script) + " " + ShellQuoted(config.dump()), &failed);
-  const nlohmann::json result = ResultOf(lines);
-  if (failed || result.empty()) {
-    return ConfigError("--pytorch {}: must be a Python with torch that runs {}; it ended with: {}",
-                       python, script, lines.empty() ? "no output" : lines.back());
-  }
-  return PeerTimes{
-      .times = {.seconds = result["seconds"].get<std::vector<double>>(), .tokens = tokens},
-      .version = result["torch"],
-      .parameters = result["parameters"]};
+  LACUNA_ASSIGN_OR_RETURN(const std::vector<std::string> lines,
+                          RunPythonScript(python, script, config));
+  const std::vector<nlohmann::json> results = ObjectsWith("seconds", lines);
+  if (results.empty()) return PythonError(python, script, lines);
+  const nlohmann::json& result = results.front();
+  return PeerTimes{.times = {.seconds = result["seconds"].get<std::vector<double>>(),
+                             .queued_seconds = {},
+                             .tokens = tokens},
+                   .version = result["torch"],
+                   .parameters = result["parameters"]};
 }
 
 }  // namespace lacuna

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""lacuna bench cpu as a user runs it. Usage: bench_command_test.py PROGRAM [TEST ...]"""
+"""lacuna bench cpu as a user runs it, and what lacuna bench cuda refuses. Usage: bench_command_test.py PROGRAM [TEST ...]"""
+import os
+
 from support import SOURCE, ProgramTest, main
 
 PEER = """#!/usr/bin/env python3
@@ -53,11 +55,22 @@ class Bench(ProgramTest):
         for option, value in (("--lengths", 0), ("--lengths", "64,-1"), ("--steps", 0), ("--threads", 0)):
             self.refused(2, rf"command line: .*{option}", *self.bench(option, value))
 
+    def test_cuda_without_a_card(self):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        self.addCleanup(os.environ.pop, "CUDA_VISIBLE_DEVICES")
+        done = self.refused(2, r"bench cuda: (this build has no CUDA backend \(configure with -DLACUNA_CUDA=ON\)|no CUDA card is seen by this build and driver)$",
+                            "bench", "cuda")
+        self.assertEqual(done.stdout, "")
+        for option, value in (("--steps", 0), ("--tokens", 1), ("--routing", "round"), ("--ops", "all")):
+            self.refused(2, rf"command line: .*({option}|{value})", "bench", "cuda", option, value)
+
     def test_the_defaults_are_in_the_source_tree(self):
-        help_text = self.lacuna("bench", "cpu", "--help").stdout
-        for path in ("recipes/quickstart_full.yaml", "tools/pytorch_twin.py"):
-            self.assertIn(path, help_text)
-            self.assertTrue((SOURCE / path).is_file())
+        for command, paths in (("cpu", ("recipes/quickstart_full.yaml", "tools/pytorch_twin.py")),
+                               ("cuda", ("recipes/nsa_27b/pretrain_8k.yaml", "tools/bench_torch.py"))):
+            help_text = self.lacuna("bench", command, "--help").stdout
+            for path in paths:
+                self.assertIn(path, help_text)
+                self.assertTrue((SOURCE / path).is_file())
 
 
 if __name__ == "__main__":

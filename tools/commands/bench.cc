@@ -13,6 +13,7 @@
 #include "recipes/trainer/matmul_peak.h"
 #include "recipes/trainer/progress.h"
 #include "tools/command.h"
+#include "tools/commands/bench_cuda.h"
 
 namespace lacuna::tools {
 namespace {
@@ -121,6 +122,7 @@ void AddBenchCommand(CLI::App& app, Runner& run) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   cpu->footer("Example:\n  lacuna bench cpu --pytorch python3 --lengths 1024,4096,16384");
+  AddBenchCudaCommand(*bench, run);
   bench->footer("Example:\n  lacuna bench cpu --pytorch python3");
   cpu->callback([options, &run] { run = [options] { return BenchCpu(*options); }; });
 }

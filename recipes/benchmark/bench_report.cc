@@ -1,0 +1,127 @@
+#include "recipes/benchmark/bench_report.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "recipes/trainer/progress.h"
+
+namespace lacuna {
+namespace {
+
+constexpr double kGiB = 1 << 30;
+
+double GiB(int64_t bytes) {
+  return static_cast<double>(bytes) / kGiB;
+}
+
+std::string Name(const BenchRow& row) {
+  return row.tokens == 0 ? row.op : fmt::format("{} {}", row.op, row.tokens);
+}
+
+const char* UnitOf(BenchRow::Bound bound) {
+  return bound == BenchRow::Bound::kBytes ? "GB/s" : "TFLOP/s";
+}
+double InUnit(BenchRow::Bound bound, double per_second) {
+  return per_second / (bound == BenchRow::Bound::kBytes ? 1e9 : 1e12);
+}
+
+}  // namespace
+
+std::string Line(const Ceilings& ceilings) {
+  return fmt::format("Ceilings: matrix product {:.1f} TFLOP/s, copy {:.0f} GB/s",
+                     ceilings.flops_per_second / 1e12, ceilings.bytes_per_second / 1e9);
+}
+
+std::string Line(const RowResult& r) {
+  const BenchRow::Bound bound = r.row.bound;
+  return fmt::format("  {:<34} {:>10.4f} ms {:>9.1f} {:<7} {:>6.1f} %  {}", Name(r.row),
+                     r.timing.milliseconds, InUnit(bound, r.per_second()), UnitOf(bound),
+                     100 * r.ratio(), r.row.formula);
+}
+
+std::string Line(const LossMemory& memory) {
+  return fmt::format(
+      "  Head and loss of {} tokens, forward and backward: {:.2f} GiB beyond hidden states, weight "
+      "and its gradient (all logits in bf16: {:.2f} GiB)",
+      FormatCount(memory.tokens), GiB(memory.extra_bytes), GiB(memory.logits_bytes));
+}
+
+std::string Lines(const StepsResult& s, const Ceilings& ceilings) {
+  return fmt::format(
+      "  {}: {} parameters, {} tokens a step\n"
+      "  {:.1f} ms, the host has queued it after {:.1f} ms; {} tok/s, {:.1f} TFLOP/s, MFU {:.1f} % "
+      "of the matrix product; at most {:.1f} GiB in use\n"
+      "  FLOPs a token: {:.4g} = 6 matrix parameters used + phi + 6 H (Dk + Dv) pairs / T a layer; "
+      "recomputation does not count",
+      s.recipe, FormatCount(s.parameters), FormatCount(s.times.tokens), 1e3 * s.times.median(),
+      1e3 * s.times.median_queued(), FormatCount(static_cast<int64_t>(s.times.tokens_per_second())),
+      s.per_second() / 1e12, 100 * s.per_second() / ceilings.flops_per_second, GiB(s.peak_bytes),
+      s.flops_per_token);
+}
+
+std::string PeerTable(const BenchReport& report) {
+  std::string text = fmt::format("\nBeside PyTorch {}\n  {:<34} {:>12} {:>12} {:>10}\n",
+                                 report.torch, "", "Lacuna ms", "PyTorch ms", "speed");
+  for (const RowResult& r : report.rows) {
+    const auto peer = report.torch_rows.find({r.row.op, r.row.tokens});
+    if (peer != report.torch_rows.end() && peer->second.milliseconds) {
+      const double theirs = *peer->second.milliseconds;
+      text += fmt::format("  {:<34} {:>12.4f} {:>12.4f} {:>9.2f}x\n", Name(r.row),
+                          r.timing.milliseconds, theirs, theirs / r.timing.milliseconds);
+    } else {
+      text += fmt::format("  {:<34} {:>12.4f} left out: {}\n", Name(r.row), r.timing.milliseconds,
+                          peer == report.torch_rows.end() ? "no answer" : peer->second.left_out);
+    }
+  }
+  return text;
+}
+
+nlohmann::json ToJson(const BenchReport& report) {
+  nlohmann::json out = {{"device", report.device},
+                        {"ceilings",
+                         {{"flops_per_second", report.ceilings.flops_per_second},
+                          {"bytes_per_second", report.ceilings.bytes_per_second}}},
+                        {"rows", nlohmann::json::array()}};
+  for (const RowResult& r : report.rows) {
+    nlohmann::json row = {{"section", r.section},
+                          {"op", r.row.op},
+                          {"tokens", r.row.tokens},
+                          {"ms", r.timing.milliseconds},
+                          {"samples", r.timing.samples},
+                          {"calls", r.timing.calls},
+                          {r.row.bound == BenchRow::Bound::kBytes ? "bytes" : "flops", r.row.work},
+                          {"formula", r.row.formula},
+                          {"ratio", r.ratio()}};
+    if (const auto peer = report.torch_rows.find({r.row.op, r.row.tokens});
+        peer != report.torch_rows.end()) {
+      if (peer->second.milliseconds) {
+        row["torch_ms"] = *peer->second.milliseconds;
+      } else {
+        row["torch_left_out"] = peer->second.left_out;
+      }
+    }
+    out["rows"].push_back(std::move(row));
+  }
+  if (report.loss_memory) {
+    out["loss_memory"] = {{"tokens", report.loss_memory->tokens},
+                          {"extra_bytes", report.loss_memory->extra_bytes},
+                          {"logits_bytes", report.loss_memory->logits_bytes}};
+  }
+  if (report.steps) {
+    const StepsResult& s = *report.steps;
+    out["steps"] = {{"recipe", s.recipe},
+                    {"parameters", s.parameters},
+                    {"tokens", s.times.tokens},
+                    {"seconds", s.times.seconds},
+                    {"queued_seconds", s.times.queued_seconds},
+                    {"tokens_per_second", s.times.tokens_per_second()},
+                    {"flops_per_token", s.flops_per_token},
+                    {"mfu", s.per_second() / report.ceilings.flops_per_second},
+                    {"peak_bytes", s.peak_bytes}};
+  }
+  if (!report.torch.empty()) out["torch"] = report.torch;
+  return out;
+}
+
+}  // namespace lacuna

@@ -1,0 +1,64 @@
+// What `lacuna bench cuda` found: lines for people, JSON for programs.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "nlohmann/json_fwd.hpp"
+#include "recipes/benchmark/device_timer.h"
+#include "recipes/benchmark/op_benchmark.h"
+#include "recipes/benchmark/step_benchmark.h"
+#include "recipes/schema/recipe.h"
+
+namespace lacuna {
+
+struct RowResult {
+  std::string section;  // ops or layers
+  BenchRow row;         // `prepare` is not needed any more
+  Timing timing;
+  double ceiling = 0;  // bytes or FLOPs a second
+
+  double per_second() const { return 1e3 * row.work / timing.milliseconds; }
+  double ratio() const { return per_second() / ceiling; }
+};
+
+// What the PyTorch twin says of a row: a time, or why it has none.
+struct TorchResult {
+  std::optional<double> milliseconds;
+  std::string left_out;
+};
+using RowKey = std::pair<std::string, int64_t>;  // BenchRow::op, tokens
+
+struct StepsResult {
+  std::string recipe;  // with what was changed of it
+  StepTimes times;
+  int64_t parameters = 0;
+  double flops_per_token = 0;
+  int64_t peak_bytes = 0;
+  double per_second() const { return times.tokens_per_second() * flops_per_token; }
+};
+
+struct BenchReport {
+  std::string device;
+  Ceilings ceilings;
+  std::vector<RowResult> rows;
+  std::optional<LossMemory> loss_memory;
+  std::optional<StepsResult> steps;
+  std::string torch;  // its version; empty where it was not run
+  std::map<RowKey, TorchResult> torch_rows;
+};
+
+// One line each, without the end of line.
+std::string Line(const Ceilings& ceilings);
+std::string Line(const RowResult& result);
+std::string Line(const LossMemory& memory);
+std::string Lines(const StepsResult& steps, const Ceilings& ceilings);
+// Every row beside its twin.
+std::string PeerTable(const BenchReport& report);
+
+nlohmann::json ToJson(const BenchReport& report);
+
+}  // namespace lacuna

@@ -1,0 +1,130 @@
+// Every row of `lacuna bench cuda` runs, on the CPU at a size that takes no time, and is measured and
+// reported.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/stream.h"
+#include "recipes/benchmark/bench_report.h"
+#include "recipes/benchmark/benchmark_inputs.h"
+#include "recipes/benchmark/layer_benchmark.h"
+
+namespace lacuna {
+namespace {
+
+BenchSizes Small(BenchRouting routing = BenchRouting::kReal) {
+  BenchSizes sizes;
+  sizes.tokens = 48;
+  sizes.routing = routing;
+  sizes.model.width = 16;
+  sizes.model.vocab_size = 40;
+  sizes.model.num_heads = 4;
+  sizes.model.num_groups = 2;
+  sizes.model.head_dim_qk = 8;
+  sizes.model.head_dim_v = 4;
+  sizes.model.rotary_dims = 4;
+  sizes.model.dense_width = 12;
+  sizes.moe.num_experts = 6;
+  sizes.moe.experts_per_token = 3;
+  sizes.moe.expert_width = 8;
+  sizes.moe.num_shared = 1;
+  sizes.nsa.block = 8;
+  sizes.nsa.stride = 4;
+  sizes.nsa.select_block = 8;
+  sizes.nsa.num_selected = 4;
+  sizes.nsa.window = 16;
+  sizes.parameters = 100;
+  sizes.square = 16;
+  sizes.copy_bytes = 4096;
+  return sizes;
+}
+
+TEST(BenchmarkRows, AllRunAndAreNamedOnce) {
+  const BenchSizes sizes = Small();
+  std::vector<BenchRow> rows = OpRows(sizes, kCpu);
+  for (BenchRow& row : LayerRows(sizes, kCpu)) rows.push_back(std::move(row));
+  EXPECT_GE(rows.size(), 70u);
+  std::set<RowKey> names;
+  for (const BenchRow& row : rows) {
+    SCOPED_TRACE(row.op);
+    EXPECT_TRUE(names.insert({row.op, row.tokens}).second);
+    EXPECT_GT(row.work, 0);
+    EXPECT_FALSE(row.formula.empty());
+    const BenchCall call = row.prepare();
+    for (const int64_t i : {0, 1, 70}) call(i);  // 70: more than there are input sets
+  }
+}
+
+TEST(BenchmarkRows, WorkIsWhatTheFormulasSay) {
+  const BenchSizes sizes = Small();
+  std::map<RowKey, double> work;
+  for (const BenchRow& row : OpRows(sizes, kCpu)) work[{row.op, row.tokens}] = row.work;
+  const int64_t n = 48;
+  EXPECT_EQ((work[{"add", 4 * n}]), 6 * 192 * 16);
+  EXPECT_EQ((work[{"adamw", 0}]), 30 * 100);
+  EXPECT_EQ((work[{"adamw_bf16_moments", 0}]), 22 * 100);
+  EXPECT_EQ((work[{"grouped_up_dx", n}]), 2 * 144 * 16 * 16);
+  EXPECT_EQ((work[{"attention_fwd", n}]), 2 * 4 * (48 * 49 / 2) * 12);
+  EXPECT_EQ((work[{"attention_bwd", n}]), 2 * 4 * (48 * 49 / 2) * (3 * 8 + 2 * 4));
+}
+
+TEST(BenchmarkRows, RoutingSpreadsRowsAsAsked) {
+  const auto counts = [](BenchRouting routing) {
+    const BenchSizes sizes = Small(routing);
+    const RoutedRows routed = RouteRows(sizes, 600, kCpu);
+    const int64_t* offsets = routed.offsets.data<int64_t>();
+    const int32_t* ids = routed.ids.data<int32_t>();
+    for (int64_t n = 0; n < 600; ++n)
+      EXPECT_EQ((std::set<int32_t>(ids + 3 * n, ids + 3 * n + 3).size()), 3u);
+    std::vector<int64_t> rows;
+    for (int64_t e = 0; e < 6; ++e) rows.push_back(offsets[e + 1] - offsets[e]);
+    EXPECT_EQ(offsets[6], 1800);
+    return rows;
+  };
+  EXPECT_EQ(counts(BenchRouting::kForced), std::vector<int64_t>(6, 300));
+  const std::vector<int64_t> zipf = counts(BenchRouting::kZipf);
+  EXPECT_GT(zipf[0], 3 * zipf[5] / 2);
+  EXPECT_GT(zipf[0], zipf[3]);
+  counts(BenchRouting::kReal);
+}
+
+TEST(BenchmarkRows, MeasuredAndReported) {
+  const BenchSizes sizes = Small();
+  DeviceTimer timer(kCpu, 0.0);
+  BenchReport report;
+  report.ceilings = MeasureCeilings(sizes, kCpu, timer);
+  EXPECT_GT(report.ceilings.flops_per_second, 0);
+  EXPECT_GT(report.ceilings.bytes_per_second, 0);
+  for (const BenchRow& row : OpRows(sizes, kCpu)) {
+    if (row.op != "add") continue;
+    report.rows.push_back({.section = "ops",
+                           .row = row,
+                           .timing = timer.Measure(row),
+                           .ceiling = report.ceilings.Of(row.bound)});
+    EXPECT_GE(report.rows.back().timing.samples, 5);
+    EXPECT_GT(report.rows.back().timing.milliseconds, 0);
+  }
+  ASSERT_EQ(report.rows.size(), 2u);
+  report.torch = "9.9";
+  report.torch_rows[{"add", 48}].milliseconds = 3 * report.rows[0].timing.milliseconds;
+  report.torch_rows[{"add", 192}].left_out = "no reason";
+  const std::string table = PeerTable(report);
+  EXPECT_NE(table.find("3.00x"), std::string::npos) << table;
+  EXPECT_NE(table.find("left out: no reason"), std::string::npos) << table;
+  const nlohmann::json json = ToJson(report);
+  EXPECT_EQ(json["rows"][0]["bytes"], 6 * 48 * 16);
+  EXPECT_EQ(json["rows"][1]["torch_left_out"], "no reason");
+}
+
+TEST(BenchmarkRows, LossTakesAChunkOfLogits) {
+  BenchSizes sizes = Small();
+  sizes.model.vocab_size = 2000;
+  const LossMemory memory = MeasureLossMemory(sizes, 4096, kCpu);
+  EXPECT_EQ(memory.logits_bytes, 4096 * 2000 * 2);
+  // A chunk of 1024 rows, the gradient of the hidden states, and little else.
+  EXPECT_GT(memory.extra_bytes, 1024 * 2000 * 2);
+}
+
+}  // namespace
+}  // namespace lacuna

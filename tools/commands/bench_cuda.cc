@@ -1,0 +1,189 @@
+// lacuna bench cuda: the operators, layers and training steps of a card beside its ceilings.
+#include "tools/commands/bench_cuda.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "core/io/file.h"
+#include "core/status.h"
+#include "core/stream.h"
+#include "recipes/benchmark/bench_report.h"
+#include "recipes/benchmark/layer_benchmark.h"
+#include "recipes/benchmark/op_benchmark.h"
+#include "recipes/benchmark/torch_twin.h"
+#include "recipes/plan/model_size.h"
+#include "recipes/trainer/device.h"
+#include "tools/command.h"
+
+namespace lacuna::tools {
+namespace {
+
+constexpr const char* kDefaultRecipe = "recipes/nsa_27b/pretrain_8k.yaml";
+// Of its 30 layers, as many as fit on a card with their optimizer state: a dense one and two with
+// experts.
+constexpr const char* kDefaultChange = "model.num_layers=3";
+
+struct Options {
+  bool ops = false, layers = false;
+  int steps = 0;
+  std::string recipe = kDefaultRecipe;
+  std::vector<std::string> overrides;
+  int64_t tokens = 8192;
+  std::string routing = "real";
+  std::string json;
+  std::string pytorch;
+  std::string script = "tools/bench_torch.py";
+
+  bool everything() const { return !ops && !layers && steps == 0; }
+};
+
+void Say(const std::string& text) {
+  fmt::print("{}\n", text);
+  std::fflush(stdout);  // rows take a while each
+}
+
+void MeasureRows(const char* section, const std::vector<BenchRow>& rows, DeviceTimer& timer,
+                 BenchReport* report) {
+  for (const BenchRow& row : rows) {
+    RowResult result{.section = section,
+                     .row = row,
+                     .timing = timer.Measure(row),
+                     .ceiling = report->ceilings.Of(row.bound)};
+    result.row.prepare = nullptr;
+    Say(Line(result));
+    report->rows.push_back(std::move(result));
+  }
+}
+
+void BenchOps(const BenchSizes& sizes, Device device, DeviceTimer& timer, BenchReport* report) {
+  Say(fmt::format("\nOperators in bf16, routing {}: time, rate, share of the ceiling, work",
+                  NameOf(sizes.routing)));
+  MeasureRows("ops", OpRows(sizes, device), timer, report);
+  ReleaseCudaCache(device);
+  report->loss_memory = MeasureLossMemory(sizes, 4 * sizes.tokens, device);
+  Say(Line(*report->loss_memory));
+}
+
+absl::Status BenchSteps(const Options& options, const Recipe& recipe, Device device,
+                        BenchReport* report) {
+  constexpr int kWarmup = 2;
+  Say(fmt::format("\nTraining steps, {}, one document of random tokens, median of {}",
+                  NameOf(recipe.train.dtype), options.steps));
+  std::string name = options.recipe;
+  for (const std::string& change : options.overrides) name += " " + change;
+  ResetCudaMemoryPeak(device);
+  report->steps = StepsResult{
+      .recipe = name,
+      .times = TimeTrainingSteps(recipe, options.tokens, kWarmup, options.steps, device),
+      .parameters = CountParameters(recipe).total(),
+      .flops_per_token = FlopsPerToken(recipe).total(),
+      .peak_bytes = CudaMemoryStats(device).peak};
+  Say(Lines(*report->steps, report->ceilings));
+  return absl::OkStatus();
+}
+
+absl::Status CheckDevice() {
+#ifndef LACUNA_WITH_CUDA
+  return ConfigError(
+      "bench cuda: this build has no CUDA backend (configure with -DLACUNA_CUDA=ON)");
+#else
+  if (NumCudaDevices() == 0)
+    return ConfigError("bench cuda: no CUDA card is seen by this build and driver");
+  return absl::OkStatus();
+#endif
+}
+
+absl::Status BenchCuda(Options options) {
+  LACUNA_RETURN_IF_ERROR(CheckDevice());
+  if (options.everything()) {
+    options.ops = options.layers = true;
+    options.steps = 5;
+  }
+  if (options.recipe == kDefaultRecipe && options.overrides.empty())
+    options.overrides = {kDefaultChange};
+  // What can be wrong is found before anything is measured.
+  Recipe recipe;
+  if (options.steps > 0) {
+    std::vector<std::string> overrides = options.overrides;
+    overrides.push_back(fmt::format("train.sequence_length={}", options.tokens));
+    LACUNA_ASSIGN_OR_RETURN(recipe, LoadRecipe(options.recipe, overrides, 1));
+  }
+  BenchReport report;
+  if (!options.pytorch.empty()) {
+    LACUNA_ASSIGN_OR_RETURN(report.torch, FindTorch(options.pytorch, options.script));
+  }
+  const Device device = CudaDevice();
+  BenchSizes sizes;
+  sizes.tokens = options.tokens;
+  for (const BenchRouting routing :
+       {BenchRouting::kReal, BenchRouting::kForced, BenchRouting::kZipf}) {
+    if (options.routing == NameOf(routing)) sizes.routing = routing;
+  }
+  report.device = Describe(device);
+  Say(report.device);
+  {
+    DeviceTimer long_timer(device, 0.5);
+    report.ceilings = MeasureCeilings(sizes, device, long_timer);
+  }
+  Say(Line(report.ceilings));
+  {
+    DeviceTimer timer(device);
+    if (options.ops) BenchOps(sizes, device, timer, &report);
+    ReleaseCudaCache(device);
+    if (options.layers) {
+      Say(fmt::format("\nLayers in bf16, {} tokens, the router's own routing", options.tokens));
+      MeasureRows("layers", LayerRows(sizes, device), timer, &report);
+    }
+  }
+  ReleaseCudaCache(device);
+  if (options.steps > 0) LACUNA_RETURN_IF_ERROR(BenchSteps(options, recipe, device, &report));
+  ReleaseCudaCache(device);
+  if (!report.torch.empty() && !report.rows.empty()) {
+    LACUNA_RETURN_IF_ERROR(RunTorchTwin(options.pytorch, options.script, sizes, &report));
+    Say(PeerTable(report));
+  }
+  if (options.json.empty()) return absl::OkStatus();
+  return WriteFileDurably(options.json, ToJson(report).dump(1) + "\n", ExitCode::kData);
+}
+
+}  // namespace
+
+void AddBenchCudaCommand(CLI::App& bench, Runner& run) {
+  auto options = std::make_shared<Options>();
+  CLI::App* cuda = bench.add_subcommand(
+      "cuda",
+      "A card: operators and layers of the paper's model beside a matrix product and a copy, and "
+      "training steps of a recipe; all three unless some are named");
+  cuda->add_flag("--ops", options->ops, "operators");
+  cuda->add_flag("--layers", options->layers, "attention (full, NSA) and mixture of experts");
+  cuda->add_option("--steps", options->steps, "timed training steps of the recipe")
+      ->check(CLI::Range(1, 1000));
+  cuda->add_option("--recipe", options->recipe, "recipe of the steps")->capture_default_str();
+  cuda->add_option("--set", options->overrides,
+                   fmt::format("Override a key of the recipe: --set section.key=value (the default "
+                               "recipe: {})",
+                               kDefaultChange));
+  cuda->add_option("--tokens", options->tokens,
+                   "tokens of a document; memory-bound operators take four times as many, too")
+      ->check(CLI::Range(int64_t{64}, int64_t{1} << 20))
+      ->capture_default_str();
+  cuda->add_option("--routing", options->routing,
+                   "experts of the operators' rows: real (a router's choice), forced (all alike), "
+                   "zipf (skewed)")
+      ->check(CLI::IsMember({"real", "forced", "zipf"}))
+      ->capture_default_str();
+  cuda->add_option("--json", options->json, "file for all results");
+  cuda->add_option("--pytorch", options->pytorch,
+                   "Python interpreter with torch, for the same rows in PyTorch");
+  cuda->add_option("--script", options->script, "the rows in PyTorch")->capture_default_str();
+  cuda->footer(
+      "Example:\n  lacuna bench cuda --ops --routing zipf --json ops.json --pytorch python3");
+  cuda->callback([options, &run] { run = [options] { return BenchCuda(*options); }; });
+}
+
+}  // namespace lacuna::tools
