@@ -27,7 +27,7 @@ ACTIONS = {
 
 # What is run as it is, in a tree of its own, and what is a stub there.
 SCRIPTS = ("tools/setup.sh", "tools/test.sh", ".ci/run")
-REPLACED = ("tools/setup_python.sh", "tools/quickstart.sh")
+REPLACED = ("tools/setup_python.sh", "tools/setup_cudnn_frontend.sh", "tools/quickstart.sh")
 
 
 class Scripts(unittest.TestCase):
@@ -100,7 +100,7 @@ class Scripts(unittest.TestCase):
         self.assertRegex(done.stderr, r"^setup: need root or sudo to install: g\+\+ cmake ")
 
     def test_every_failing_step_fails_the_script_and_ends_it(self):
-        for script, steps in (("tools/setup.sh", 2), ("tools/test.sh", 5), (".ci/run", 9)):
+        for script, steps in (("tools/setup.sh", 2), ("tools/test.sh", 5), (".ci/run", 10)):
             for step in range(1, steps + 1):
                 with self.subTest(script=script, step=step):
                     self.installed.unlink(missing_ok=True)
@@ -121,7 +121,7 @@ class Scripts(unittest.TestCase):
 
     def test_ci_builds_cuda_and_runs_the_stages(self):
         self.run_script(".ci/run")
-        self.assertIn("cmake --preset cuda-release -DLACUNA_BUILD_TESTS=OFF", self.called)
+        self.assertIn("cmake --preset cuda-release -DLACUNA_CUDNN=ON -DLACUNA_BUILD_TESTS=OFF", self.called)
         self.assertIn("quickstart.sh --stages", self.called)
 
 
