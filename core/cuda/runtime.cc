@@ -17,6 +17,7 @@ struct DeviceState {
   std::once_flag once;
   cudaStream_t stream = nullptr;
   int multiprocessors = 0;
+  int compute_major = 0;
 };
 
 DeviceState& State(Device device) {
@@ -34,6 +35,8 @@ DeviceState& State(Device device) {
     LACUNA_CUDA_CHECK(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &threshold));
     LACUNA_CUDA_CHECK(cudaDeviceGetAttribute(&state.multiprocessors, cudaDevAttrMultiProcessorCount,
                                              device.index));
+    LACUNA_CUDA_CHECK(cudaDeviceGetAttribute(&state.compute_major,
+                                             cudaDevAttrComputeCapabilityMajor, device.index));
     LACUNA_CUDA_CHECK(cudaStreamCreateWithFlags(&state.stream, cudaStreamNonBlocking));
   });
   return state;
@@ -71,6 +74,10 @@ int64_t NumHostWaits() {
 
 int NumMultiprocessors(Stream stream) {
   return State(stream.device).multiprocessors;
+}
+
+int ComputeMajor(Stream stream) {
+  return State(stream.device).compute_major;
 }
 
 }  // namespace lacuna::cuda

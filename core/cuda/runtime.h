@@ -20,5 +20,7 @@ int64_t NumHostWaits();
 
 // Multiprocessors of the device the stream is on.
 int NumMultiprocessors(Stream stream);
+// Its compute capability's first number: 8 Ampere, 9 Hopper.
+int ComputeMajor(Stream stream);
 
 }  // namespace lacuna::cuda

@@ -15,6 +15,7 @@
 // that as many loads are under way. UnpermuteDw: a warp a token, its sums combine in a butterfly.
 #include "core/cuda/memory.h"
 #include "core/cuda/reduce.cuh"
+#include "core/cuda/runtime.h"
 #include "core/cuda/vector.cuh"
 #include "moe/expert_limit.h"
 #include "moe/permute.h"
@@ -256,12 +257,99 @@ void SortByExpert(const SortByExpertArgs& args, Stream stream) {
              args.position.As<int32_t>());
 }
 
+namespace {
+
+constexpr int kBulkThreads = 128;
+constexpr int64_t kBulkBytes = 16 * 1024;  // widest row
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define LACUNA_BULK_COPIES 1
+#endif
+
+// A row from shared to global memory by the copy engine, as one write.
+__device__ void StartBulkStore(void* to, const void* from, int bytes) {
+#ifdef LACUNA_BULK_COPIES
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to),
+               "r"(static_cast<uint32_t>(__cvta_generic_to_shared(from))), "r"(bytes)
+               : "memory");
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+#endif
+}
+// Until at most kPending of the thread's stores have still to read their rows.
+template <int kPending>
+__device__ void WaitForBulkReads() {
+#ifdef LACUNA_BULK_COPIES
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
+#endif
+}
+// What this thread wrote to shared memory becomes visible to the copy engine.
+__device__ void FenceForBulk() {
+#ifdef LACUNA_BULK_COPIES
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
+// A token a block: its row is read once, staged in shared memory (two buffers, where weights make
+// each copy another row) and written K times by the copy engine. K scattered rows written by
+// ordinary stores reach a third of the bandwidth.
+template <class T>
+__global__ void __launch_bounds__(kBulkThreads)
+    PermuteBulkKernel(const T* __restrict__ x, const int32_t* __restrict__ position,
+                      const float* __restrict__ w, T* y, int choices, int columns) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  T* const buffers[2] = {reinterpret_cast<T*>(memory), reinterpret_cast<T*>(memory) + columns};
+  const int64_t n = blockIdx.x;
+  const T* const row = x + n * columns;
+  const int bytes = columns * static_cast<int>(sizeof(T));
+  for (int k = 0; k < choices; ++k) {
+    T* const buffer = buffers[w == nullptr ? 0 : k % 2];
+    if (k == 0 || w != nullptr) {
+      if (k >= 2) {
+        if (threadIdx.x == 0) WaitForBulkReads<1>();
+        __syncthreads();
+      }
+      const float weight = w == nullptr ? 1.0f : w[n * choices + k];
+      for (int c = threadIdx.x * kVector<T>; c < columns; c += kBulkThreads * kVector<T>) {
+        Pack<T> pack = LoadPack(row + c);
+        if (w != nullptr) {
+#pragma unroll
+          for (int j = 0; j < kVector<T>; ++j)
+            pack.value[j] = Store<T>(weight * Load(pack.value[j]));
+        }
+        StorePack(buffer + c, pack);
+      }
+      FenceForBulk();
+      __syncthreads();
+    }
+    if (threadIdx.x == 0)
+      StartBulkStore(y + position[n * choices + k] * int64_t{columns}, buffer, bytes);
+  }
+  if (threadIdx.x == 0) WaitForBulkReads<0>();
+}
+
+// On Hopper and later, where rows are whole packs that fit.
+template <class T>
+bool PermuteInBulk(const PermuteRowsArgs& args, Stream stream) {
+  const int64_t columns = args.x.dim(1), bytes = columns * static_cast<int64_t>(sizeof(T));
+  if (ComputeMajor(stream) < 9 || bytes > kBulkBytes || !Packable<T>(args.x.data, columns) ||
+      !IsAligned(args.y.data))
+    return false;
+  LaunchGrid(PermuteBulkKernel<T>, dim3(static_cast<unsigned>(args.x.dim(0))), kBulkThreads,
+             (args.w.defined() ? 2 : 1) * bytes, stream, args.x.As<const T>(),
+             args.position.As<const int32_t>(), args.w.As<const float>(), args.y.As<T>(),
+             static_cast<int>(args.position.dim(1)), static_cast<int>(columns));
+  return true;
+}
+
+}  // namespace
+
 void PermuteRows(const PermuteRowsArgs& args, Stream stream) {
   const int64_t tokens = args.x.dim(0), columns = args.x.dim(1);
   const int choices = static_cast<int>(args.position.dim(1));
   if (columns == 0) return;
   DispatchDeviceFloat(args.x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
+    if (PermuteInBulk<T>(args, stream)) return;
     WithPack<T>(Packable<T>(args.x.data, columns) && IsAligned(args.y.data), [&](auto pack) {
       constexpr int kPack = decltype(pack)::value;
       const RowGrid rows(tokens * choices, columns / kPack);

@@ -45,14 +45,18 @@ __global__ void CombineBackwardKernel(const float* gate, Branches<T> branches, c
     for (int c = 0; c < 3 && real; ++c) g[c] = gate[3 * r + c];
     for (int i = lane * kCount; i < width && real; i += kLanes * kCount) {
       const int64_t at = r * width + i;
+      // All reads before the first write, which might be to the same memory for all the compiler
+      // knows: four reads are under way at once.
       const auto d = LoadPack<kCount>(d_o + at);
+      Pack<T, kCount> o[3];
+#pragma unroll
+      for (int c = 0; c < 3; ++c) o[c] = LoadPack<kCount>(branches.o[c] + at);
 #pragma unroll
       for (int c = 0; c < 3; ++c) {
-        const auto o = LoadPack<kCount>(branches.o[c] + at);
         Pack<T, kCount> out;
 #pragma unroll
         for (int k = 0; k < kCount; ++k) {
-          sum[c] += Load(d.value[k]) * Load(o.value[k]);
+          sum[c] += Load(d.value[k]) * Load(o[c].value[k]);
           out.value[k] = Store<T>(g[c] * Load(d.value[k]));
         }
         StorePack(branches.d_o[c] + at, out);

@@ -62,7 +62,8 @@ void Forward(AttentionSet& s, Stream stream) {
                      .cu_keys = s.ranges.cu_keys.Ref(),
                      .o = s.o.MutableRef(),
                      .lse = s.lse.MutableRef(),
-                     .scale = Scale(s)},
+                     .scale = Scale(s),
+                     .causal = s.ranges.causal},
                     stream);
 }
 
@@ -79,7 +80,8 @@ void Backward(AttentionSet& s, Stream stream) {
                      .dq = s.dq.MutableRef(),
                      .dk = s.dk.MutableRef(),
                      .dv = s.dv.MutableRef(),
-                     .scale = Scale(s)},
+                     .scale = Scale(s),
+                     .causal = s.ranges.causal},
                     stream);
 }
 

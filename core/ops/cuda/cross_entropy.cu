@@ -1,6 +1,8 @@
 // Cross-entropy. A block takes a row: one reading finds the maximum and the sum of exponentials
-// (online, a pair a thread, merged over the block), a second one, out of L2, writes the gradient
-// over the logits.
+// (online, a pair a thread, merged over the block), a second one writes the gradient over the
+// logits. With a gradient, the first packs of the row stay in shared memory for the second reading,
+// as many as fit; the rest (nothing up to 100k words of bf16) comes out of L2, where few rows are at
+// once.
 //
 //   (m, s) + x  ->  m' = max(m, x),  s' = s exp(m - m') + exp(x - m')
 //
@@ -12,14 +14,17 @@
 namespace lacuna::cuda {
 namespace {
 
-constexpr int kRowThreads = 512;
+constexpr int kRowThreads = 1024;
+constexpr int64_t kKeptBytes = 200 * 1024;  // one row a multiprocessor
 
 template <int kCount, class T>
 __global__ void __launch_bounds__(kRowThreads)
     CrossEntropyKernel(T* logits, const int32_t* targets, float* loss, int64_t vocabulary,
-                       bool with_gradient, float scale) {
+                       int64_t kept, bool with_gradient, float scale) {
+  extern __shared__ __align__(16) unsigned char memory[];  // the row's first `kept` elements
   __shared__ float scratch[kWarp];
-  T* row = logits + int64_t{blockIdx.x} * vocabulary;
+  T* const keep = reinterpret_cast<T*>(memory);
+  T* const row = logits + int64_t{blockIdx.x} * vocabulary;
   const int64_t target = targets[blockIdx.x];
   constexpr int64_t kStep = int64_t{kRowThreads} * kCount;
   if (target < 0) {
@@ -32,8 +37,10 @@ __global__ void __launch_bounds__(kRowThreads)
     return;
   }
   float top = -INFINITY, sum = 0;
+#pragma unroll 4
   for (int64_t v = threadIdx.x * kCount; v < vocabulary; v += kStep) {
     const auto pack = LoadPack<kCount>(row + v);
+    if (v < kept) StorePack(keep + v, pack);
     float here = Load(pack.value[0]);
 #pragma unroll
     for (int k = 1; k < kCount; ++k) here = fmaxf(here, Load(pack.value[k]));
@@ -53,8 +60,10 @@ __global__ void __launch_bounds__(kRowThreads)
   if (!with_gradient) return;
   __syncthreads();  // all have read row[target]
   const float factor = inside ? scale / row_sum : nanf("");
+#pragma unroll 4
   for (int64_t v = threadIdx.x * kCount; v < vocabulary; v += kStep) {
-    auto pack = LoadPack<kCount>(row + v);
+    // Each thread reads back what it kept itself.
+    auto pack = v < kept ? LoadPack<kCount>(keep + v) : LoadPack<kCount>(row + v);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
       const float p = factor * __expf(Load(pack.value[k]) - row_top);
@@ -73,9 +82,11 @@ void CrossEntropy(const CrossEntropyArgs& args, Stream stream) {
     const auto kernel = Packable<T>(args.logits.data, vocabulary)
                             ? CrossEntropyKernel<kVector<T>, T>
                             : CrossEntropyKernel<1, T>;
-    LaunchGrid(kernel, dim3(static_cast<unsigned>(rows)), kRowThreads, 0, stream,
+    const int64_t size = static_cast<int64_t>(sizeof(T)),
+                  kept = args.with_gradient ? std::min(vocabulary, kKeptBytes / size) : 0;
+    LaunchGrid(kernel, dim3(static_cast<unsigned>(rows)), kRowThreads, kept * size, stream,
                args.logits.As<T>(), args.targets.As<const int32_t>(), args.loss.As<float>(),
-               vocabulary, args.with_gradient, static_cast<float>(args.scale));
+               vocabulary, kept, args.with_gradient, static_cast<float>(args.scale));
   });
 }
 
