@@ -64,6 +64,10 @@ struct BFloat16 {
 
   BFloat16() = default;
   LACUNA_HOST_DEVICE explicit BFloat16(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    // One instruction, the same rounding (a NaN becomes 0x7FFF).
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+#else
     uint32_t u;
     memcpy(&u, &value, sizeof(u));
     if ((u & 0x7FFFFFFFu) > 0x7F800000u) {
@@ -71,6 +75,7 @@ struct BFloat16 {
     } else {
       bits = static_cast<uint16_t>((u + 0x7FFFu + ((u >> 16) & 1u)) >> 16);
     }
+#endif
   }
   LACUNA_HOST_DEVICE explicit operator float() const {
     const uint32_t u = static_cast<uint32_t>(bits) << 16;

@@ -27,46 +27,49 @@ __global__ void CombineKernel(const float* gate, const T* cmp, const T* slc, con
   }
 }
 
-template <class T>
-struct Branches {
-  const T* o[3];
-  T* d_o[3];
-};
-
-template <int kCount, class T>
-__global__ void CombineBackwardKernel(const float* gate, Branches<T> branches, const T* d_o,
-                                      float* dgate, int64_t rows, int width) {
-  // Whole warps stay in the loop: the sums are over shuffles.
-  const int64_t whole = (rows + kWarp / kLanes - 1) / (kWarp / kLanes) * (kWarp / kLanes);
-  for (int64_t r = GlobalIndex() / kLanes; r < whole; r += GridSize() / kLanes) {
-    const bool real = r < rows;
-    const int lane = static_cast<int>(threadIdx.x) % kLanes;
-    float g[3] = {}, sum[3] = {};
-    for (int c = 0; c < 3 && real; ++c) g[c] = gate[3 * r + c];
+// 16 lanes take kRows rows one after the other, so that all their reads are under way at once.
+template <int kCount, int kRows, class T>
+__global__ void __launch_bounds__(kThreads)
+    CombineBackwardKernel(const float* __restrict__ gate, const T* __restrict__ cmp,
+                          const T* __restrict__ slc, const T* __restrict__ win,
+                          const T* __restrict__ d_o, T* __restrict__ d_cmp, T* __restrict__ d_slc,
+                          T* __restrict__ d_win, float* __restrict__ dgate, int64_t rows,
+                          int width) {
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int64_t first = GlobalIndex() / kLanes * kRows;
+#pragma unroll
+  for (int u = 0; u < kRows; ++u) {
+    const int64_t r = first + u;
+    const bool real = r < rows;  // whole warps stay: the sums are over shuffles
+    float a = 0, b = 0, c = 0, sum_a = 0, sum_b = 0, sum_c = 0;
+    if (real) {
+      a = gate[3 * r];
+      b = gate[3 * r + 1];
+      c = gate[3 * r + 2];
+    }
     for (int i = lane * kCount; i < width && real; i += kLanes * kCount) {
       const int64_t at = r * width + i;
-      // All reads before the first write, which might be to the same memory for all the compiler
-      // knows: four reads are under way at once.
-      const auto d = LoadPack<kCount>(d_o + at);
-      Pack<T, kCount> o[3];
+      const auto d = LoadPack<kCount>(d_o + at), x = LoadPack<kCount>(cmp + at),
+                 y = LoadPack<kCount>(slc + at), z = LoadPack<kCount>(win + at);
+      Pack<T, kCount> dx, dy, dz;
 #pragma unroll
-      for (int c = 0; c < 3; ++c) o[c] = LoadPack<kCount>(branches.o[c] + at);
-#pragma unroll
-      for (int c = 0; c < 3; ++c) {
-        Pack<T, kCount> out;
-#pragma unroll
-        for (int k = 0; k < kCount; ++k) {
-          sum[c] += Load(d.value[k]) * Load(o[c].value[k]);
-          out.value[k] = Store<T>(g[c] * Load(d.value[k]));
-        }
-        StorePack(branches.d_o[c] + at, out);
+      for (int k = 0; k < kCount; ++k) {
+        const float g = Load(d.value[k]);
+        sum_a += g * Load(x.value[k]);
+        sum_b += g * Load(y.value[k]);
+        sum_c += g * Load(z.value[k]);
+        dx.value[k] = Store<T>(a * g);
+        dy.value[k] = Store<T>(b * g);
+        dz.value[k] = Store<T>(c * g);
       }
+      StorePack(d_cmp + at, dx);
+      StorePack(d_slc + at, dy);
+      StorePack(d_win + at, dz);
     }
-#pragma unroll
-    for (int c = 0; c < 3; ++c) {
-      sum[c] = WarpReduce<kLanes>(sum[c]);
-      if (real && lane == 0) dgate[3 * r + c] = sum[c];
-    }
+    sum_a = WarpReduce<kLanes>(sum_a);
+    sum_b = WarpReduce<kLanes>(sum_b);
+    sum_c = WarpReduce<kLanes>(sum_c);
+    if (real && lane < 3) dgate[3 * r + lane] = lane == 0 ? sum_a : lane == 1 ? sum_b : sum_c;
   }
 }
 
@@ -96,16 +99,19 @@ void GateCombineBwd(const GateCombineBwdArgs& args, Stream stream) {
   DispatchDeviceFloat(args.d_o.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const int64_t rows = args.d_o.dim(0) * args.d_o.dim(1), width = args.d_o.dim(2);
-    const Branches<T> branches{{args.o_cmp.As<T>(), args.o_slc.As<T>(), args.o_win.As<T>()},
-                               {args.do_cmp.As<T>(), args.do_slc.As<T>(), args.do_win.As<T>()}};
+    constexpr int kRows = 2;
+    const int64_t threads = (rows + kRows - 1) / kRows * kLanes;
     const auto launch = [&](auto kernel) {
-      Launch(kernel, rows * kLanes, stream, args.gate.As<float>(), branches, args.d_o.As<T>(),
-             args.dgate.As<float>(), rows, static_cast<int>(width));
+      LaunchGrid(kernel, dim3(static_cast<unsigned>((threads + kThreads - 1) / kThreads)), kThreads,
+                 0, stream, args.gate.As<const float>(), args.o_cmp.As<const T>(),
+                 args.o_slc.As<const T>(), args.o_win.As<const T>(), args.d_o.As<const T>(),
+                 args.do_cmp.As<T>(), args.do_slc.As<T>(), args.do_win.As<T>(),
+                 args.dgate.As<float>(), rows, static_cast<int>(width));
     };
     AllPackable<T>(width, {args.o_cmp, args.o_slc, args.o_win, args.d_o, args.do_cmp, args.do_slc,
                            args.do_win})
-        ? launch(CombineBackwardKernel<kVector<T>, T>)
-        : launch(CombineBackwardKernel<1, T>);
+        ? launch(CombineBackwardKernel<kVector<T>, kRows, T>)
+        : launch(CombineBackwardKernel<1, kRows, T>);
   });
 }
 

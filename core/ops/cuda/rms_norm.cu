@@ -4,7 +4,8 @@
 //   packs a row      lanes a row         e.g. bf16
 //   <= 2, 8, 24,     2 packs: 1, 4       D = 64: 8 packs, 4 lanes of 2
 //   48, 96           3 packs: 8, 16, 32  D = 192: 24 packs, 8 lanes of 3, four rows a warp
-//   <= 4096          a block of packs / 2 threads (packs / 4 from 1025 packs on)
+//   <= 4096          a block of packs / 2 threads (packs / 4 from 1025 packs on); in the forward pass
+//                    a warp of 10 packs a lane up to 320
 //
 //   Fwd   sum of squares over the group, then y.
 //   Bwd   dot = mean(xhat w dy) over the group, then dx. dw: each lane sums dy xhat over its rows in
@@ -222,6 +223,10 @@ struct Shape {
   int threads;
 };
 
+// The same for the forward pass, which keeps less: a warp a row as long as a lane can hold its packs.
+template <class F>
+bool WithForwardShape(int64_t packs, F&& f);
+
 // f(shape) with lanes and packs for rows of so many packs; false where registers do not hold them.
 template <class F>
 bool WithShape(int64_t packs, F&& f) {
@@ -249,6 +254,17 @@ bool WithShape(int64_t packs, F&& f) {
   return true;
 }
 
+// The same for the forward pass, where a lane has room for more: blocks wait at their sums, warps do
+// not.
+template <class F>
+bool WithForwardShape(int64_t packs, F&& f) {
+  if (packs > 96 && packs <= 10 * kWarp) {
+    f(Shape<kWarp, 10>{2 * kWarp});
+    return true;
+  }
+  return WithShape(packs, f);
+}
+
 template <class S>
 Rows RowsOf(const TensorRef& x, const S& shape) {
   return {x.dim(0), x.dim(1), S::kLanesOf == kBlock ? 1 : shape.threads / std::max(1, S::kLanesOf)};
@@ -267,7 +283,7 @@ void Forward(const RmsNormFwdArgs& args, Stream stream) {
   };
   const bool packable =
       Packable<T>(args.x.data, columns) && IsAligned(args.w.data) && IsAligned(args.y.data);
-  const bool done = packable && WithShape(columns / kVector<T>, [&](auto shape) {
+  const bool done = packable && WithForwardShape(columns / kVector<T>, [&](auto shape) {
                       using S = decltype(shape);
                       const Rows s = RowsOf(args.x, shape);
                       launch(FwdKernel<S::kLanesOf, S::kPacksOf, T>,
