@@ -20,6 +20,11 @@ void GradContext::Set(int input, Tensor gradient) {
   if (slot >= 0) tape_.Accumulate(slot, std::move(gradient), node.name);
 }
 
+Tensor GradContext::TakeSum(int input) {
+  const int32_t slot = tape_.nodes_[node_].inputs[static_cast<size_t>(input)];
+  return slot >= 0 ? std::exchange(tape_.grads_[static_cast<size_t>(slot)], Tensor()) : Tensor();
+}
+
 void GradContext::Defer(std::function<void()> work) {
   tape_.deferred_.push_back({tape_.nodes_[node_].parameters, std::move(work)});
   tape_.node_deferred_ = true;

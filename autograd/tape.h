@@ -39,9 +39,14 @@ class GradContext {
   // True where the gradient of output 0 is the tape's seed of one (Tape::BackwardFrom).
   bool dy_is_one() const;
   bool needs(int input) const;
+  // The gradient of output 0 for a rule that may overwrite it, when it is unique().
+  Tensor TakeDy() { return std::move(dy_[0]); }
   // Hands over the gradient of an input (same shape and dtype). The tape sums over a variable's
   // consumers, last consumer first.
   void Set(int input, Tensor gradient);
+  // What later consumers of an input have given so far, undefined if nothing: the caller adds it to
+  // the gradient that it sets, in its own kernel, and may write it if it is unique().
+  Tensor TakeSum(int input);
   // Work that only adds to parameter gradients and may wait. It runs right after this closure, or,
   // while Tape::HoldDeferred is on, at the next Tape::RunDeferred. The node's parameters count as
   // unfinished until then.

@@ -16,6 +16,8 @@ class Variable {
   explicit Variable(Tensor value) : value_(std::move(value)) {}
 
   const Tensor& value() const { return value_; }
+  // The value for a rule that may overwrite it when it is unique(); its gradient's place stays here.
+  Tensor TakeValue() { return std::move(value_); }
   const Shape& shape() const { return value_.shape(); }
   int64_t dim(int dim) const { return value_.dim(dim); }
   DType dtype() const { return value_.dtype(); }

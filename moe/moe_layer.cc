@@ -18,15 +18,14 @@ MoeLayer::MoeLayer(int64_t width, const MoeConfig& config, double init_std, doub
   AddModule("experts", &experts_);
 }
 
-Variable MoeLayer::Forward(ForwardContext& ctx, const Variable& x) {
+Variable MoeLayer::Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) {
   const Routing routing = router_.Forward(ctx, x, name());
   const std::unique_ptr<Exchange> exchange = dispatcher_->BeginDispatch(ctx.tape, x, routing.ids);
   // Here, because they need no other rank: they fill the time the rows are on their way.
-  Variable shared;
-  if (shared_) shared = shared_->Forward(ctx, x);
+  const Variable base = shared_ ? shared_->Forward(ctx, x, residual) : residual;
   exchange->BeginCombine(experts_.Forward(ctx.tape, exchange->FinishDispatch()));
   const Variable routed = exchange->FinishCombine(routing.weights);
-  return shared_ ? Add(ctx.tape, routed, shared) : routed;
+  return base.defined() ? Add(ctx.tape, base, routed) : routed;
 }
 
 }  // namespace lacuna

@@ -27,7 +27,7 @@ class MoeLayer : public FeedForward {
            Device device = kCpu);
 
   // Metrics "<name of this module>.<what>"; moe/router.h lists them.
-  Variable Forward(ForwardContext& ctx, const Variable& x) override;
+  Variable Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) override;
 
   // The bias update of a step, after the optimizer's: sum step_counts over the ranks, UpdateBias,
   // ResetCounts. The counts have to be reset in every step, also where there is no bias: the

@@ -19,8 +19,9 @@ class AttentionCache {
 
 class Attention : public Module {
  public:
-  // x: [N, C], normalised hidden states of ctx.sequences -> [N, C].
-  virtual Variable Forward(ForwardContext& ctx, const Variable& x) = 0;
+  // residual + attention(x).   x, residual: [N, C], normalised hidden states of ctx.sequences and
+  // what they were before -> [N, C]. An undefined residual adds nothing.
+  virtual Variable Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) = 0;
 
   virtual std::unique_ptr<AttentionCache> NewCache() const = 0;
   // Appends tokens to caches and attends: document i of `tokens` (rows of x) continues the sequence
@@ -32,8 +33,9 @@ class Attention : public Module {
 
 class FeedForward : public Module {
  public:
-  // x: [N, C], normalised hidden states -> [N, C].
-  virtual Variable Forward(ForwardContext& ctx, const Variable& x) = 0;
+  // residual + f(x).   x, residual: [N, C], normalised hidden states and what they were before ->
+  // [N, C]. An undefined residual adds nothing.
+  virtual Variable Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) = 0;
 };
 
 }  // namespace lacuna

@@ -87,12 +87,13 @@ GqaAttention::Projected GqaAttention::Project(Tape& tape, const Variable& x,
           ProjectHeads(tape, x, *v_proj_, spec_.head_dim_v, nullptr, 0)};
 }
 
-Variable GqaAttention::Forward(ForwardContext& ctx, const Variable& x) {
+Variable GqaAttention::Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) {
   Tape& tape = ctx.tape;
   spec_.rope->Prepare(ctx.sequences.max_length());
   const Projected p = Project(tape, x, ctx.sequences.positions());
   const Variable o = AttentionOverRanges(tape, p.q, p.k, p.v, CausalRanges(ctx.sequences), scale_);
-  return Linear(tape, Reshape(tape, o, {x.dim(0), spec_.num_heads * spec_.head_dim_v}), *o_proj_);
+  return Linear(tape, Reshape(tape, o, {x.dim(0), spec_.num_heads * spec_.head_dim_v}), *o_proj_,
+                residual);
 }
 
 std::unique_ptr<AttentionCache> GqaAttention::NewCache() const {

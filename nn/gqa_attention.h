@@ -18,7 +18,7 @@ class GqaAttention : public Attention {
  public:
   explicit GqaAttention(const AttentionSpec& spec);
 
-  Variable Forward(ForwardContext& ctx, const Variable& x) override;
+  Variable Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) override;
   std::unique_ptr<AttentionCache> NewCache() const override;
   Tensor Extend(const Tensor& x, const PackedSequences& tokens,
                 const std::vector<AttentionCache*>& caches, Stream stream) override;

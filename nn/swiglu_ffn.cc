@@ -9,8 +9,8 @@ SwiGluFfn::SwiGluFfn(int64_t width, int64_t hidden, double init_std, double down
     : gate_up_(&AddParameter("gate_up_proj.weight", {2 * hidden, width}, Init::Normal(init_std))),
       down_(&AddParameter("down_proj.weight", {width, hidden}, Init::Normal(down_std))) {}
 
-Variable SwiGluFfn::Forward(ForwardContext& ctx, const Variable& x) {
-  return Linear(ctx.tape, SwiGlu(ctx.tape, Linear(ctx.tape, x, *gate_up_)), *down_);
+Variable SwiGluFfn::Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) {
+  return Linear(ctx.tape, SwiGlu(ctx.tape, Linear(ctx.tape, x, *gate_up_)), *down_, residual);
 }
 
 }  // namespace lacuna

@@ -11,7 +11,7 @@ class SwiGluFfn : public FeedForward {
   // down_std: standard deviation of the output projection's start.
   SwiGluFfn(int64_t width, int64_t hidden, double init_std, double down_std);
 
-  Variable Forward(ForwardContext& ctx, const Variable& x) override;
+  Variable Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) override;
 
  private:
   Parameter* gate_up_;

@@ -5,7 +5,6 @@
 #include "autograd/functions/activation.h"
 #include "autograd/functions/norm.h"
 #include "autograd/recompute.h"
-#include "core/ops/elementwise.h"
 
 namespace lacuna {
 namespace {
@@ -55,23 +54,21 @@ Variable TransformerBlock::Branch(ForwardContext& ctx, const char* name, const V
                                   Parameter& norm, M& module, bool recompute) {
   // Inside a whole-block segment that segment alone decides.
   if (recompute_.block || !recompute)
-    return module.Forward(ctx, RmsNorm(ctx.tape, x, norm, norm_eps_));
+    return module.Forward(ctx, RmsNorm(ctx.tape, x, norm, norm_eps_), x);
   const ForwardContext kept = ctx;
-  return Recompute(
-      ctx.tape, name, {x},
-      [this, kept, &norm, &module](Tape& tape, const std::vector<Variable>& in) {
-        ForwardContext inner = OnTape(kept, tape);
-        return std::vector<Variable>{module.Forward(inner, RmsNorm(tape, in[0], norm, norm_eps_))};
-      })[0];
+  return Recompute(ctx.tape, name, {x},
+                   [this, kept, &norm, &module](Tape& tape, const std::vector<Variable>& in) {
+                     ForwardContext inner = OnTape(kept, tape);
+                     const Variable normed = RmsNorm(tape, in[0], norm, norm_eps_);
+                     return std::vector<Variable>{module.Forward(inner, normed, in[0])};
+                   })[0];
 }
 
 Variable TransformerBlock::Run(ForwardContext& ctx, const Variable& x) {
   const Variable h =
-      Add(ctx.tape, x,
-          Branch(ctx, "attention", x, *attention_norm_, *attention_, recompute_.attention));
-  return Add(
-      ctx.tape, h,
-      Branch(ctx, "feed_forward", h, *feed_forward_norm_, *feed_forward_, recompute_.feed_forward));
+      Branch(ctx, "attention", x, *attention_norm_, *attention_, recompute_.attention);
+  return Branch(ctx, "feed_forward", h, *feed_forward_norm_, *feed_forward_,
+                recompute_.feed_forward);
 }
 
 Tensor TransformerBlock::Extend(const Tensor& x, const PackedSequences& tokens,
@@ -81,8 +78,7 @@ Tensor TransformerBlock::Extend(const Tensor& x, const PackedSequences& tokens,
   const Variable normed = RmsNorm(tape, Variable(x), *attention_norm_, norm_eps_);
   const Variable h =
       Add(tape, Variable(x), Variable(attention_->Extend(normed.value(), tokens, caches, stream)));
-  return Add(tape, h, feed_forward_->Forward(ctx, RmsNorm(tape, h, *feed_forward_norm_, norm_eps_)))
-      .value();
+  return feed_forward_->Forward(ctx, RmsNorm(tape, h, *feed_forward_norm_, norm_eps_), h).value();
 }
 
 }  // namespace lacuna

@@ -31,7 +31,7 @@ class TransformerBlock : public Module {
 
  private:
   Variable Run(ForwardContext& ctx, const Variable& x);
-  // module(norm(x)), recomputed as the policy says.
+  // x + module(norm(x)), recomputed as the policy says.
   template <class M>
   Variable Branch(ForwardContext& ctx, const char* name, const Variable& x, Parameter& norm,
                   M& module, bool recompute);

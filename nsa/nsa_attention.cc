@@ -99,22 +99,24 @@ NsaInputs NsaAttention::Project(Tape& tape, const Variable& x) {
   return in;
 }
 
-Variable NsaAttention::Forward(ForwardContext& ctx, const Variable& x) {
+Variable NsaAttention::Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) {
   Tape& tape = ctx.tape;
   spec_.rope->Prepare(ctx.sequences.max_length());
   const std::shared_ptr<const NsaGrid> grid = NsaGrid::Of(ctx.sequences, config_);
-  const NsaInputs in = Project(tape, x);
-  const NsaResult result = NsaOperator(tape, in, phi_k_, phi_v_, grid, *spec_.rope, config_,
-                                       {.blocks = {}, .entropy = ctx.reporting() != nullptr});
-  if (ctx.reporting() != nullptr) Report(ctx, in, result, *grid);
+  NsaInputs in = Project(tape, x);
+  const Tensor gate = in.gate.value();
+  const NsaResult result =
+      NsaOperator(tape, std::move(in), phi_k_, phi_v_, grid, *spec_.rope, config_,
+                  {.blocks = {}, .entropy = ctx.reporting() != nullptr});
+  if (ctx.reporting() != nullptr) Report(ctx, gate, result, *grid);
   return Linear(tape, Reshape(tape, result.o, {x.dim(0), spec_.num_heads * spec_.head_dim_v}),
-                *o_proj_);
+                *o_proj_, residual);
 }
 
-void NsaAttention::Report(ForwardContext& ctx, const NsaInputs& inputs, const NsaResult& result,
+void NsaAttention::Report(ForwardContext& ctx, const Tensor& gate, const NsaResult& result,
                           const NsaGrid& grid) const {
   ctx.metrics->AddLater(
-      {inputs.gate.value(), result.entropy, result.blocks, grid.positions},
+      {gate, result.entropy, result.blocks, grid.positions},
       [name = name(), config = config_](Metrics& metrics, const std::vector<Tensor>& tensors) {
         ReportGates(name, tensors[0], &metrics);
         ReportSelection(name, config, tensors[1], tensors[2], tensors[3], &metrics);

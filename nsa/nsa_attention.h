@@ -25,7 +25,7 @@ class NsaAttention : public Attention {
  public:
   NsaAttention(const AttentionSpec& spec, const NsaConfig& config);
 
-  Variable Forward(ForwardContext& ctx, const Variable& x) override;
+  Variable Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) override;
   std::unique_ptr<AttentionCache> NewCache() const override;
   Tensor Extend(const Tensor& x, const PackedSequences& tokens,
                 const std::vector<AttentionCache*>& caches, Stream stream) override;
@@ -42,7 +42,7 @@ class NsaAttention : public Attention {
                     const std::vector<AttentionCache*>& caches, const std::vector<size_t>& which,
                     Stream stream, Tensor* o);
   NsaInputs Project(Tape& tape, const Variable& x);
-  void Report(ForwardContext& ctx, const NsaInputs& inputs, const NsaResult& result,
+  void Report(ForwardContext& ctx, const Tensor& gate, const NsaResult& result,
               const NsaGrid& grid) const;
 
   AttentionSpec spec_;

@@ -123,17 +123,17 @@ Tensor ChooseBlocks(Tape& tape, const Tensor& q, const Tensor& lse, const NsaGri
 
 }  // namespace
 
-NsaResult NsaOperator(Tape& tape, const NsaInputs& in, Phi& phi_k, Phi& phi_v,
+NsaResult NsaOperator(Tape& tape, NsaInputs in, Phi& phi_k, Phi& phi_v,
                       const std::shared_ptr<const NsaGrid>& grid, const RopeTable& rope,
                       const NsaConfig& config, const NsaOptions& options) {
   const double scale = 1.0 / std::sqrt(static_cast<double>(in.q.dim(2)));
   NsaResult result;
-  const Variable q = Rope(tape, in.q, grid->positions, rope);
+  const Variable q = Rope(tape, std::move(in.q), grid->positions, rope);
   const Variable k_cmp =
       Rope(tape, phi_k.Compress(tape, in.k_cmp, grid), grid->cmp_positions, rope);
   const Variable v_cmp = phi_v.Compress(tape, in.v_cmp, grid);
-  const Variable k_slc = Rope(tape, in.k_slc, grid->positions, rope),
-                 k_win = Rope(tape, in.k_win, grid->positions, rope);
+  const Variable k_slc = Rope(tape, std::move(in.k_slc), grid->positions, rope),
+                 k_win = Rope(tape, std::move(in.k_win), grid->positions, rope);
   result.k_cmp = k_cmp.value();
   result.v_cmp = v_cmp.value();
   result.k_slc = k_slc.value();

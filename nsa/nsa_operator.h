@@ -40,7 +40,7 @@ struct NsaResult {
 };
 
 // `rope` must be prepared for the longest document.
-NsaResult NsaOperator(Tape& tape, const NsaInputs& inputs, Phi& phi_k, Phi& phi_v,
+NsaResult NsaOperator(Tape& tape, NsaInputs inputs, Phi& phi_k, Phi& phi_v,
                       const std::shared_ptr<const NsaGrid>& grid, const RopeTable& rope,
                       const NsaConfig& config, const NsaOptions& options = {});
 

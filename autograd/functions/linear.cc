@@ -4,16 +4,19 @@
 
 namespace lacuna {
 
-Variable Linear(Tape& tape, const Variable& x, Parameter& weight) {
+Variable Linear(Tape& tape, const Variable& x, Parameter& weight, const Variable& added) {
   const Stream stream = tape.stream();
   Shape shape = x.shape();
   shape.back() = weight.shape[0];
   Tensor y = Tensor::Empty(shape, x.dtype(), x.value().device());
-  ops::MatMul(
-      {.a = x.value().Ref(), .b = weight.value.Ref(), .c = y.MutableRef(), .transpose_b = true},
-      stream);
+  ops::MatMul({.a = x.value().Ref(),
+               .b = weight.value.Ref(),
+               .add = added.defined() ? added.value().Ref() : TensorRef(),
+               .c = y.MutableRef(),
+               .transpose_b = true},
+              stream);
   return tape.Record(
-      "linear", {x}, {&weight}, std::move(y),
+      "linear", {x, added}, {&weight}, std::move(y),
       [stream, &weight, x = SavedTensor(x.value()), w = SavedTensor(weight.value)](GradContext& g) {
         if (g.needs(0)) {
           Tensor dx = Tensor::EmptyLike(x.get());
@@ -28,6 +31,7 @@ Variable Linear(Tape& tape, const Variable& x, Parameter& weight) {
                        .beta = 1},
                       stream);
         });
+        if (g.needs(1)) g.Set(1, g.dy());
       });
 }
 

@@ -5,8 +5,9 @@
 
 namespace lacuna {
 
-// y = x w^T.   x: [..., K]   weight: [M, K] (or any shape of M rows)   y: [..., M]
-// dx = dy w;  dw += dy^T x, which may run later (GradContext::Defer).
-Variable Linear(Tape& tape, const Variable& x, Parameter& weight);
+// y = x w^T [+ added].   x: [..., K]   weight: [M, K] (or any shape of M rows)   y, added: [..., M]
+// dx = dy w;  d added = dy;  dw += dy^T x, which may run later (GradContext::Defer).
+// A residual connection that comes as `added` costs no pass over memory of its own.
+Variable Linear(Tape& tape, const Variable& x, Parameter& weight, const Variable& added = {});
 
 }  // namespace lacuna

@@ -18,14 +18,18 @@ Variable RmsNorm(Tape& tape, const Variable& x, Parameter& weight, double eps) {
   return tape.Record("rms_norm", {x}, {&weight}, y.Reshape(x.shape()),
                      [stream, &weight, x = SavedTensor(rows), w = SavedTensor(weight.value),
                       rstd = SavedTensor(rstd)](GradContext& g) {
-                       Tensor dx = Tensor::EmptyLike(x.get());
-                       ops::RmsNormBwd({.x = x.get().Ref(),
-                                        .w = w.get().Ref(),
-                                        .rstd = rstd.get().Ref(),
-                                        .dy = g.dy().Reshape(x.get().shape()).Ref(),
-                                        .dx = dx.MutableRef(),
-                                        .dw = weight.grad.MutableRef()},
-                                       stream);
+                       const Shape& shape = x.get().shape();
+                       const Tensor sum = g.TakeSum(0);  // of a residual connection around the norm
+                       Tensor dx = sum.unique() ? sum.Reshape(shape) : Tensor::EmptyLike(x.get());
+                       ops::RmsNormBwd(
+                           {.x = x.get().Ref(),
+                            .w = w.get().Ref(),
+                            .rstd = rstd.get().Ref(),
+                            .dy = g.dy().Reshape(shape).Ref(),
+                            .add = sum.defined() ? sum.Reshape(shape).Ref() : TensorRef(),
+                            .dx = dx.MutableRef(),
+                            .dw = weight.grad.MutableRef()},
+                           stream);
                        g.Set(0, dx.Reshape(g.dy().shape()));
                      });
 }

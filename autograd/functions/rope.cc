@@ -1,31 +1,37 @@
 #include "autograd/functions/rope.h"
 
+#include <utility>
+
 #include "core/ops/rope.h"
 
 namespace lacuna {
+namespace {
 
-Variable Rope(Tape& tape, const Variable& x, const Tensor& positions, const RopeTable& table) {
-  const Stream stream = tape.stream();
-  const Tensor cos = table.cos(), sin = table.sin();
-  Tensor y = Tensor::EmptyLike(x.value());
-  ops::Rope({.x = x.value().Ref(),
+// x rotated, in its own memory where nobody else sees it: what passes through is not moved then.
+Tensor Rotated(Tensor x, const Tensor& positions, const Tensor& cos, const Tensor& sin,
+               bool inverse, Stream stream) {
+  Tensor y = x.unique() ? x : Tensor::EmptyLike(x);
+  ops::Rope({.x = x.Ref(),
              .positions = positions.Ref(),
              .cos = cos.Ref(),
              .sin = sin.Ref(),
-             .y = y.MutableRef()},
+             .y = y.MutableRef(),
+             .inverse = inverse},
             stream);
-  return tape.Record("rope", {x}, {}, std::move(y),
+  return y;
+}
+
+}  // namespace
+
+Variable Rope(Tape& tape, Variable x, const Tensor& positions, const RopeTable& table) {
+  const Stream stream = tape.stream();
+  const Tensor cos = table.cos(), sin = table.sin();
+  Tensor y = Rotated(x.TakeValue(), positions, cos, sin, /*inverse=*/false, stream);
+  return tape.Record("rope", {std::move(x)}, {}, std::move(y),
                      [stream, positions = SavedTensor(positions), cos = SavedTensor(cos),
                       sin = SavedTensor(sin)](GradContext& g) {
-                       Tensor dx = Tensor::EmptyLike(g.dy());
-                       ops::Rope({.x = g.dy().Ref(),
-                                  .positions = positions.get().Ref(),
-                                  .cos = cos.get().Ref(),
-                                  .sin = sin.get().Ref(),
-                                  .y = dx.MutableRef(),
-                                  .inverse = true},
-                                 stream);
-                       g.Set(0, std::move(dx));
+                       g.Set(0, Rotated(g.TakeDy(), positions.get(), cos.get(), sin.get(),
+                                        /*inverse=*/true, stream));
                      });
 }
 

@@ -7,7 +7,7 @@
 namespace lacuna {
 
 // x [N, heads, D] rotated to `positions` [N] i32; the table must be prepared for them
-// (RopeTable::Prepare).
-Variable Rope(Tape& tape, const Variable& x, const Tensor& positions, const RopeTable& table);
+// (RopeTable::Prepare). In place where the caller moves x in and no rule has saved it.
+Variable Rope(Tape& tape, Variable x, const Tensor& positions, const RopeTable& table);
 
 }  // namespace lacuna

@@ -29,7 +29,7 @@ struct PlanKey {
   cudaDataType_t input, output;
   int64_t rows, columns, inner;
   bool transpose_a, transpose_b;
-  uint32_t align_a, align_b, align_c;
+  uint32_t align_a, align_b, align_added, align_c;
 
   auto operator<=>(const PlanKey&) const = default;
 };
@@ -59,9 +59,9 @@ class Plan {
 
   void Run(cublasLtHandle_t handle, const BlasProduct& p, void* workspace,
            cudaStream_t stream) const {
-    LACUNA_CUBLAS_CHECK(cublasLtMatmul(handle, product_, &p.alpha, p.b, b_, p.a, a_, &p.beta, p.c,
-                                       c_, p.c, c_, &algorithm_, workspace, kWorkspaceBytes,
-                                       stream));
+    LACUNA_CUBLAS_CHECK(cublasLtMatmul(handle, product_, &p.alpha, p.b, b_, p.a, a_, &p.beta,
+                                       p.added, c_, p.c, c_, &algorithm_, workspace,
+                                       kWorkspaceBytes, stream));
   }
 
  private:
@@ -88,7 +88,7 @@ class Plan {
     set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspaceBytes);
     set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, key.align_b);
     set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.align_a);
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.align_c);
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.align_added);
     set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.align_c);
     // Parts of a split sum are put aside and added in order; adding them in place would take the
     // order in which blocks end.
@@ -130,6 +130,7 @@ class Blas {
                       .transpose_b = p.transpose_b,
                       .align_a = AlignmentOf(p.a),
                       .align_b = AlignmentOf(p.b),
+                      .align_added = AlignmentOf(p.added),
                       .align_c = AlignmentOf(p.c)};
     auto plan = plans_.find(key);
     if (plan == plans_.end()) plan = plans_.emplace(key, Plan(handle_, key)).first;

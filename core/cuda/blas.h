@@ -17,10 +17,10 @@ namespace lacuna::cuda {
       ::lacuna::cuda::Fail(__FILE__, __LINE__, #call, status_);                  \
   } while (false)
 
-// c = alpha op(a) op(b) + beta c of row-major matrices, op(a): [rows, inner], op(b): [inner,
+// c = alpha op(a) op(b) + beta added of row-major matrices, op(a): [rows, inner], op(b): [inner,
 // columns]; sums in f32.
 struct BlasProduct {
-  const void *a, *b;
+  const void *a, *b, *added;  // `added` may be c
   void* c;
   cudaDataType_t input, output;
   int64_t rows, columns, inner;

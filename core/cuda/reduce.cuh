@@ -29,16 +29,21 @@ __device__ T WarpReduce(T value, Op op = {}) {
   return value;
 }
 
-// Every thread gets the result. All threads of the block call it; `scratch` holds one value a warp
-// and may be reused after the call. `identity` is the operation's neutral element.
+// Every thread gets the result. All threads of the block call it; `scratch` holds one value a warp.
+// `identity` is the operation's neutral element. The second one's scratch may be reused after the
+// call; the first one's only after a barrier, which saves one where calls take turns with two.
 template <class T, class Op = Plus>
-__device__ T BlockReduce(T value, T* scratch, T identity = T(0), Op op = {}) {
+__device__ T BlockReduceOnce(T value, T* scratch, T identity = T(0), Op op = {}) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp,
             warps = (blockDim.x + kWarp - 1) / kWarp;
   value = WarpReduce(value, op);
   if (lane == 0) scratch[warp] = value;
   __syncthreads();
-  value = WarpReduce(lane < warps ? scratch[lane] : identity, op);
+  return WarpReduce(lane < warps ? scratch[lane] : identity, op);
+}
+template <class T, class Op = Plus>
+__device__ T BlockReduce(T value, T* scratch, T identity = T(0), Op op = {}) {
+  value = BlockReduceOnce(value, scratch, identity, op);
   __syncthreads();
   return value;
 }

@@ -1,5 +1,5 @@
 // Embedding: rows of a table by token id.
-//   y[n] = w[ids[n]];   dw[ids[n]] += dy[n], n ascending
+//   y[n] = w[ids[n]];   dw[ids[n]] += dy[n], in an order that timing does not change
 // w: [V, C]   ids: [N] i32 in [0, V), checked   y, dy: [N, C] in w's dtype   dw: [V, C]
 //   accumulation type, accumulated.
 #pragma once

@@ -6,7 +6,7 @@
 namespace lacuna::ops {
 namespace {
 
-constinit const Kernel<MatMulArgs> kMatMul{"matmul", "a b +c", cpu::MatMul,
+constinit const Kernel<MatMulArgs> kMatMul{"matmul", "a b add +c", cpu::MatMul,
                                            LACUNA_IF_CUDA(cuda::MatMul)};
 
 TensorRef AsMatrix(TensorRef x) {
@@ -27,6 +27,12 @@ void MatMul(const MatMulArgs& args, Stream stream) {
   m.a = AsMatrix(args.a);
   m.b = AsMatrix(args.b);
   m.c = AsMatrix(args.c);
+  if (args.add.defined()) {
+    LACUNA_CHECK(args.beta == 0, "matmul: both add and beta = {}", args.beta);
+    m.add = AsMatrix(args.add);
+    CheckShape("matmul", "add", m.add, {m.c.dim(0), m.c.dim(1)});
+    CheckDType("matmul", "add", m.add, m.c.dtype);
+  }
   const int64_t rows = m.transpose_a ? m.a.dim(1) : m.a.dim(0),
                 inner_a = m.transpose_a ? m.a.dim(0) : m.a.dim(1);
   const int64_t inner_b = m.transpose_b ? m.b.dim(1) : m.b.dim(0),

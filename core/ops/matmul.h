@@ -1,9 +1,10 @@
 // Matrix products of row-major matrices.
 //   c = alpha * op(a) op(b) + beta * c,   op(x) = x or x^T
-// op(a): [M, K]   op(b): [K, N]   c: [M, N].  a and b have one dtype; c has it too, or is f32 where
-//   a and b are bf16.
-// Sums are accumulated in f32 (f64 for f64). beta = 0 never reads c. M, N or K may be 0 (K = 0
-// gives beta * c).
+//   c = alpha * op(a) op(b) + add,   where add is given; beta is 0 then
+// op(a): [M, K]   op(b): [K, N]   c, add: [M, N].  a and b have one dtype; c and add have it too, or
+//   are f32 where a and b are bf16.
+// Sums are accumulated in f32 (f64 for f64) and rounded once. beta = 0 never reads c. M, N or K may
+// be 0 (K = 0 gives beta * c or add).
 #pragma once
 
 #include "core/tensor_ref.h"
@@ -11,7 +12,7 @@
 namespace lacuna {
 
 struct MatMulArgs {
-  TensorRef a, b, c;
+  TensorRef a, b, add = {}, c;
   bool transpose_a = false;
   bool transpose_b = false;
   double alpha = 1;

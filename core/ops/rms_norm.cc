@@ -9,7 +9,7 @@ namespace {
 constinit const Kernel<RmsNormFwdArgs> kRmsNormFwd{"rms_norm_fwd", "x w =y =rstd", cpu::RmsNormFwd,
                                                    LACUNA_IF_CUDA(cuda::RmsNormFwd)};
 constinit const Kernel<RmsNormBwdArgs> kRmsNormBwd{
-    "rms_norm_bwd", "x w rstd dy =dx +dw", cpu::RmsNormBwd, LACUNA_IF_CUDA(cuda::RmsNormBwd)};
+    "rms_norm_bwd", "x w rstd dy add =dx +dw", cpu::RmsNormBwd, LACUNA_IF_CUDA(cuda::RmsNormBwd)};
 
 }  // namespace
 
@@ -34,6 +34,10 @@ void RmsNormBwd(const RmsNormBwdArgs& args, Stream stream) {
   CheckShape(kOp, "rstd", args.rstd, {rows});
   CheckShape(kOp, "dy", args.dy, {rows, columns});
   CheckShape(kOp, "dx", args.dx, {rows, columns});
+  if (args.add.defined()) {
+    CheckShape(kOp, "add", args.add, {rows, columns});
+    CheckDType(kOp, "add", args.add, args.x.dtype);
+  }
   CheckShape(kOp, "dw", args.dw, {columns});
   CheckDType(kOp, "dy", args.dy, args.x.dtype);
   CheckDType(kOp, "dx", args.dx, args.x.dtype);

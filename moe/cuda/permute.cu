@@ -9,13 +9,12 @@
 //   Integer sums only, so the result does not depend on timing. Ids outside go to the nearest
 //   expert.
 //
-// Rows are moved 16 bytes a thread, blockDim.y rows a block. PermuteRows takes a routed row at a
-// time, so that a block writes one run of memory; a token's row is read K times, out of L2 but for
-// the first. UnpermuteRows and UnpermuteDw read up to kGroup rows of a token at once, so
-// that as many loads are under way. UnpermuteDw: a warp a token, its sums combine in a butterfly.
+// Rows are moved 16 bytes a thread. PermuteRows: a warp reads kHeld packs a lane of a token's row
+// into registers and writes them K times. UnpermuteRows (blockDim.y rows a block) and UnpermuteDw
+// read up to kGroup rows of a token at once, so that as many loads are under way. UnpermuteDw: a
+// warp a token, its sums combine in a butterfly.
 #include "core/cuda/memory.h"
 #include "core/cuda/reduce.cuh"
-#include "core/cuda/runtime.h"
 #include "core/cuda/vector.cuh"
 #include "moe/expert_limit.h"
 #include "moe/permute.h"
@@ -27,7 +26,7 @@ constexpr int kSortWarps = 8, kSortThreads = kSortWarps * kWarp, kRun = 128,
               kChunk = kSortWarps * kRun;
 constexpr int kScanThreads = 1024;
 constexpr int kGroup = 8;
-constexpr int kDwWarps = 4;
+constexpr int kDwWarps = 4, kPermuteWarps = 4;
 
 __device__ int ExpertAt(const int32_t* ids, int64_t i, int experts) {
   return min(max(ids[i], 0), experts - 1);
@@ -120,32 +119,41 @@ __global__ void __launch_bounds__(kSortThreads)
   }
 }
 
-template <class T, int kPack>
-__global__ void PermuteKernel(const T* __restrict__ x, const int32_t* __restrict__ position,
-                              const float* __restrict__ w, T* y, int64_t routed, int choices,
-                              int64_t columns) {
-  const int64_t i = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
-  if (i >= routed) return;
-  // Routed rows are numbered in 32 bits (position): a 64-bit division would cost as much as the row.
-  const int64_t n = static_cast<uint32_t>(i) / static_cast<uint32_t>(choices);
-  const T* from = x + n * columns;
-  T* to = y + position[i] * columns;
-  const float weight = w == nullptr ? 1.0f : w[i];
-  const int64_t step = int64_t{blockDim.x} * kPack;
-  for (int64_t c = threadIdx.x * kPack; c < columns; c += 2 * step) {
-    const bool two = c + step < columns;
-    Pack<T, kPack> packs[2];
-    packs[0] = LoadPack<kPack>(from + c);
-    if (two) packs[1] = LoadPack<kPack>(from + c + step);
-    if (w != nullptr) {
+// kHeld of narrow rows and of others.
+constexpr int kNarrow = 4, kWide = 10;
+
+template <class T, int kPack, int kHeld>
+__global__ void __launch_bounds__(kPermuteWarps* kWarp)
+    PermuteKernel(const T* __restrict__ x, const int32_t* __restrict__ position,
+                  const float* __restrict__ w, T* __restrict__ y, int64_t tokens, int choices,
+                  int64_t columns) {
+  const int64_t n = int64_t{blockIdx.x} * kPermuteWarps + threadIdx.x / kWarp;
+  if (n >= tokens) return;
+  const int lane = threadIdx.x % kWarp;
+  for (int64_t first = lane * kPack; first < columns; first += int64_t{kHeld} * kWarp * kPack) {
+    Pack<T, kPack> held[kHeld];
 #pragma unroll
-      for (int j = 0; j < 2 * kPack; ++j) {
-        T& value = packs[j / kPack].value[j % kPack];
-        value = Store<T>(weight * Load(value));
+    for (int p = 0; p < kHeld; ++p) {
+      const int64_t c = first + p * kWarp * kPack;
+      if (c < columns) held[p] = LoadPack<kPack>(x + n * columns + c);
+    }
+    for (int k = 0; k < choices; ++k) {
+      T* const to = y + position[n * choices + k] * columns;
+      const float weight = w == nullptr ? 1.0f : w[n * choices + k];
+#pragma unroll
+      for (int p = 0; p < kHeld; ++p) {
+        const int64_t c = first + p * kWarp * kPack;
+        if (c >= columns) continue;
+        if (w == nullptr) {
+          StorePack(to + c, held[p]);
+        } else {
+          auto row = Widen(held[p]);
+#pragma unroll
+          for (int j = 0; j < kPack; ++j) row.value[j] *= weight;
+          StoreFloats(to + c, row);
+        }
       }
     }
-    StorePack(to + c, packs[0]);
-    if (two) StorePack(to + c + step, packs[1]);
   }
 }
 
@@ -158,7 +166,7 @@ __global__ void UnpermuteKernel(const T* __restrict__ x, const int32_t* __restri
   position += n * choices;
   if (w != nullptr) w += n * choices;
   for (int64_t c = threadIdx.x * kPack; c < columns; c += blockDim.x * kPack) {
-    float sum[kPack] = {};
+    Floats<kPack> sum{};
     for (int first = 0; first < choices; first += kGroup) {
       Pack<T, kPack> in[kGroup];
 #pragma unroll
@@ -169,14 +177,12 @@ __global__ void UnpermuteKernel(const T* __restrict__ x, const int32_t* __restri
       for (int k = 0; k < kGroup; ++k) {
         if (first + k >= choices) break;
         const float factor = w == nullptr ? 1.0f : w[first + k];
+        const auto row = Widen(in[k]);
 #pragma unroll
-        for (int j = 0; j < kPack; ++j) sum[j] = fmaf(factor, Load(in[k].value[j]), sum[j]);
+        for (int j = 0; j < kPack; ++j) sum.value[j] = fmaf(factor, row.value[j], sum.value[j]);
       }
     }
-    Pack<T, kPack> out;
-#pragma unroll
-    for (int j = 0; j < kPack; ++j) out.value[j] = Store<T>(sum[j]);
-    StorePack(y + n * columns + c, out);
+    StoreFloats(y + n * columns + c, sum);
   }
 }
 
@@ -196,7 +202,7 @@ __global__ void __launch_bounds__(kDwWarps* kWarp)
       rows[k] = x + position[n * choices + choice] * columns;
     }
     for (int64_t c = lane * kPack; c < columns; c += kWarp * kPack) {
-      const Pack<T, kPack> grad = LoadPack<kPack>(dy + n * columns + c);
+      const auto grad = LoadFloats<kPack>(dy + n * columns + c);
       Pack<T, kPack> in[kGroup];
 #pragma unroll
       for (int k = 0; k < kGroup; ++k) {
@@ -205,9 +211,9 @@ __global__ void __launch_bounds__(kDwWarps* kWarp)
 #pragma unroll
       for (int k = 0; k < kGroup; ++k) {
         if (first + k >= choices) break;
+        const auto row = Widen(in[k]);
 #pragma unroll
-        for (int j = 0; j < kPack; ++j)
-          sum[k] = fmaf(Load(grad.value[j]), Load(in[k].value[j]), sum[k]);
+        for (int j = 0; j < kPack; ++j) sum[k] = fmaf(grad.value[j], row.value[j], sum[k]);
       }
     }
 #pragma unroll
@@ -257,105 +263,22 @@ void SortByExpert(const SortByExpertArgs& args, Stream stream) {
              args.position.As<int32_t>());
 }
 
-namespace {
-
-constexpr int kBulkThreads = 128;
-constexpr int64_t kBulkBytes = 16 * 1024;  // widest row
-
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-#define LACUNA_BULK_COPIES 1
-#endif
-
-// A row from shared to global memory by the copy engine, as one write.
-__device__ void StartBulkStore(void* to, const void* from, int bytes) {
-#ifdef LACUNA_BULK_COPIES
-  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to),
-               "r"(static_cast<uint32_t>(__cvta_generic_to_shared(from))), "r"(bytes)
-               : "memory");
-  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
-#endif
-}
-// Until at most kPending of the thread's stores have still to read their rows.
-template <int kPending>
-__device__ void WaitForBulkReads() {
-#ifdef LACUNA_BULK_COPIES
-  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
-#endif
-}
-// What this thread wrote to shared memory becomes visible to the copy engine.
-__device__ void FenceForBulk() {
-#ifdef LACUNA_BULK_COPIES
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-#endif
-}
-
-// A token a block: its row is read once, staged in shared memory (two buffers, where weights make
-// each copy another row) and written K times by the copy engine. K scattered rows written by
-// ordinary stores reach a third of the bandwidth.
-template <class T>
-__global__ void __launch_bounds__(kBulkThreads)
-    PermuteBulkKernel(const T* __restrict__ x, const int32_t* __restrict__ position,
-                      const float* __restrict__ w, T* y, int choices, int columns) {
-  extern __shared__ __align__(16) unsigned char memory[];
-  T* const buffers[2] = {reinterpret_cast<T*>(memory), reinterpret_cast<T*>(memory) + columns};
-  const int64_t n = blockIdx.x;
-  const T* const row = x + n * columns;
-  const int bytes = columns * static_cast<int>(sizeof(T));
-  for (int k = 0; k < choices; ++k) {
-    T* const buffer = buffers[w == nullptr ? 0 : k % 2];
-    if (k == 0 || w != nullptr) {
-      if (k >= 2) {
-        if (threadIdx.x == 0) WaitForBulkReads<1>();
-        __syncthreads();
-      }
-      const float weight = w == nullptr ? 1.0f : w[n * choices + k];
-      for (int c = threadIdx.x * kVector<T>; c < columns; c += kBulkThreads * kVector<T>) {
-        Pack<T> pack = LoadPack(row + c);
-        if (w != nullptr) {
-#pragma unroll
-          for (int j = 0; j < kVector<T>; ++j)
-            pack.value[j] = Store<T>(weight * Load(pack.value[j]));
-        }
-        StorePack(buffer + c, pack);
-      }
-      FenceForBulk();
-      __syncthreads();
-    }
-    if (threadIdx.x == 0)
-      StartBulkStore(y + position[n * choices + k] * int64_t{columns}, buffer, bytes);
-  }
-  if (threadIdx.x == 0) WaitForBulkReads<0>();
-}
-
-// On Hopper and later, where rows are whole packs that fit.
-template <class T>
-bool PermuteInBulk(const PermuteRowsArgs& args, Stream stream) {
-  const int64_t columns = args.x.dim(1), bytes = columns * static_cast<int64_t>(sizeof(T));
-  if (ComputeMajor(stream) < 9 || bytes > kBulkBytes || !Packable<T>(args.x.data, columns) ||
-      !IsAligned(args.y.data))
-    return false;
-  LaunchGrid(PermuteBulkKernel<T>, dim3(static_cast<unsigned>(args.x.dim(0))), kBulkThreads,
-             (args.w.defined() ? 2 : 1) * bytes, stream, args.x.As<const T>(),
-             args.position.As<const int32_t>(), args.w.As<const float>(), args.y.As<T>(),
-             static_cast<int>(args.position.dim(1)), static_cast<int>(columns));
-  return true;
-}
-
-}  // namespace
-
 void PermuteRows(const PermuteRowsArgs& args, Stream stream) {
   const int64_t tokens = args.x.dim(0), columns = args.x.dim(1);
   const int choices = static_cast<int>(args.position.dim(1));
   if (columns == 0) return;
   DispatchDeviceFloat(args.x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    if (PermuteInBulk<T>(args, stream)) return;
     WithPack<T>(Packable<T>(args.x.data, columns) && IsAligned(args.y.data), [&](auto pack) {
       constexpr int kPack = decltype(pack)::value;
-      const RowGrid rows(tokens * choices, columns / kPack);
-      LaunchGrid(PermuteKernel<T, kPack>, rows.grid, rows.block, 0, stream, args.x.As<T>(),
-                 args.position.As<int32_t>(), args.w.As<float>(), args.y.As<T>(), tokens * choices,
-                 choices, columns);
+      const dim3 grid(static_cast<unsigned>((tokens + kPermuteWarps - 1) / kPermuteWarps));
+      const auto launch = [&](auto kernel) {
+        LaunchGrid(kernel, grid, kPermuteWarps * kWarp, 0, stream, args.x.As<const T>(),
+                   args.position.As<const int32_t>(), args.w.As<const float>(), args.y.As<T>(),
+                   tokens, choices, columns);
+      };
+      columns <= kNarrow* kWarp* kPack ? launch(PermuteKernel<T, kPack, kNarrow>)
+                                       : launch(PermuteKernel<T, kPack, kWide>);
     });
   });
 }

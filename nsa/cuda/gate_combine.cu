@@ -16,13 +16,13 @@ __global__ void CombineKernel(const float* gate, const T* cmp, const T* slc, con
     const float a = gate[3 * r], b = gate[3 * r + 1], c = gate[3 * r + 2];
     for (int i = static_cast<int>(threadIdx.x) % kLanes * kCount; i < width; i += kLanes * kCount) {
       const int64_t at = r * width + i;
-      const auto x = LoadPack<kCount>(cmp + at), y = LoadPack<kCount>(slc + at),
-                 z = LoadPack<kCount>(win + at);
-      Pack<T, kCount> out;
+      const auto x = LoadFloats<kCount>(cmp + at), y = LoadFloats<kCount>(slc + at),
+                 z = LoadFloats<kCount>(win + at);
+      Floats<kCount> out;
 #pragma unroll
       for (int k = 0; k < kCount; ++k)
-        out.value[k] = Store<T>(a * Load(x.value[k]) + b * Load(y.value[k]) + c * Load(z.value[k]));
-      StorePack(o + at, out);
+        out.value[k] = a * x.value[k] + b * y.value[k] + c * z.value[k];
+      StoreFloats(o + at, out);
     }
   }
 }
@@ -49,22 +49,22 @@ __global__ void __launch_bounds__(kThreads)
     }
     for (int i = lane * kCount; i < width && real; i += kLanes * kCount) {
       const int64_t at = r * width + i;
-      const auto d = LoadPack<kCount>(d_o + at), x = LoadPack<kCount>(cmp + at),
-                 y = LoadPack<kCount>(slc + at), z = LoadPack<kCount>(win + at);
-      Pack<T, kCount> dx, dy, dz;
+      const auto d = LoadFloats<kCount>(d_o + at), x = LoadFloats<kCount>(cmp + at),
+                 y = LoadFloats<kCount>(slc + at), z = LoadFloats<kCount>(win + at);
+      Floats<kCount> dx, dy, dz;
 #pragma unroll
       for (int k = 0; k < kCount; ++k) {
-        const float g = Load(d.value[k]);
-        sum_a += g * Load(x.value[k]);
-        sum_b += g * Load(y.value[k]);
-        sum_c += g * Load(z.value[k]);
-        dx.value[k] = Store<T>(a * g);
-        dy.value[k] = Store<T>(b * g);
-        dz.value[k] = Store<T>(c * g);
+        const float g = d.value[k];
+        sum_a += g * x.value[k];
+        sum_b += g * y.value[k];
+        sum_c += g * z.value[k];
+        dx.value[k] = a * g;
+        dy.value[k] = b * g;
+        dz.value[k] = c * g;
       }
-      StorePack(d_cmp + at, dx);
-      StorePack(d_slc + at, dy);
-      StorePack(d_win + at, dz);
+      StoreFloats(d_cmp + at, dx);
+      StoreFloats(d_slc + at, dy);
+      StoreFloats(d_win + at, dz);
     }
     sum_a = WarpReduce<kLanes>(sum_a);
     sum_b = WarpReduce<kLanes>(sum_b);

@@ -238,7 +238,7 @@ void AddCoreRows(const BenchSizes& sizes, Device device, BenchRows& rows) {
     AddEmbedding(n, m, device, rows);
   }
   // As many rows as the head's loss has in a chunk, and more.
-  for (const int64_t n : {std::max<int64_t>(1, sizes.tokens / 8), sizes.tokens})
+  for (const int64_t n : {std::max<int64_t>(1, sizes.tokens / 4), sizes.tokens})
     AddCrossEntropy(n, m.vocab_size, device, rows);
   AddSumOfSquares(sizes.parameters, device, rows);
   AddAdamW("adamw", sizes.parameters, DType::kF32, device, rows);

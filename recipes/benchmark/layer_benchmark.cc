@@ -46,7 +46,8 @@ void Run(Layer<M>& layer, bool backward, Stream stream) {
   Tape tape(backward ? Tape::Mode::kRecord : Tape::Mode::kInference, stream);
   ForwardContext ctx{
       .tape = tape, .sequences = layer.sequences, .rows_per_sample = layer.sequences.num_rows()};
-  const Variable y = layer.module->Forward(ctx, backward ? tape.Leaf(layer.x) : Variable(layer.x));
+  const Variable y =
+      layer.module->Forward(ctx, backward ? tape.Leaf(layer.x) : Variable(layer.x), {});
   if (backward) tape.Backward({{y, layer.dy}});
 }
 

@@ -28,6 +28,34 @@ TEST(Gradients, Linear) {
       {RandomTensor({3, 2, 4}, DType::kF64, 2)}, {&w}));
 }
 
+TEST(Gradients, LinearOntoAResidual) {
+  Parameter w = RandomParameter("w", {5, 4}, DType::kF64, 1);
+  EXPECT_TRUE(GradCheck(
+      [&](Tape& t, const std::vector<Variable>& in) {
+        return std::vector<Variable>{Linear(t, in[0], w, in[1])};
+      },
+      {RandomTensor({3, 2, 4}, DType::kF64, 2), RandomTensor({3, 2, 5}, DType::kF64, 3)}, {&w}));
+}
+
+// The norm's backward adds to the gradient that came around it: one consumer after it, or two; of a
+// variable of the tape (whose sum may be overwritten) and of a leaf.
+TEST(Gradients, RmsNormInsideAResidual) {
+  Parameter norm = RandomParameter("norm", {6}, DType::kF64, 1),
+            w = RandomParameter("w", {6, 6}, DType::kF64, 2);
+  for (const bool leaf : {true, false}) {
+    for (const bool twice : {false, true}) {
+      EXPECT_TRUE(GradCheck(
+          [&](Tape& t, const std::vector<Variable>& in) {
+            const Variable x = leaf ? in[0] : Sigmoid(t, in[0]);
+            Variable y = Linear(t, RmsNorm(t, x, norm, 1e-5), w, x);
+            if (twice) y = Add(t, y, x);
+            return std::vector<Variable>{y};
+          },
+          {RandomTensor({10, 6}, DType::kF64, 3)}, {&norm, &w}));
+    }
+  }
+}
+
 TEST(Gradients, RmsNorm) {
   Parameter w = RandomParameter("w", {6}, DType::kF64, 1);
   EXPECT_TRUE(GradCheck(
@@ -91,6 +119,28 @@ TEST(Gradients, RopePlainAndYarn) {
         },
         {RandomTensor({9, 2, 6}, DType::kF64, 2)}));
   }
+}
+
+// A variable that is moved in and that nobody saved is rotated where it lies, and so is its gradient.
+TEST(Gradients, RopeInPlace) {
+  const PackedSequences sequences({0, 5, 9});
+  RopeTable table({.rotary_dims = 4, .theta = 100.0}, DType::kF64);
+  table.Prepare(sequences.max_length());
+  Parameter w = RandomParameter("w", {12, 3}, DType::kF64, 1);
+  EXPECT_TRUE(GradCheck(
+      [&](Tape& t, const std::vector<Variable>& in) {
+        Variable x = Reshape(t, Linear(t, in[0], w), {9, 2, 6});
+        const void* const memory = x.value().Ref().data;
+        const Variable y = Rope(t, std::move(x), sequences.positions(), table);
+        EXPECT_EQ(y.value().Ref().data, memory);
+        return std::vector<Variable>{y};
+      },
+      {RandomTensor({9, 3}, DType::kF64, 2)}, {&w}));
+  Tape tape;
+  const Variable kept = tape.Leaf(RandomTensor({9, 2, 6}, DType::kF64, 3));
+  const std::vector<double> before = kept.value().ToDoubles();
+  Rope(tape, kept, sequences.positions(), table);
+  EXPECT_EQ(kept.value().ToDoubles(), before);
 }
 
 }  // namespace

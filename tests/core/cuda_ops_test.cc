@@ -81,8 +81,10 @@ TEST_P(CudaOps, MatMul) {
         const Tensor a = Random(ta ? Shape{c.k, c.m} : Shape{c.m, c.k}, 1),
                      b = Random(tb ? Shape{c.n, c.k} : Shape{c.k, c.n}, 2);
         Tensor y = Empty({c.m, c.n}), sum = RandomF32({c.m, c.n}, 3);
-        ops::MatMul({a.Ref(), b.Ref(), y.MutableRef(), ta, tb, 0.5, 0}, CudaStream());
-        ops::MatMul({a.Ref(), b.Ref(), sum.MutableRef(), ta, tb, 1, 1}, CudaStream());
+        ops::MatMul({a.Ref(), b.Ref(), {}, y.MutableRef(), ta, tb, 0.5, 0}, CudaStream());
+        ops::MatMul({a.Ref(), b.Ref(), {}, sum.MutableRef(), ta, tb, 1, 1}, CudaStream());
+        const Tensor add = Random({c.m, c.n}, 4);
+        ops::MatMul({a.Ref(), b.Ref(), add.Ref(), y.MutableRef(), ta, tb}, CudaStream());
       }
     }
   }
@@ -96,7 +98,15 @@ TEST_P(CudaOps, RmsNorm) {
     Tensor y = Empty(shape), rstd = EmptyF32({shape[0]}), dx = Empty(shape),
            dw = RandomF32({shape[1]}, 4);
     ops::RmsNormFwd({x.Ref(), w.Ref(), y.MutableRef(), rstd.MutableRef(), 1e-5}, CudaStream());
-    ops::RmsNormBwd({x.Ref(), w.Ref(), rstd.Ref(), dy.Ref(), dx.MutableRef(), dw.MutableRef()},
+    // Alone, with another's gradient, and in its memory.
+    const Tensor add = Random(shape, 5);
+    ops::RmsNormBwd({x.Ref(), w.Ref(), rstd.Ref(), dy.Ref(), {}, dx.MutableRef(), dw.MutableRef()},
+                    CudaStream());
+    ops::RmsNormBwd(
+        {x.Ref(), w.Ref(), rstd.Ref(), dy.Ref(), add.Ref(), dx.MutableRef(), dw.MutableRef()},
+        CudaStream());
+    const TensorRef in_place = dx.MutableRef();
+    ops::RmsNormBwd({x.Ref(), w.Ref(), rstd.Ref(), dy.Ref(), in_place, in_place, dw.MutableRef()},
                     CudaStream());
   }
 }
@@ -107,7 +117,7 @@ TEST_P(CudaOps, Rope) {
     int64_t rows, heads, width, rotary;
   };
   for (const Case& c : {Case{5, 2, 6, 4}, Case{33, 3, 192, 64}, Case{100, 64, 192, 64},
-                        Case{7, 1, 64, 64}, Case{4, 2, 16, 0}}) {
+                        Case{7, 1, 64, 64}, Case{4, 2, 16, 0}, Case{9, 5, 88, 48}}) {
     RopeTable table({.rotary_dims = c.rotary, .yarn_factor = 4}, DType::kF32, CudaDevice());
     table.Prepare(200);
     std::vector<int32_t> positions;
@@ -137,8 +147,14 @@ TEST_P(CudaOps, SwiGlu) {
 
 TEST_P(CudaOps, Embedding) {
   const test::CudaParity parity;
-  for (const auto& [vocabulary, width, rows] :
-       {std::array<int64_t, 3>{5, 7, 40}, {1000, 256, 3000}, {3, 2560, 500}, {9, 8, 0}}) {
+  for (const auto& [vocabulary, width, rows] : {std::array<int64_t, 3>{5, 7, 40},
+                                                {1000, 256, 3000},
+                                                {3, 2560, 500},
+                                                {9, 8, 0},
+                                                {1, 16, 4000},
+                                                {128000, 64, 8192},
+                                                {40, 24, 32},
+                                                {2, 24, 33}}) {
     std::vector<int32_t> ids;
     for (int64_t n = 0; n < rows; ++n) {
       // As in text: few tokens make up most of it.
@@ -216,8 +232,9 @@ TEST_P(CudaOps, GiveTheSameBitsTwice) {
     run[1] = Tensor::Zeros({11, 640}, DType::kF32, CudaDevice());
     run[2] = Tensor::Empty({1}, DType::kF64, CudaDevice());
     ops::RmsNormFwd({x.Ref(), w.Ref(), y.MutableRef(), rstd.MutableRef(), 1e-5}, CudaStream());
-    ops::RmsNormBwd({x.Ref(), w.Ref(), rstd.Ref(), dy.Ref(), dx.MutableRef(), run[0].MutableRef()},
-                    CudaStream());
+    ops::RmsNormBwd(
+        {x.Ref(), w.Ref(), rstd.Ref(), dy.Ref(), {}, dx.MutableRef(), run[0].MutableRef()},
+        CudaStream());
     ops::EmbeddingBwd({Ints(ids).Ref(), dy.Ref(), run[1].MutableRef()}, CudaStream());
     ops::SumOfSquares({.x = x.Ref(), .result = run[2].MutableRef()}, CudaStream());
   }
@@ -283,7 +300,7 @@ TEST(Cuda, ADTypeWithoutKernelsIsRefused) {
                                 rstd.MutableRef(), 1e-5},
                                CudaStream()),
                Error);
-  EXPECT_THROW(ops::MatMul({x.Ref(), x.Ref(), y.MutableRef()}, CudaStream()), Error);
+  EXPECT_THROW(ops::MatMul({x.Ref(), x.Ref(), {}, y.MutableRef()}, CudaStream()), Error);
 }
 
 }  // namespace

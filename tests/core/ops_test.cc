@@ -80,6 +80,24 @@ TEST_P(Ops, MatMul) {
   }
 }
 
+TEST_P(Ops, MatMulOntoAnother) {
+  const Tensor a = Random({7, 5}, 1), b = Random({5, 6}, 2), add = Random({7, 6}, 3),
+               empty = Random({7, 0}, 4), none = Random({0, 6}, 5);
+  Tensor y = Tensor::Empty({7, 6}, dtype()), copy = Tensor::Empty({7, 6}, dtype());
+  ops::MatMul({.a = a.Ref(), .b = b.Ref(), .add = add.Ref(), .c = y.MutableRef()}, kCpuStream);
+  const Values av = a.ToDoubles(), bv = b.ToDoubles();
+  Values expected = add.ToDoubles();
+  for (size_t i = 0; i < 7; ++i) {
+    for (size_t j = 0; j < 6; ++j) {
+      for (size_t p = 0; p < 5; ++p) expected[i * 6 + j] += av[i * 5 + p] * bv[p * 6 + j];
+    }
+  }
+  EXPECT_TRUE(Near(y, expected));
+  ops::MatMul({.a = empty.Ref(), .b = none.Ref(), .add = add.Ref(), .c = copy.MutableRef()},
+              kCpuStream);
+  EXPECT_TRUE(Near(copy, add.ToDoubles()));
+}
+
 TEST_P(Ops, RmsNormForward) {
   const Tensor x = Random({9, 37}, 1), w = Random({37}, 2);
   Tensor y = Tensor::EmptyLike(x), rstd = Tensor::Empty({9}, AccumulationType(dtype()));

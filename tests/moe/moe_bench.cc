@@ -66,7 +66,7 @@ void Run(int64_t rows, int64_t width, const MoeConfig& config) {
         Measure(x, dy,
                 [&](Tape& tape, const Variable& in) {
                   ForwardContext ctx{.tape = tape, .sequences = sequences};
-                  return layer.Forward(ctx, in);
+                  return layer.Forward(ctx, in, {});
                 }),
         flops);
   // The ceiling: a dense product of the same arithmetic.

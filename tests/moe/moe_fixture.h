@@ -65,7 +65,7 @@ class MoeFixture {
                          .metrics = options.metrics,
                          .rows_per_sample = options.rows_per_sample,
                          .micro_batch_share = options.share};
-      return std::vector<Variable>{layer_.Forward(ctx, in[0])};
+      return std::vector<Variable>{layer_.Forward(ctx, in[0], {})};
     };
     const Variable leaf = tape.Leaf(x);
     const Variable y =
@@ -78,7 +78,7 @@ class MoeFixture {
     Tape tape(Tape::Mode::kInference, stream_);
     const PackedSequences sequences = PackedSequences::Single(x.dim(0));
     ForwardContext ctx{.tape = tape, .sequences = sequences, .metrics = metrics};
-    return layer_.Forward(ctx, Variable(x)).value();
+    return layer_.Forward(ctx, Variable(x), {}).value();
   }
 
   NaiveMoe Naive(const Tensor& x) {

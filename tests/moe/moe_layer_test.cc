@@ -117,7 +117,7 @@ TEST_P(MoeLayerTest, GradientsOfInputAndEveryParameter) {
   const PackedSequences sequences = PackedSequences::Single(11);
   const auto forward = [&](Tape& tape, const std::vector<Variable>& in) {
     ForwardContext ctx{.tape = tape, .sequences = sequences};
-    return std::vector<Variable>{f.layer().Forward(ctx, in[0])};
+    return std::vector<Variable>{f.layer().Forward(ctx, in[0], {})};
   };
   EXPECT_TRUE(test::GradCheck(forward, {x}, test::ParametersOf(f.layer())));
 }
@@ -211,7 +211,7 @@ TEST(MoeLayer, AllExpertsWithEqualWeightsAreTheDenseSum) {
     Tape tape(Tape::Mode::kInference);
     const PackedSequences sequences = PackedSequences::Single(23);
     ForwardContext ctx{.tape = tape, .sequences = sequences};
-    EXPECT_TRUE(Close(f.Infer(x), dense.Forward(ctx, Variable(x)).value(), 1e-13));
+    EXPECT_TRUE(Close(f.Infer(x), dense.Forward(ctx, Variable(x), {}).value(), 1e-13));
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cblas.h>
 
+#include <cstring>
 #include <vector>
 
 #include "core/dispatch.h"
@@ -64,7 +65,16 @@ void ScaleOnly(const TensorRef& c, double beta) {
 
 }  // namespace
 
-void MatMul(const MatMulArgs& args, Stream) {
+void MatMul(const MatMulArgs& given, Stream) {
+  MatMulArgs args = given;
+  if (args.add.defined()) {
+    // BLAS adds to what is in c.
+    if (args.add.data != args.c.data) {
+      std::memcpy(args.c.data, args.add.data,
+                  static_cast<size_t>(args.c.numel() * SizeOf(args.c.dtype)));
+    }
+    args.beta = 1;
+  }
   const int64_t m = args.c.dim(0), n = args.c.dim(1),
                 k = args.transpose_a ? args.a.dim(0) : args.a.dim(1);
   if (m == 0 || n == 0) return;

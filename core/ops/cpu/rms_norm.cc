@@ -47,6 +47,7 @@ void Bwd(const RmsNormBwdArgs& args) {
     A* dw = partial.data() + begin / kRowsPerChunk * columns;
     for (int64_t row = begin; row < end; ++row) {
       const T *x = args.x.As<T>() + row * columns, *dy = args.dy.As<T>() + row * columns;
+      const T* add = args.add.defined() ? args.add.As<T>() + row * columns : nullptr;
       T* dx = args.dx.As<T>() + row * columns;
       const A rstd = args.rstd.As<A>()[row];
       A dot = 0;
@@ -59,7 +60,8 @@ void Bwd(const RmsNormBwdArgs& args) {
       for (int64_t c = 0; c < columns; ++c) {
         const A xhat = static_cast<A>(Widen(x[c])) * rstd, g = Widen(dy[c]);
         dw[c] += g * xhat;
-        dx[c] = Narrow<T>(rstd * (static_cast<A>(Widen(w[c])) * g - xhat * mean));
+        const A d = rstd * (static_cast<A>(Widen(w[c])) * g - xhat * mean);
+        dx[c] = Narrow<T>(add == nullptr ? d : d + static_cast<A>(Widen(add[c])));
       }
     }
   });

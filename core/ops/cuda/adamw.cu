@@ -21,22 +21,22 @@ __device__ void UpdatePack(const Buffers<T, M>& b, int64_t at, const AdamWFactor
                            float scale) {
   auto p = LoadPack<kPack>(b.master + at);
   const auto g = LoadPack<kPack>(b.grad + at);
-  auto m = LoadPack<kPack>(b.m + at), v = LoadPack<kPack>(b.v + at);
-  Pack<T, kPack> value;
+  auto m = LoadFloats<kPack>(b.m + at), v = LoadFloats<kPack>(b.v + at);
+  Floats<kPack> value;
 #pragma unroll
   for (int k = 0; k < kPack; ++k) {
     const float gradient = scale * g.value[k];
-    const float first = f.beta1 * Load(m.value[k]) + (1.0f - f.beta1) * gradient;
-    const float second = f.beta2 * Load(v.value[k]) + (1.0f - f.beta2) * gradient * gradient;
-    m.value[k] = Store<M>(first);
-    v.value[k] = Store<M>(second);
+    const float first = f.beta1 * m.value[k] + (1.0f - f.beta1) * gradient;
+    const float second = f.beta2 * v.value[k] + (1.0f - f.beta2) * gradient * gradient;
+    m.value[k] = first;
+    v.value[k] = second;
     p.value[k] -= f.step * first / (sqrtf(second * f.correction) + f.eps) + f.decay * p.value[k];
-    value.value[k] = Store<T>(p.value[k]);
+    value.value[k] = p.value[k];
   }
-  StorePack(b.m + at, m);
-  StorePack(b.v + at, v);
+  StoreFloats(b.m + at, m);
+  StoreFloats(b.v + at, v);
   StorePack(b.master + at, p);
-  if (reinterpret_cast<void*>(b.value) != b.master) StorePack(b.value + at, value);
+  if (reinterpret_cast<void*>(b.value) != b.master) StoreFloats(b.value + at, value);
 }
 
 template <class T, class M>

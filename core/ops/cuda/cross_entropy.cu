@@ -61,17 +61,18 @@ __global__ void __launch_bounds__(kRowThreads)
   ForRow<kCount>(
       row, vocabulary,
       [&](const P& pack) {
+        const auto x = Widen(pack);
 #pragma unroll
-        for (int k = 0; k < kCount; ++k) top = fmaxf(top, Load(pack.value[k]));
+        for (int k = 0; k < kCount; ++k) top = fmaxf(top, x.value[k]);
       },
       [&](const P& pack, int64_t) {
         if (seen != top) {
           sum *= exp2f((seen - top) * kLog2E);
           seen = top;
         }
+        const auto x = Widen(pack);
 #pragma unroll
-        for (int k = 0; k < kCount; ++k)
-          sum += exp2f(fmaf(Load(pack.value[k]), kLog2E, -top * kLog2E));
+        for (int k = 0; k < kCount; ++k) sum += exp2f(fmaf(x.value[k], kLog2E, -top * kLog2E));
       });
   const float row_top = BlockReduce(top, scratch, -INFINITY, Max{});
   // A thread without elements has top = -inf and sum = 0.
@@ -84,13 +85,13 @@ __global__ void __launch_bounds__(kRowThreads)
   __syncthreads();  // all have read row[target]
   const float factor = inside ? scale / row_sum : nanf("");
   ForRow<kCount>(row, vocabulary, nothing, [&](const P& pack, int64_t v) {
-    P out;
+    auto x = Widen(pack);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      const float p = factor * exp2f(fmaf(Load(pack.value[k]), kLog2E, -row_top * kLog2E));
-      out.value[k] = Store<T>(v + k == target ? p - scale : p);
+      const float p = factor * exp2f(fmaf(x.value[k], kLog2E, -row_top * kLog2E));
+      x.value[k] = v + k == target ? p - scale : p;
     }
-    StorePack(row + v, out);
+    StoreFloats(row + v, x);
   });
 }
 

@@ -1,6 +1,7 @@
 #include "core/ops/matmul.h"
 
 #include "core/cuda/blas.h"
+#include "core/cuda/memory.h"
 #include "core/error.h"
 #include "core/ops/elementwise.h"
 
@@ -20,6 +21,10 @@ void MatMul(const MatMulArgs& args, Stream stream) {
                 inner = args.transpose_a ? args.a.dim(0) : args.a.dim(1);
   if (rows == 0 || columns == 0) return;
   if (inner == 0) {
+    if (args.add.defined()) {
+      return CopyOnDevice(args.c.data, args.add.data, args.c.numel() * SizeOf(args.c.dtype),
+                          stream);
+    }
     LACUNA_CHECK(args.beta == 0 || args.beta == 1,
                  "matmul: an empty sum with beta = {} has no CUDA kernel", args.beta);
     if (args.beta == 0) Fill({.y = args.c, .value = 0}, stream);
@@ -27,6 +32,7 @@ void MatMul(const MatMulArgs& args, Stream stream) {
   }
   Multiply({.a = args.a.data,
             .b = args.b.data,
+            .added = args.add.defined() ? args.add.data : args.c.data,
             .c = args.c.data,
             .input = TypeOf(args.a.dtype),
             .output = TypeOf(args.c.dtype),
@@ -36,7 +42,7 @@ void MatMul(const MatMulArgs& args, Stream stream) {
             .transpose_a = args.transpose_a,
             .transpose_b = args.transpose_b,
             .alpha = static_cast<float>(args.alpha),
-            .beta = static_cast<float>(args.beta)},
+            .beta = args.add.defined() ? 1.0f : static_cast<float>(args.beta)},
            stream);
 }
 

@@ -4,13 +4,14 @@
 //   packs a row      lanes a row         e.g. bf16
 //   <= 2, 8, 24,     2 packs: 1, 4       D = 64: 8 packs, 4 lanes of 2
 //   48, 96           3 packs: 8, 16, 32  D = 192: 24 packs, 8 lanes of 3, four rows a warp
-//   <= 4096          a block of packs / 2 threads (packs / 4 from 1025 packs on); in the forward pass
-//                    a warp of 10 packs a lane up to 320
+//   <= 4096          a block: a pack a thread up to 512 packs, then 2, from 1025 on 4; in the forward
+//                    pass a warp of 10 packs a lane up to 320
 //
 //   Fwd   sum of squares over the group, then y.
 //   Bwd   dot = mean(xhat w dy) over the group, then dx. dw: each lane sums dy xhat over its rows in
 //         registers, the block over its groups, a second kernel over the blocks in order. Rows go to
-//         groups by number alone, so the sums do not depend on timing.
+//         groups by number alone, so the sums do not depend on timing. A block reads its next row
+//         before it sums the present one: at the barrier it would have nothing under way.
 //
 // Rows that are not aligned or still wider go one element a lane at a time, re-read from cache.
 #include "core/cuda/memory.h"
@@ -42,10 +43,11 @@ struct Place {
   }
 };
 
+// Calls of a block take turns with two scratches.
 template <int kLanes>
 __device__ float RowSum(float value, float* scratch) {
   if constexpr (kLanes == kBlock) {
-    return BlockReduce(value, scratch);
+    return BlockReduceOnce(value, scratch);
   } else {
     return WarpReduce<kLanes>(value);
   }
@@ -66,6 +68,13 @@ constexpr int MostThreads(int packs) {
   return packs == 4 ? 1024 : 512;
 }
 
+// What the backward pass reads of a row.
+template <int kPacks, class T>
+struct RowPacks {
+  Pack<T> x[kPacks], dy[kPacks], add[kPacks];
+  float rstd;
+};
+
 template <int kLanes, int kPacks, class T>
 __global__ void __launch_bounds__(MostThreads(kPacks))
     FwdKernel(const T* __restrict__ x, const T* __restrict__ w, T* __restrict__ y,
@@ -80,65 +89,87 @@ __global__ void __launch_bounds__(MostThreads(kPacks))
   ForPacks<kPacks, V>(columns, at.lane, at.lanes,
                       [&](int p, int64_t c) { in[p] = LoadPack(x + row * s.columns + c); });
   ForPacks<kPacks, V>(columns, at.lane, at.lanes, [&](int p, int64_t) {
+    const auto v = Widen(in[p]);
 #pragma unroll
-    for (int k = 0; k < V; ++k) sum += Load(in[p].value[k]) * Load(in[p].value[k]);
+    for (int k = 0; k < V; ++k) sum += v.value[k] * v.value[k];
   });
   const float rstd = rsqrtf(RowSum<kLanes>(sum, scratch) / static_cast<float>(s.columns) + eps);
   if (at.lane == 0 && row < s.rows) rstd_out[row] = rstd;
   ForPacks<kPacks, V>(columns, at.lane, at.lanes, [&](int p, int64_t c) {
-    const Pack<T> weight = LoadPack(w + c);
-    Pack<T> out;
+    const auto weight = LoadFloats<V>(w + c);
+    auto v = Widen(in[p]);
 #pragma unroll
-    for (int k = 0; k < V; ++k)
-      out.value[k] = Store<T>(Load(in[p].value[k]) * rstd * Load(weight.value[k]));
-    StorePack(y + row * s.columns + c, out);
+    for (int k = 0; k < V; ++k) v.value[k] = v.value[k] * rstd * weight.value[k];
+    StoreFloats(y + row * s.columns + c, v);
   });
 }
 
-// partial: [gridDim.x, C], the block's sum of dy xhat.
-template <int kLanes, int kPacks, class T>
-__global__ void __launch_bounds__(MostThreads(kPacks))
-    BwdKernel(const T* __restrict__ x, const T* __restrict__ w, const float* __restrict__ rstd_in,
-              const T* __restrict__ dy, T* __restrict__ dx, float* __restrict__ partial, Rows s) {
+template <class T>
+struct Backprop {
+  const T *x, *w;
+  const float* rstd;
+  const T *dy, *add;  // add may be null
+  T* dx;              // may be add
+  float* partial;     // [gridDim.x, C], a block's sum of dy xhat
+};
+
+template <int kPacks, class T>
+__device__ RowPacks<kPacks, T> LoadRow(const Backprop<T>& b, const Rows& s, int64_t row, int lane,
+                                       int lanes) {
   constexpr int V = kVector<T>;
+  RowPacks<kPacks, T> in;
+  const int64_t columns = row < s.rows ? s.columns : 0, at = row * s.columns;
+  in.rstd = row < s.rows ? b.rstd[row] : 0.0f;
+  ForPacks<kPacks, V>(columns, lane, lanes, [&](int p, int64_t c) {
+    in.x[p] = LoadPack(b.x + at + c);
+    in.dy[p] = LoadPack(b.dy + at + c);
+    if (b.add != nullptr) in.add[p] = LoadPack(b.add + at + c);
+  });
+  return in;
+}
+
+template <int kLanes, int kPacks, class T>
+__global__ void __launch_bounds__(MostThreads(kPacks)) BwdKernel(Backprop<T> b, Rows s) {
+  constexpr int V = kVector<T>;
+  constexpr bool kAhead = kLanes == kBlock;
   extern __shared__ float shared[];  // [rows a block, C] where several rows share a block
-  __shared__ float scratch[kWarp];
+  __shared__ float scratch[2][kWarp];
   const Place<kLanes> at;
   Pack<T> weight[kPacks];
   float dw[kPacks][V] = {};
   ForPacks<kPacks, V>(s.columns, at.lane, at.lanes,
-                      [&](int p, int64_t c) { weight[p] = LoadPack(w + c); });
+                      [&](int p, int64_t c) { weight[p] = LoadPack(b.w + c); });
   const int64_t step = int64_t{gridDim.x} * s.per_block;
-  for (int64_t first = int64_t{blockIdx.x} * s.per_block; first < s.rows; first += step) {
+  int64_t first = int64_t{blockIdx.x} * s.per_block;
+  RowPacks<kPacks, T> next;
+  if (kAhead) next = LoadRow<kPacks>(b, s, first + at.row, at.lane, at.lanes);
+  for (int turn = 0; first < s.rows; first += step, turn ^= 1) {
     const int64_t row = first + at.row, columns = row < s.rows ? s.columns : 0;
-    Pack<T> in[kPacks], grad[kPacks];
-    ForPacks<kPacks, V>(columns, at.lane, at.lanes, [&](int p, int64_t c) {
-      in[p] = LoadPack(x + row * s.columns + c);
-      grad[p] = LoadPack(dy + row * s.columns + c);
-    });
-    const float rstd = row < s.rows ? rstd_in[row] : 0.0f;
+    const RowPacks<kPacks, T> in = kAhead ? next : LoadRow<kPacks>(b, s, row, at.lane, at.lanes);
+    if (kAhead) next = LoadRow<kPacks>(b, s, row + step, at.lane, at.lanes);
     float dot = 0;
     ForPacks<kPacks, V>(columns, at.lane, at.lanes, [&](int p, int64_t) {
+      const auto x = Widen(in.x[p]), g = Widen(in.dy[p]), w = Widen(weight[p]);
 #pragma unroll
       for (int k = 0; k < V; ++k) {
-        const float xhat = Load(in[p].value[k]) * rstd, g = Load(grad[p].value[k]);
-        dot += xhat * Load(weight[p].value[k]) * g;
-        dw[p][k] += g * xhat;
+        const float xhat = x.value[k] * in.rstd;
+        dot += xhat * w.value[k] * g.value[k];
+        dw[p][k] += g.value[k] * xhat;
       }
     });
-    const float mean = RowSum<kLanes>(dot, scratch) / static_cast<float>(s.columns);
+    const float mean = RowSum<kLanes>(dot, scratch[turn]) / static_cast<float>(s.columns);
     ForPacks<kPacks, V>(columns, at.lane, at.lanes, [&](int p, int64_t c) {
-      Pack<T> out;
+      const auto x = Widen(in.x[p]), g = Widen(in.dy[p]), w = Widen(weight[p]);
+      Floats<V> out{};
+      if (b.add != nullptr) out = Widen(in.add[p]);
 #pragma unroll
-      for (int k = 0; k < V; ++k) {
-        out.value[k] = Store<T>(rstd * (Load(weight[p].value[k]) * Load(grad[p].value[k]) -
-                                        Load(in[p].value[k]) * rstd * mean));
-      }
-      StorePack(dx + row * s.columns + c, out);
+      for (int k = 0; k < V; ++k)
+        out.value[k] += in.rstd * (w.value[k] * g.value[k] - x.value[k] * in.rstd * mean);
+      StoreFloats(b.dx + row * s.columns + c, out);
     });
   }
   float* const sums =
-      kLanes == kBlock ? partial + blockIdx.x * s.columns : shared + at.row * s.columns;
+      kLanes == kBlock ? b.partial + blockIdx.x * s.columns : shared + at.row * s.columns;
   ForPacks<kPacks, V>(s.columns, at.lane, at.lanes, [&](int p, int64_t c) {
 #pragma unroll
     for (int k = 0; k < V; ++k) sums[c + k] = dw[p][k];
@@ -148,7 +179,7 @@ __global__ void __launch_bounds__(MostThreads(kPacks))
   for (int64_t c = threadIdx.x; c < s.columns; c += blockDim.x) {
     float sum = 0;
     for (int i = 0; i < s.per_block; ++i) sum += shared[i * s.columns + c];
-    partial[blockIdx.x * s.columns + c] = sum;
+    b.partial[blockIdx.x * s.columns + c] = sum;
   }
 }
 
@@ -169,32 +200,33 @@ __global__ void FwdAnyKernel(const T* x, const T* w, T* y, float* rstd_out, Rows
 }
 
 template <class T>
-__global__ void BwdAnyDxKernel(const T* x, const T* w, const float* rstd_in, const T* dy, T* dx,
-                               Rows s) {
+__global__ void BwdAnyDxKernel(Backprop<T> b, Rows s) {
   const int lane = threadIdx.x % kWarp;
   for (int64_t row = GlobalIndex() / kWarp; row < s.rows; row += GridSize() / kWarp) {
     const int64_t at = row * s.columns;
-    const float rstd = rstd_in[row];
+    const float rstd = b.rstd[row];
     float dot = 0;
     for (int64_t c = lane; c < s.columns; c += kWarp)
-      dot += Load(x[at + c]) * rstd * Load(w[c]) * Load(dy[at + c]);
+      dot += Load(b.x[at + c]) * rstd * Load(b.w[c]) * Load(b.dy[at + c]);
     const float mean = WarpReduce(dot) / static_cast<float>(s.columns);
     for (int64_t c = lane; c < s.columns; c += kWarp) {
-      dx[at + c] = Store<T>(rstd * (Load(w[c]) * Load(dy[at + c]) - Load(x[at + c]) * rstd * mean));
+      const float add = b.add == nullptr ? 0.0f : Load(b.add[at + c]);
+      b.dx[at + c] = Store<T>(
+          add + rstd * (Load(b.w[c]) * Load(b.dy[at + c]) - Load(b.x[at + c]) * rstd * mean));
     }
   }
 }
 
 // partial[i, c]: the sum over the rows of part i. A thread takes a column.
 template <class T>
-__global__ void BwdAnyDwKernel(const T* x, const float* rstd, const T* dy, float* partial, Rows s) {
+__global__ void BwdAnyDwKernel(Backprop<T> b, Rows s) {
   const int64_t c = GlobalIndex(), part = (s.rows + gridDim.y - 1) / gridDim.y,
                 begin = blockIdx.y * part, end = begin + part < s.rows ? begin + part : s.rows;
   if (c >= s.columns) return;
   float sum = 0;
   for (int64_t row = begin; row < end; ++row)
-    sum += Load(dy[row * s.columns + c]) * Load(x[row * s.columns + c]) * rstd[row];
-  partial[blockIdx.y * s.columns + c] = sum;
+    sum += Load(b.dy[row * s.columns + c]) * Load(b.x[row * s.columns + c]) * b.rstd[row];
+  b.partial[blockIdx.y * s.columns + c] = sum;
 }
 
 // dw[c] += sum over the parts of partial[i, c]: a block takes 32 columns and shares the parts out
@@ -223,10 +255,6 @@ struct Shape {
   int threads;
 };
 
-// The same for the forward pass, which keeps less: a warp a row as long as a lane can hold its packs.
-template <class F>
-bool WithForwardShape(int64_t packs, F&& f);
-
 // f(shape) with lanes and packs for rows of so many packs; false where registers do not hold them.
 template <class F>
 bool WithShape(int64_t packs, F&& f) {
@@ -244,6 +272,8 @@ bool WithShape(int64_t packs, F&& f) {
     f(Shape<16, 3>{kThreadsOf});
   } else if (packs <= 96) {
     f(Shape<32, 3>{kThreadsOf});
+  } else if (packs <= MostThreads(1)) {
+    f(Shape<kBlock, 1>{whole_warps(packs)});
   } else if (packs <= 2 * MostThreads(2)) {
     f(Shape<kBlock, 2>{whole_warps((packs + 1) / 2)});
   } else if (packs <= 4 * MostThreads(4)) {
@@ -302,16 +332,13 @@ int64_t PartsOf(int64_t rows, int64_t per_block, int64_t threads, Stream stream)
 }
 
 template <class T>
-void BackwardAny(const RmsNormBwdArgs& args, int64_t parts, float* partial, Stream stream) {
-  const Rows s{args.x.dim(0), args.x.dim(1), kAnyWarps};
+void BackwardAny(const Backprop<T>& b, const Rows& s, int64_t parts, Stream stream) {
   LaunchGrid(BwdAnyDxKernel<T>, BlocksOf(s.rows, kAnyWarps, 1 << 20), kAnyWarps * kWarp, 0, stream,
-             args.x.As<const T>(), args.w.As<const T>(), args.rstd.As<const float>(),
-             args.dy.As<const T>(), args.dx.As<T>(), s);
+             b, s);
   LaunchGrid(BwdAnyDwKernel<T>,
              dim3(static_cast<unsigned>((s.columns + kThreads - 1) / kThreads),
                   static_cast<unsigned>(parts)),
-             kThreads, 0, stream, args.x.As<const T>(), args.rstd.As<const float>(),
-             args.dy.As<const T>(), partial, s);
+             kThreads, 0, stream, b, s);
 }
 
 template <class T>
@@ -319,29 +346,36 @@ void Backward(const RmsNormBwdArgs& args, Stream stream) {
   const int64_t rows = args.x.dim(0), columns = args.x.dim(1),
                 row_bytes = columns * static_cast<int64_t>(sizeof(float));
   if (rows == 0 || columns == 0) return;
-  const auto finish = [&](const Workspace& partial, int64_t parts) {
+  Backprop<T> b{.x = args.x.As<const T>(),
+                .w = args.w.As<const T>(),
+                .rstd = args.rstd.As<const float>(),
+                .dy = args.dy.As<const T>(),
+                .add = args.add.defined() ? args.add.As<const T>() : nullptr,
+                .dx = args.dx.As<T>(),
+                .partial = nullptr};
+  const auto finish = [&](int64_t parts) {
     LaunchGrid(FinishDwKernel, BlocksOf(columns, kWarp, INT32_MAX), kFinishWarps * kWarp, 0, stream,
-               partial.As<const float>(), args.dw.As<float>(), static_cast<int>(parts), columns);
+               b.partial, args.dw.As<float>(), static_cast<int>(parts), columns);
   };
-  const bool packable = Packable<T>(args.x.data, columns) && IsAligned(args.w.data) &&
-                        IsAligned(args.dy.data) && IsAligned(args.dx.data);
-  const bool done =
-      packable && WithShape(columns / kVector<T>, [&](auto shape) {
-        using S = decltype(shape);
-        const Rows s = RowsOf(args.x, shape);
-        const int64_t parts = PartsOf(rows, s.per_block, shape.threads, stream);
-        const Workspace partial(parts * row_bytes, stream);
-        LaunchGrid(BwdKernel<S::kLanesOf, S::kPacksOf, T>, dim3(static_cast<unsigned>(parts)),
-                   shape.threads, S::kLanesOf == kBlock ? 0 : s.per_block * row_bytes, stream,
-                   args.x.As<const T>(), args.w.As<const T>(), args.rstd.As<const float>(),
-                   args.dy.As<const T>(), args.dx.As<T>(), partial.As<float>(), s);
-        finish(partial, parts);
-      });
+  const bool packable = Packable<T>(b.x, columns) && IsAligned(b.w) && IsAligned(b.dy) &&
+                        IsAligned(b.dx) && IsAligned(b.add);
+  const bool done = packable && WithShape(columns / kVector<T>, [&](auto shape) {
+                      using S = decltype(shape);
+                      const Rows s = RowsOf(args.x, shape);
+                      const int64_t parts = PartsOf(rows, s.per_block, shape.threads, stream);
+                      const Workspace partial(parts * row_bytes, stream);
+                      b.partial = partial.As<float>();
+                      LaunchGrid(BwdKernel<S::kLanesOf, S::kPacksOf, T>,
+                                 dim3(static_cast<unsigned>(parts)), shape.threads,
+                                 S::kLanesOf == kBlock ? 0 : s.per_block * row_bytes, stream, b, s);
+                      finish(parts);
+                    });
   if (done) return;
   const int64_t parts = PartsOf(rows, kAnyWarps, kAnyWarps * kWarp, stream);
   const Workspace partial(parts * row_bytes, stream);
-  BackwardAny<T>(args, parts, partial.As<float>(), stream);
-  finish(partial, parts);
+  b.partial = partial.As<float>();
+  BackwardAny(b, {rows, columns, kAnyWarps}, parts, stream);
+  finish(parts);
 }
 
 }  // namespace

@@ -16,15 +16,15 @@ __global__ void SwiGluFwdKernel(const T* x, T* h, int64_t rows, int64_t width) {
   const int64_t f = GlobalIndex() * kCount;
   if (f >= width) return;
   for (int64_t n = blockIdx.y; n < rows; n += gridDim.y) {
-    const auto gate = LoadPack<kCount>(x + 2 * n * width + f),
-               up = LoadPack<kCount>(x + (2 * n + 1) * width + f);
-    Pack<T, kCount> out;
+    const auto gate = LoadFloats<kCount>(x + 2 * n * width + f),
+               up = LoadFloats<kCount>(x + (2 * n + 1) * width + f);
+    Floats<kCount> out;
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      const float a = Load(gate.value[k]);
-      out.value[k] = Store<T>(a * SigmoidOf(a) * Load(up.value[k]));
+      const float a = gate.value[k];
+      out.value[k] = a * SigmoidOf(a) * up.value[k];
     }
-    StorePack(h + n * width + f, out);
+    StoreFloats(h + n * width + f, out);
   }
 }
 
@@ -33,18 +33,18 @@ __global__ void SwiGluBwdKernel(const T* x, const T* dh, T* dx, int64_t rows, in
   const int64_t f = GlobalIndex() * kCount;
   if (f >= width) return;
   for (int64_t n = blockIdx.y; n < rows; n += gridDim.y) {
-    const auto gate = LoadPack<kCount>(x + 2 * n * width + f),
-               up = LoadPack<kCount>(x + (2 * n + 1) * width + f),
-               d = LoadPack<kCount>(dh + n * width + f);
-    Pack<T, kCount> dgate, dup;
+    const auto gate = LoadFloats<kCount>(x + 2 * n * width + f),
+               up = LoadFloats<kCount>(x + (2 * n + 1) * width + f),
+               d = LoadFloats<kCount>(dh + n * width + f);
+    Floats<kCount> dgate, dup;
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      const float a = Load(gate.value[k]), s = SigmoidOf(a), g = Load(d.value[k]);
-      dgate.value[k] = Store<T>(g * Load(up.value[k]) * s * (1.0f + a * (1.0f - s)));
-      dup.value[k] = Store<T>(g * a * s);
+      const float a = gate.value[k], s = SigmoidOf(a), g = d.value[k];
+      dgate.value[k] = g * up.value[k] * s * (1.0f + a * (1.0f - s));
+      dup.value[k] = g * a * s;
     }
-    StorePack(dx + 2 * n * width + f, dgate);
-    StorePack(dx + (2 * n + 1) * width + f, dup);
+    StoreFloats(dx + 2 * n * width + f, dgate);
+    StoreFloats(dx + (2 * n + 1) * width + f, dup);
   }
 }
 
