@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/cuda/check.h"
+#include "core/cuda/graph.h"
 #include "core/cuda/runtime.h"
 
 namespace lacuna::cuda {
@@ -83,6 +84,7 @@ void* Allocate(int64_t bytes, Device device) {
   void* data = nullptr;
   LACUNA_CUDA_CHECK(
       cudaMallocAsync(&data, static_cast<size_t>(std::max<int64_t>(bytes, 1)), Handle(stream)));
+  NoteAllocated(data, bytes, device);
   Counters& counters = CountersOf(device);
   const int64_t in_use = counters.in_use += bytes;
   int64_t peak = counters.peak;
@@ -93,6 +95,7 @@ void* Allocate(int64_t bytes, Device device) {
 
 void Free(void* data, int64_t bytes, Device device) noexcept {
   CountersOf(device).in_use -= bytes;
+  if (FreedByCapture(data, device)) return;
   // A failure here is a sticky error of earlier work, or the runtime is shutting down; the next
   // checked call reports it.
   static_cast<void>(cudaFreeAsync(data, Handle(ComputeStream(device))));
@@ -118,6 +121,9 @@ void ReleasePool(Device device) {
 }
 
 void CopyToDevice(void* target, const void* source, int64_t bytes, Stream stream) {
+  RefuseInCapture(
+      "an upload from host memory cannot be captured, since every replay would bring the same "
+      "bytes; it goes before the replay, into the tensor that the work reads");
   for (int64_t begin = 0; begin < bytes; begin += kStagedPiece) {
     TheStaging().Upload(static_cast<char*>(target) + begin,
                         static_cast<const char*>(source) + begin,
@@ -127,6 +133,7 @@ void CopyToDevice(void* target, const void* source, int64_t bytes, Stream stream
 
 void CopyToHost(void* target, const void* source, int64_t bytes, Stream stream) {
   if (bytes == 0) return;
+  RefuseInCapture("a copy to the host, which waits for the device, cannot be captured");
   LACUNA_CUDA_CHECK(cudaMemcpyAsync(target, source, static_cast<size_t>(bytes),
                                     cudaMemcpyDeviceToHost, Handle(stream)));
   Synchronize(stream);
