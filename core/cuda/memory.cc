@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstring>
+#include <deque>
+#include <map>
 #include <mutex>
-#include <vector>
 
 #include "core/cuda/check.h"
 #include "core/cuda/graph.h"
@@ -19,38 +21,42 @@ cudaStream_t Handle(Stream stream) {
 }
 
 // Pinned blocks on their way to a device. A block is free again when the copy out of it is done,
-// which the next user asks and does not wait for: if none is free, there is one more.
+// which the next user asks and does not wait for: if the one that was used first is not free, there
+// is one more. Blocks of a size are used in turn, so that nobody looks through them all.
 class Staging {
  public:
   void Upload(void* target, const void* source, int64_t bytes, Stream stream) {
     std::lock_guard lock(mutex_);
-    Block& block = FreeBlock(bytes);
+    constexpr int64_t kSmallest = 4096;
+    const auto size = static_cast<int64_t>(
+        std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(bytes, kSmallest))));
+    std::deque<Block>& blocks = blocks_[size];
+    if (blocks.empty() || cudaEventQuery(blocks.front().done) != cudaSuccess)
+      blocks.push_front(NewBlock(size));
+    const Block block = blocks.front();
     std::memcpy(block.data, source, static_cast<size_t>(bytes));
     LACUNA_CUDA_CHECK(cudaMemcpyAsync(target, block.data, static_cast<size_t>(bytes),
                                       cudaMemcpyHostToDevice, Handle(stream)));
     LACUNA_CUDA_CHECK(cudaEventRecord(block.done, Handle(stream)));
+    blocks.pop_front();
+    blocks.push_back(block);
   }
 
  private:
   struct Block {
-    void* data;
-    int64_t bytes;
-    cudaEvent_t done;
+    void* data = nullptr;
+    cudaEvent_t done = nullptr;
   };
 
-  Block& FreeBlock(int64_t bytes) {
-    for (Block& block : blocks_) {
-      if (block.bytes >= bytes && cudaEventQuery(block.done) == cudaSuccess) return block;
-    }
-    Block block{nullptr, std::max<int64_t>(bytes, 1 << 16), nullptr};
-    LACUNA_CUDA_CHECK(cudaMallocHost(&block.data, static_cast<size_t>(block.bytes)));
+  static Block NewBlock(int64_t size) {
+    Block block;
+    LACUNA_CUDA_CHECK(cudaMallocHost(&block.data, static_cast<size_t>(size)));
     LACUNA_CUDA_CHECK(cudaEventCreateWithFlags(&block.done, cudaEventDisableTiming));
-    blocks_.push_back(block);
-    return blocks_.back();
+    return block;
   }
 
   std::mutex mutex_;
-  std::vector<Block> blocks_;
+  std::map<int64_t, std::deque<Block>> blocks_;  // by size, a power of two; used first in front
 };
 
 Staging& TheStaging() {
