@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/parallel.h"
+#include "core/stream.h"
 
 namespace lacuna {
 namespace {
@@ -15,8 +16,8 @@ struct Running {
   SequenceCache cache;
 };
 
-// Appends each piece to its cache -> logits [running, V].
-Tensor Extend(LanguageModel& model, std::vector<Running>& running, Stream stream) {
+// Appends each piece to its cache -> logits [running, V] on the host.
+Tensor Extend(LanguageModel& model, std::vector<Running>& running) {
   std::vector<int32_t> ids, cu{0};
   std::vector<SequenceCache*> caches;
   for (Running& sequence : running) {
@@ -24,8 +25,11 @@ Tensor Extend(LanguageModel& model, std::vector<Running>& running, Stream stream
     cu.push_back(static_cast<int32_t>(ids.size()));
     caches.push_back(&sequence.cache);
   }
-  return model.Extend(Tensor::FromVector(ids, {static_cast<int64_t>(ids.size())}),
-                      PackedSequences(cu), caches, stream);
+  const Device device = model.device();
+  return model
+      .Extend(Tensor::FromVector(ids, {static_cast<int64_t>(ids.size())}).To(device),
+              PackedSequences(cu).To(device), caches, ComputeStream(device))
+      .To(kCpu);
 }
 
 // The next token of every running sequence.
@@ -46,8 +50,7 @@ std::vector<int32_t> Sample(const Tensor& logits, const std::vector<Running>& ru
 std::vector<std::vector<int32_t>> Generate(LanguageModel& model,
                                            const std::vector<std::vector<int32_t>>& prompts,
                                            const GenerationOptions& options,
-                                           const std::function<void(int64_t, int32_t)>& on_token,
-                                           Stream stream) {
+                                           const std::function<void(int64_t, int32_t)>& on_token) {
   const int64_t limit =
       options.vocabulary_limit > 0 ? options.vocabulary_limit : model.vocabulary();
   const size_t batch = options.batch > 0 ? static_cast<size_t>(options.batch) : prompts.size();
@@ -67,7 +70,7 @@ std::vector<std::vector<int32_t>> Generate(LanguageModel& model,
       running.push_back({next, prompts[next], model.NewCache()});
     if (running.empty()) return generated;
     const std::vector<int32_t> tokens =
-        Sample(Extend(model, running, stream), running, options, limit);
+        Sample(Extend(model, running), running, options, limit);
     for (size_t r = 0; r < running.size(); ++r) {
       const size_t sequence = running[r].number;
       generated[sequence].push_back(tokens[r]);

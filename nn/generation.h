@@ -24,10 +24,10 @@ struct GenerationOptions {
 // choices: the random numbers depend on (seed, sequence, position) alone. (Matrix products may round
 // a row differently in another batch, which shows where two tokens are all but equally likely.)
 // `on_token`, if given, sees every token as it comes; the tokens of a sequence in order.
+// The model computes where its parameters are; the host waits once for each token of the batch.
 std::vector<std::vector<int32_t>> Generate(
     LanguageModel& model, const std::vector<std::vector<int32_t>>& prompts,
     const GenerationOptions& options,
-    const std::function<void(int64_t sequence, int32_t token)>& on_token = {},
-    Stream stream = kCpuStream);
+    const std::function<void(int64_t sequence, int32_t token)>& on_token = {});
 
 }  // namespace lacuna

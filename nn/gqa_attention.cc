@@ -19,15 +19,34 @@ struct KeyValueCache : AttentionCache {
   GrowingRows k, v;  // [s, G, D], keys rotated
 };
 
-// Query i of n continues a cache that then holds `keys` rows: it sees all up to itself.
-AttentionRanges ContinuationRanges(int64_t n, int64_t keys, Device device) {
-  std::vector<int32_t> ranges(static_cast<size_t>(2 * n), 0);
+// Query i of n continues a cache that then holds `keys` rows: it sees all up to itself. One upload:
+// parts of a tensor, each at a multiple of 16 bytes.
+AttentionRanges MakeContinuationRanges(int64_t n, int64_t keys, Device device) {
+  std::vector<int32_t> ints(static_cast<size_t>(8 + 2 * n), 0);
+  ints[1] = static_cast<int32_t>(n);
+  ints[5] = static_cast<int32_t>(keys);
   for (int64_t i = 0; i < n; ++i)
-    ranges[static_cast<size_t>(2 * i) + 1] = static_cast<int32_t>(keys - n + i + 1);
-  const auto pair = [&](int64_t end) {
-    return Tensor::FromVector(std::vector<int32_t>{0, static_cast<int32_t>(end)}, {2}).To(device);
-  };
-  return {Tensor::FromVector(ranges, {n, 2}).To(device), pair(n), pair(keys)};
+    ints[static_cast<size_t>(8 + 2 * i + 1)] = static_cast<int32_t>(keys - n + i + 1);
+  const Tensor all = Tensor::FromVector(ints, {8 + 2 * n}).To(device);
+  return {all.View(8, {n, 2}), all.View(0, {2}), all.View(4, {2})};
+}
+
+// The same for all layers, and all sequences of these lengths.
+AttentionRanges ContinuationRanges(const PackedSequences& tokens, int64_t n, int64_t keys) {
+  return *tokens.Derived<AttentionRanges>(
+      fmt::format("continuation.{}.{}", n, keys),
+      [&] { return MakeContinuationRanges(n, keys, tokens.device()); });
+}
+
+std::vector<int32_t> PositionsOf(const PackedSequences& tokens,
+                                 const std::vector<AttentionCache*>& caches) {
+  std::vector<int32_t> positions;
+  for (size_t i = 0; i < caches.size(); ++i) {
+    const int64_t begin = caches[i]->length(),
+                  n = tokens.host_cu_seqlens()[i + 1] - tokens.host_cu_seqlens()[i];
+    for (int64_t t = 0; t < n; ++t) positions.push_back(static_cast<int32_t>(begin + t));
+  }
+  return positions;
 }
 
 }  // namespace
@@ -39,19 +58,24 @@ Variable ProjectHeads(Tape& tape, const Variable& x, Parameter& weight, int64_t 
   return norm == nullptr ? y : RmsNorm(tape, y, *norm, norm_eps);
 }
 
-Tensor ContinuedPositions(const PackedSequences& tokens, const std::vector<AttentionCache*>& caches,
-                          int64_t* longest) {
-  std::vector<int32_t> positions;
-  int64_t largest = 0;
+Tensor ContinuedPositions(const PackedSequences& tokens,
+                          const std::vector<AttentionCache*>& caches) {
+  std::string key = "continued_positions";
+  for (const AttentionCache* cache : caches) key += fmt::format(".{}", cache->length());
+  return *tokens.Derived<Tensor>(key, [&] {
+    return Tensor::FromVector(PositionsOf(tokens, caches), {tokens.num_rows()}).To(tokens.device());
+  });
+}
+
+int64_t LongestContinued(const PackedSequences& tokens,
+                         const std::vector<AttentionCache*>& caches) {
+  int64_t longest = 0;
   for (size_t i = 0; i < caches.size(); ++i) {
-    const int64_t begin = caches[i]->length(),
-                  n = tokens.host_cu_seqlens()[i + 1] - tokens.host_cu_seqlens()[i];
-    for (int64_t t = 0; t < n; ++t) positions.push_back(static_cast<int32_t>(begin + t));
-    largest = std::max(largest, begin + n);
+    longest =
+        std::max<int64_t>(longest, caches[i]->length() + tokens.host_cu_seqlens()[i + 1] -
+                                       tokens.host_cu_seqlens()[i]);
   }
-  if (longest != nullptr) *longest = largest;
-  return Tensor::FromVector(positions, {static_cast<int64_t>(positions.size())})
-      .To(tokens.device());
+  return longest;
 }
 
 void ForEachCache(Stream stream, int64_t caches, int64_t work,
@@ -103,11 +127,16 @@ std::unique_ptr<AttentionCache> GqaAttention::NewCache() const {
 Tensor GqaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
                             const std::vector<AttentionCache*>& caches, Stream stream) {
   Tape tape(Tape::Mode::kInference, stream);
-  int64_t longest = 0;
-  const Tensor positions = ContinuedPositions(tokens, caches, &longest).To(x.device());
+  const int64_t longest = LongestContinued(tokens, caches);
+  const Tensor positions = ContinuedPositions(tokens, caches);
   spec_.rope->Prepare(longest);
   const Projected p = Project(tape, Variable(x), positions);
   Tensor o = Tensor::Empty({x.dim(0), spec_.num_heads, spec_.head_dim_v}, x.dtype(), x.device());
+  std::vector<AttentionRanges> ranges;  // made before several threads use them
+  for (size_t i = 0; i < caches.size(); ++i) {
+    const int64_t n = tokens.host_cu_seqlens()[i + 1] - tokens.host_cu_seqlens()[i];
+    ranges.push_back(ContinuationRanges(tokens, n, caches[i]->length() + n));
+  }
   const auto extend = [&](size_t i) {
     const int64_t begin = tokens.host_cu_seqlens()[i], end = tokens.host_cu_seqlens()[i + 1];
     auto& cache = static_cast<KeyValueCache&>(*caches[i]);
@@ -115,8 +144,8 @@ Tensor GqaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
     cache.v.Append(p.v.value().Slice(begin, end));
     Tape own(Tape::Mode::kInference, stream);
     return AttentionOverRanges(own, Variable(p.q.value().Slice(begin, end)),
-                               Variable(cache.k.rows()), Variable(cache.v.rows()),
-                               ContinuationRanges(end - begin, cache.length(), x.device()), scale_)
+                               Variable(cache.k.rows()), Variable(cache.v.rows()), ranges[i],
+                               scale_)
         .value();
   };
   const auto rows = [&](size_t i) {

@@ -41,9 +41,10 @@ Variable ProjectHeads(Tape& tape, const Variable& x, Parameter& weight, int64_t 
 // a device's stream one after the other.
 void ForEachCache(Stream stream, int64_t caches, int64_t work,
                   const std::function<void(int64_t)>& f);
-// Positions of `tokens` that continue sequences of the given lengths: [N] i32. `longest`, if asked
-// for, is the largest plus one. On the tokens' device.
-Tensor ContinuedPositions(const PackedSequences& tokens, const std::vector<AttentionCache*>& caches,
-                          int64_t* longest);
+// Positions of `tokens` that continue sequences of the given lengths, [N] i32 on the tokens' device,
+// made once for all layers; the length of the longest sequence then.
+Tensor ContinuedPositions(const PackedSequences& tokens,
+                          const std::vector<AttentionCache*>& caches);
+int64_t LongestContinued(const PackedSequences& tokens, const std::vector<AttentionCache*>& caches);
 
 }  // namespace lacuna

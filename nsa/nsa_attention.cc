@@ -133,8 +133,12 @@ void NsaAttention::StepTogether(const NsaInputs& in, const PackedSequences& toke
   const auto row = [&](size_t i) { return static_cast<int64_t>(tokens.host_cu_seqlens()[i]); };
   // One after the other: phi's matrix products want all threads.
   for (const size_t i : which) {
+    const int64_t length = caches[i]->length() + 1;
+    const auto step = tokens.Derived<NsaStep>(
+        fmt::format("nsa_step.{}.{}.{}.{}", config_.block, config_.stride, config_.window, length),
+        [&] { return NsaStep(config_, length, tokens.device()); });
     static_cast<NsaCache&>(*caches[i])
-        .Append(RowsOf(in, row(i), row(i) + 1), phi_k_, phi_v_, *spec_.rope, stream);
+        .Append(RowsOf(in, row(i), row(i) + 1), phi_k_, phi_v_, *spec_.rope, stream, step);
   }
   std::vector<Tensor> out(which.size()), blocks(which.size());
   const int64_t read = config_.num_selected * config_.select_block + config_.window;
@@ -154,9 +158,7 @@ void NsaAttention::StepTogether(const NsaInputs& in, const PackedSequences& toke
 Tensor NsaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
                             const std::vector<AttentionCache*>& caches, Stream stream) {
   Tape tape(Tape::Mode::kInference, stream);
-  int64_t longest = 0;
-  ContinuedPositions(tokens, caches, &longest);
-  spec_.rope->Prepare(longest);
+  spec_.rope->Prepare(LongestContinued(tokens, caches));
   const NsaInputs in = Project(tape, Variable(x));
   Tensor o = Tensor::Empty({x.dim(0), spec_.num_heads, spec_.head_dim_v}, x.dtype(), x.device());
   std::vector<size_t> steps;  // caches that go on by one token
@@ -166,8 +168,10 @@ Tensor NsaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
     if (end - begin == 1) {
       steps.push_back(i);
     } else if (cache.length() == 0 && end > begin) {
-      const auto grid = std::make_shared<const NsaGrid>(
-          PackedSequences::Single(end - begin).To(x.device()), config_);
+      const auto alone = tokens.Derived<PackedSequences>(
+          fmt::format("single.{}", end - begin),
+          [&] { return PackedSequences::Single(end - begin).To(tokens.device()); });
+      const std::shared_ptr<const NsaGrid> grid = NsaGrid::Of(*alone, config_);
       const NsaInputs prompt = RowsOf(in, begin, end);
       const NsaResult result =
           NsaOperator(tape, prompt, phi_k_, phi_v_, grid, *spec_.rope, config_);

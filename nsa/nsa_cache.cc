@@ -10,16 +10,24 @@
 namespace lacuna {
 namespace {
 
-Tensor Ints(std::vector<int32_t> values, Shape shape, Device device) {
-  return Tensor::FromVector(values, std::move(shape)).To(device);
+// Rows [begin, end) of x to `target` from row `row` on, whole runs at a time. Both are rings: row t is
+// at t mod their size.
+void CopyAround(const Tensor& x, int64_t begin, int64_t end, Tensor* target, int64_t row) {
+  const int64_t from = x.dim(0), to = target->dim(0);
+  while (begin < end) {
+    const int64_t source = begin % from, place = row % to;
+    const int64_t run = std::min({end - begin, from - source, to - place});
+    target->Slice(place, place + run).CopyFrom(x.Slice(source, source + run));
+    begin += run;
+    row += run;
+  }
 }
 
-// Rows [length - count, length) of x into a ring: row t goes to t mod size.
+// The last rows of x into a ring: row t goes to t mod size.
 void FillRing(const Tensor& x, int64_t size, Tensor* ring) {
-  const int64_t length = x.dim(0);
+  const int64_t length = x.dim(0), begin = std::max<int64_t>(0, length - size);
   if (!ring->defined()) *ring = Tensor::Zeros({size, x.dim(1), x.dim(2)}, x.dtype(), x.device());
-  for (int64_t t = std::max<int64_t>(0, length - size); t < length; ++t)
-    ring->Slice(t % size, t % size + 1).CopyFrom(x.Slice(t, t + 1));
+  CopyAround(x, begin, length, ring, begin);
 }
 
 void PutInRing(const Tensor& row, int64_t t, int64_t size, Tensor* ring) {
@@ -28,13 +36,25 @@ void PutInRing(const Tensor& row, int64_t t, int64_t size, Tensor* ring) {
   ring->Slice(t % size, t % size + 1).CopyFrom(row);
 }
 
-// One query that sees the first `keys` rows.
-AttentionRanges FirstRows(int64_t keys, Device device) {
-  const auto n = static_cast<int32_t>(keys);
-  return {Ints({0, n}, {1, 2}, device), Ints({0, 1}, {2}, device), Ints({0, n}, {2}, device)};
-}
-
 }  // namespace
+
+NsaStep::NsaStep(const NsaConfig& config, int64_t length, Device device)
+    : length(length),
+      compressed(NumCompressed(length, config.block, config.stride)),
+      in_window(std::min(config.window, length)) {
+  const auto n = [](int64_t count) { return static_cast<int32_t>(count); };
+  // One upload: parts of a tensor, each at a multiple of 16 bytes.
+  const std::vector<int32_t> ints = {n(length - 1), 0, 0, 0, 0, 1, 0, 0, 0, n(length), 0, 0,
+                                     0, n(compressed), 0, 0, 0, n(in_window), 0, 0};
+  const Tensor all = Tensor::FromVector(ints, {static_cast<int64_t>(ints.size())}).To(device);
+  const auto first_rows = [&](int64_t at) -> AttentionRanges {
+    return {all.View(at, {1, 2}), all.View(4, {2}), all.View(at, {2})};
+  };
+  position = all.View(0, {1});
+  cu_slc = all.View(8, {2});
+  cmp = first_rows(12);
+  win = first_rows(16);
+}
 
 NsaCache::NsaCache(const NsaConfig& config)
     : config_(config),
@@ -57,22 +77,23 @@ void NsaCache::CompleteBlock(Tape& tape, Phi& phi_k, Phi& phi_v, const RopeTable
   const int64_t t = length_ - 1, l = config_.block;
   if (t < l - 1 || (t - (l - 1)) % config_.stride != 0) return;
   Tensor k = Tensor::EmptyLike(k_raw_), v = Tensor::EmptyLike(v_raw_);
-  for (int64_t u = 0; u < l; ++u) {
-    const int64_t row = (t - l + 1 + u) % l;
-    k.Slice(u, u + 1).CopyFrom(k_raw_.Slice(row, row + 1));
-    v.Slice(u, u + 1).CopyFrom(v_raw_.Slice(row, row + 1));
-  }
-  k_cmp_.Append(Rope(tape, phi_k.Compress(tape, Variable(k), block_grid_),
-                     Ints({static_cast<int32_t>(t)}, {1}, k.device()), rope)
-                    .value());
+  CopyAround(k_raw_, t - l + 1, t + 1, &k, 0);
+  CopyAround(v_raw_, t - l + 1, t + 1, &v, 0);
+  k_cmp_.Append(
+      Rope(tape, phi_k.Compress(tape, Variable(k), block_grid_), step_->position, rope).value());
   v_cmp_.Append(phi_v.Compress(tape, Variable(v), block_grid_).value());
 }
 
 void NsaCache::Append(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const RopeTable& rope,
-                      Stream stream) {
+                      Stream stream, std::shared_ptr<const NsaStep> step) {
   Tape tape(Tape::Mode::kInference, stream);
   const int64_t t = length_++;
-  const Tensor position = Ints({static_cast<int32_t>(t)}, {1}, token.q.value().device());
+  if (step == nullptr)
+    step = std::make_shared<const NsaStep>(config_, length_, token.q.value().device());
+  LACUNA_CHECK(step->length == length_, "a step to {} tokens on a cache that then holds {}",
+               step->length, length_);
+  step_ = std::move(step);
+  const Tensor& position = step_->position;
   k_slc_.Append(Rope(tape, token.k_slc, position, rope).value());
   v_slc_.Append(token.v_slc.value());
   PutInRing(Rope(tape, token.k_win, position, rope).value(), t, config_.window, &k_win_);
@@ -88,27 +109,25 @@ Tensor NsaCache::Attend(const NsaInputs& token, const RopeTable& rope, Stream st
   const double scale = 1.0 / std::sqrt(static_cast<double>(token.q.dim(2)));
   const int64_t heads = token.q.dim(1), groups = token.k_slc.dim(1);
   const Device device = token.q.value().device();
-  const Tensor position = Ints({static_cast<int32_t>(length_ - 1)}, {1}, device);
-  const Variable q = Rope(tape, token.q, position, rope);
-  const int64_t compressed = k_cmp_.size(), in_window = std::min(config_.window, length_);
-  const Tensor k_cmp = compressed > 0
+  const NsaStep& step = *step_;
+  const Variable q = Rope(tape, token.q, step.position, rope);
+  const Tensor k_cmp = step.compressed > 0
                            ? k_cmp_.rows()
                            : Tensor::Empty({0, groups, token.q.dim(2)}, q.dtype(), device);
-  const Tensor v_cmp = compressed > 0
+  const Tensor v_cmp = step.compressed > 0
                            ? v_cmp_.rows()
                            : Tensor::Empty({0, groups, token.v_slc.dim(2)}, q.dtype(), device);
-  const AttentionRanges visible = FirstRows(compressed, device);
   Tensor lse;
   const Variable o_cmp =
-      AttentionOverRanges(tape, q, Variable(k_cmp), Variable(v_cmp), visible, scale, &lse);
+      AttentionOverRanges(tape, q, Variable(k_cmp), Variable(v_cmp), step.cmp, scale, &lse);
   Tensor blocks = Tensor::Empty({1, groups, config_.num_selected}, DType::kI32, device);
   ops::SelectBlocks({.q = q.value().Ref(),
                      .k_cmp = k_cmp.Ref(),
                      .lse = lse.Ref(),
-                     .ranges = visible.ranges.Ref(),
-                     .positions = position.Ref(),
-                     .cu_queries = visible.cu_queries.Ref(),
-                     .cu_keys = visible.cu_keys.Ref(),
+                     .ranges = step.cmp.ranges.Ref(),
+                     .positions = step.position.Ref(),
+                     .cu_queries = step.cmp.cu_queries.Ref(),
+                     .cu_keys = step.cmp.cu_keys.Ref(),
                      .blocks = blocks.MutableRef(),
                      .scores = {},
                      .entropy = {},
@@ -119,23 +138,27 @@ Tensor NsaCache::Attend(const NsaInputs& token, const RopeTable& rope, Stream st
                      .num_init = config_.num_init,
                      .num_local = config_.num_local},
                     stream);
-  const Variable o_slc =
-      SelectedAttention(tape, q, Variable(k_slc_.rows()), Variable(v_slc_.rows()), blocks, position,
-                        visible.cu_queries, Ints({0, static_cast<int32_t>(length_)}, {2}, device),
-                        config_.select_block, scale);
-  const Variable o_win = AttentionOverRanges(tape, q, Variable(k_win_.Slice(0, in_window)),
-                                             Variable(v_win_.Slice(0, in_window)),
-                                             FirstRows(in_window, device), scale);
-  const Tensor on_host = blocks.To(kCpu);
-  const int32_t* list = on_host.data<int32_t>();
-  tokens_read_ = compressed + in_window;
-  for (int64_t b = 0; b < config_.num_selected && list[b] >= 0; ++b) {
-    tokens_read_ += std::min(config_.select_block, length_ - list[b] * config_.select_block);
-  }
+  const Variable o_slc = SelectedAttention(
+      tape, q, Variable(k_slc_.rows()), Variable(v_slc_.rows()), blocks, step.position,
+      step.cmp.cu_queries, step.cu_slc, config_.select_block, scale);
+  const Variable o_win =
+      AttentionOverRanges(tape, q, Variable(k_win_.Slice(0, step.in_window)),
+                          Variable(v_win_.Slice(0, step.in_window)), step.win, scale);
+  blocks_ = blocks;
   if (blocks_out != nullptr) *blocks_out = blocks;
   return GateCombine(tape, token.gate, o_cmp, o_slc, o_win)
       .value()
       .Reshape({1, heads, token.v_slc.dim(2)});
+}
+
+int64_t NsaCache::tokens_read() const {
+  if (!blocks_.defined()) return 0;
+  const Tensor on_host = blocks_.To(kCpu);
+  const int32_t* list = on_host.data<int32_t>();
+  int64_t read = step_->compressed + step_->in_window;
+  for (int64_t b = 0; b < config_.num_selected && list[b] >= 0; ++b)
+    read += std::min(config_.select_block, length_ - list[b] * config_.select_block);
+  return read;
 }
 
 }  // namespace lacuna

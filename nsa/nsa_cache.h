@@ -3,12 +3,25 @@
 // compression, and the compressed rows so far.
 #pragma once
 
+#include "autograd/functions/attention.h"
 #include "nn/attention.h"
 #include "nn/growing_rows.h"
 #include "nsa/nsa_config.h"
 #include "nsa/nsa_operator.h"
 
 namespace lacuna {
+
+// What a step reads that depends on the sequence's length alone: the same for all layers, and all
+// sequences of this length, so that it goes to a device once.
+struct NsaStep {
+  // Of the token with which a sequence has `length` tokens.
+  NsaStep(const NsaConfig& config, int64_t length, Device device);
+
+  int64_t length, compressed, in_window;
+  Tensor position;           // [1] i32, length - 1
+  AttentionRanges cmp, win;  // one query that sees all rows
+  Tensor cu_slc;             // [2] i32: 0, length
+};
 
 class NsaCache : public AttentionCache {
  public:
@@ -27,14 +40,16 @@ class NsaCache : public AttentionCache {
     return Attend(token, rope, stream, blocks);
   }
   // The two halves of a step: taking in the token's keys and values, and attending with its query.
-  // Attend of different caches may run in several threads at once.
-  void Append(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const RopeTable& rope, Stream stream);
+  // Attend of different caches may run in several threads at once. `step` is made if it is not
+  // given.
+  void Append(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const RopeTable& rope, Stream stream,
+              std::shared_ptr<const NsaStep> step = nullptr);
   Tensor Attend(const NsaInputs& token, const RopeTable& rope, Stream stream,
                 Tensor* blocks = nullptr);
 
   // Tokens that the last Attend read for a KV head: compressed rows + tokens of the selected blocks +
-  // window.
-  int64_t tokens_read() const { return tokens_read_; }
+  // window. Waits for the device.
+  int64_t tokens_read() const;
 
  private:
   // Appends the compressed row of the block that this token completes, if it does.
@@ -43,7 +58,8 @@ class NsaCache : public AttentionCache {
   NsaConfig config_;
   std::shared_ptr<const NsaGrid> block_grid_;  // of one compression block
   int64_t length_ = 0;
-  int64_t tokens_read_ = 0;
+  std::shared_ptr<const NsaStep> step_;  // the last one
+  Tensor blocks_;                        // that it selected
   GrowingRows k_slc_, v_slc_, k_cmp_, v_cmp_;
   Tensor k_win_, v_win_;  // [w, G, D] rings, row t mod w
   Tensor k_raw_, v_raw_;  // [l, G, D] rings, row t mod l

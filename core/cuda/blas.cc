@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "core/cuda/check.h"
+#include "core/cuda/graph.h"
 #include "core/cuda/memory.h"
 #include "core/error.h"
 
@@ -112,12 +113,21 @@ class Plan {
   cublasLtMatmulAlgo_t algorithm_{};
 };
 
+// A graph records products that have run before: what the first one makes is no work to repeat.
+void RefuseFirstUse(const BlasProduct& p) {
+  LACUNA_CHECK(!Capturing(),
+               "CUDA graph: a product [{}, {}] x [{}, {}] that has not run yet is captured; the work "
+               "has to run once before",
+               p.rows, p.inner, p.inner, p.columns);
+}
+
 // Of one device; its workspace serves one stream, the compute stream.
 class Blas {
  public:
   void Multiply(const BlasProduct& p, Stream stream) {
     std::lock_guard lock(mutex_);
     if (handle_ == nullptr) {
+      RefuseFirstUse(p);  // the workspace would be the graph's
       LACUNA_CUBLAS_CHECK(cublasLtCreate(&handle_));
       workspace_ = Allocate(kWorkspaceBytes, stream.device);
     }
@@ -133,7 +143,10 @@ class Blas {
                       .align_added = AlignmentOf(p.added),
                       .align_c = AlignmentOf(p.c)};
     auto plan = plans_.find(key);
-    if (plan == plans_.end()) plan = plans_.emplace(key, Plan(handle_, key)).first;
+    if (plan == plans_.end()) {
+      RefuseFirstUse(p);
+      plan = plans_.emplace(key, Plan(handle_, key)).first;
+    }
     plan->second.Run(handle_, p, workspace_, static_cast<cudaStream_t>(stream.handle));
   }
 

@@ -8,7 +8,9 @@ void Fail(const char* file, int line, const char* call, cudaError_t error) {
   const std::string text =
       fmt::format("CUDA: {} ({})", cudaGetErrorString(error), cudaGetErrorName(error));
   // What we asked for, not what happened to the card.
-  if (error == cudaErrorNotSupported || error == cudaErrorInvalidValue)
+  const bool of_a_capture =
+      error >= cudaErrorStreamCaptureUnsupported && error <= cudaErrorStreamCaptureWrongThread;
+  if (error == cudaErrorNotSupported || error == cudaErrorInvalidValue || of_a_capture)
     lacuna::internal::Fail(file, line, call, text);
   throw DeviceError(fmt::format("{}:{}: {}: {}", file, line, call, text));
 }

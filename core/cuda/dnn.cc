@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "core/cuda/graph.h"
 #include "core/error.h"
 
 namespace lacuna::cuda {
@@ -18,7 +19,10 @@ cudnnHandle_t DnnHandle(Stream stream) {
   constexpr size_t kMaxDevices = 16;
   static std::array<cudnnHandle_t, kMaxDevices> handles{};  // kept as long as the program
   cudnnHandle_t& handle = handles[static_cast<size_t>(stream.device.index)];
-  if (handle == nullptr) LACUNA_CUDNN_CHECK(cudnnCreate(&handle));
+  if (handle == nullptr) {
+    RefuseInCapture("cuDNN is used for the first time; the work has to run once before");
+    LACUNA_CUDNN_CHECK(cudnnCreate(&handle));
+  }
   LACUNA_CUDNN_CHECK(cudnnSetStream(handle, static_cast<cudaStream_t>(stream.handle)));
   return handle;
 }

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstring>
+#include <deque>
+#include <map>
 #include <mutex>
-#include <vector>
 
 #include "core/cuda/check.h"
+#include "core/cuda/graph.h"
 #include "core/cuda/runtime.h"
 
 namespace lacuna::cuda {
@@ -18,38 +21,42 @@ cudaStream_t Handle(Stream stream) {
 }
 
 // Pinned blocks on their way to a device. A block is free again when the copy out of it is done,
-// which the next user asks and does not wait for: if none is free, there is one more.
+// which the next user asks and does not wait for: if the one that was used first is not free, there
+// is one more. Blocks of a size are used in turn, so that nobody looks through them all.
 class Staging {
  public:
   void Upload(void* target, const void* source, int64_t bytes, Stream stream) {
     std::lock_guard lock(mutex_);
-    Block& block = FreeBlock(bytes);
+    constexpr int64_t kSmallest = 4096;
+    const auto size = static_cast<int64_t>(
+        std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(bytes, kSmallest))));
+    std::deque<Block>& blocks = blocks_[size];
+    if (blocks.empty() || cudaEventQuery(blocks.front().done) != cudaSuccess)
+      blocks.push_front(NewBlock(size));
+    const Block block = blocks.front();
     std::memcpy(block.data, source, static_cast<size_t>(bytes));
     LACUNA_CUDA_CHECK(cudaMemcpyAsync(target, block.data, static_cast<size_t>(bytes),
                                       cudaMemcpyHostToDevice, Handle(stream)));
     LACUNA_CUDA_CHECK(cudaEventRecord(block.done, Handle(stream)));
+    blocks.pop_front();
+    blocks.push_back(block);
   }
 
  private:
   struct Block {
-    void* data;
-    int64_t bytes;
-    cudaEvent_t done;
+    void* data = nullptr;
+    cudaEvent_t done = nullptr;
   };
 
-  Block& FreeBlock(int64_t bytes) {
-    for (Block& block : blocks_) {
-      if (block.bytes >= bytes && cudaEventQuery(block.done) == cudaSuccess) return block;
-    }
-    Block block{nullptr, std::max<int64_t>(bytes, 1 << 16), nullptr};
-    LACUNA_CUDA_CHECK(cudaMallocHost(&block.data, static_cast<size_t>(block.bytes)));
+  static Block NewBlock(int64_t size) {
+    Block block;
+    LACUNA_CUDA_CHECK(cudaMallocHost(&block.data, static_cast<size_t>(size)));
     LACUNA_CUDA_CHECK(cudaEventCreateWithFlags(&block.done, cudaEventDisableTiming));
-    blocks_.push_back(block);
-    return blocks_.back();
+    return block;
   }
 
   std::mutex mutex_;
-  std::vector<Block> blocks_;
+  std::map<int64_t, std::deque<Block>> blocks_;  // by size, a power of two; used first in front
 };
 
 Staging& TheStaging() {
@@ -83,6 +90,7 @@ void* Allocate(int64_t bytes, Device device) {
   void* data = nullptr;
   LACUNA_CUDA_CHECK(
       cudaMallocAsync(&data, static_cast<size_t>(std::max<int64_t>(bytes, 1)), Handle(stream)));
+  NoteAllocated(data, bytes, device);
   Counters& counters = CountersOf(device);
   const int64_t in_use = counters.in_use += bytes;
   int64_t peak = counters.peak;
@@ -93,6 +101,7 @@ void* Allocate(int64_t bytes, Device device) {
 
 void Free(void* data, int64_t bytes, Device device) noexcept {
   CountersOf(device).in_use -= bytes;
+  if (FreedByCapture(data, device)) return;
   // A failure here is a sticky error of earlier work, or the runtime is shutting down; the next
   // checked call reports it.
   static_cast<void>(cudaFreeAsync(data, Handle(ComputeStream(device))));
@@ -118,6 +127,9 @@ void ReleasePool(Device device) {
 }
 
 void CopyToDevice(void* target, const void* source, int64_t bytes, Stream stream) {
+  RefuseInCapture(
+      "an upload from host memory cannot be captured, since every replay would bring the same "
+      "bytes; it goes before the replay, into the tensor that the work reads");
   for (int64_t begin = 0; begin < bytes; begin += kStagedPiece) {
     TheStaging().Upload(static_cast<char*>(target) + begin,
                         static_cast<const char*>(source) + begin,
@@ -127,6 +139,7 @@ void CopyToDevice(void* target, const void* source, int64_t bytes, Stream stream
 
 void CopyToHost(void* target, const void* source, int64_t bytes, Stream stream) {
   if (bytes == 0) return;
+  RefuseInCapture("a copy to the host, which waits for the device, cannot be captured");
   LACUNA_CUDA_CHECK(cudaMemcpyAsync(target, source, static_cast<size_t>(bytes),
                                     cudaMemcpyDeviceToHost, Handle(stream)));
   Synchronize(stream);

@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "core/cuda/check.h"
+#include "core/cuda/graph.h"
 #include "core/error.h"
 
 namespace lacuna::cuda {
@@ -64,6 +65,7 @@ Stream ComputeStream(Device device) {
 }
 
 void Synchronize(Stream stream) {
+  RefuseInCapture("a wait of the host for the device cannot be captured");
   ++num_host_waits;
   LACUNA_CUDA_CHECK(cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle)));
 }

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "core/status.h"
+#include "core/stream.h"
 #include "recipes/evaluation/document_windows.h"
 
 namespace lacuna {
@@ -52,11 +53,14 @@ class Sums {
 
 void Score(LanguageModel& model, const ScoredRows& rows, Sums* sums) {
   const auto n = static_cast<int64_t>(rows.ids.size());
-  const PackedSequences sequences(rows.cu_seqlens);
-  Tape tape(Tape::Mode::kInference);
+  const Device device = model.device();
+  const PackedSequences sequences = PackedSequences(rows.cu_seqlens).To(device);
+  Tape tape(Tape::Mode::kInference, ComputeStream(device));
   ForwardContext ctx{.tape = tape, .sequences = sequences, .rows_per_sample = n};
   const std::vector<double> losses =
-      model.Loss(ctx, Tensor::FromVector(rows.ids, {n}), Tensor::FromVector(rows.targets, {n}), 1.0)
+      model
+          .Loss(ctx, Tensor::FromVector(rows.ids, {n}).To(device),
+                Tensor::FromVector(rows.targets, {n}).To(device), 1.0)
           .row_loss.ToDoubles();
   for (size_t i = 0; i < losses.size(); ++i) {
     if (rows.targets[i] >= 0) sums->Add(rows.positions[i], rows.targets[i], losses[i]);

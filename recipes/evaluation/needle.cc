@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/status.h"
+#include "core/stream.h"
 #include "nn/sampling.h"
 #include "recipes/evaluation/selection.h"
 
@@ -13,8 +14,10 @@ namespace {
 int32_t Extend(LanguageModel& model, const std::vector<int32_t>& ids, int64_t begin, int64_t end,
                int64_t vocabulary, SequenceCache* cache) {
   const std::vector<int32_t> piece(ids.begin() + begin, ids.begin() + end);
-  const Tensor logits = model.Extend(Tensor::FromVector(piece, {end - begin}),
-                                     PackedSequences::Single(end - begin), {cache}, kCpuStream);
+  const Device device = model.device();
+  const Tensor logits = model.Extend(Tensor::FromVector(piece, {end - begin}).To(device),
+                                     PackedSequences::Single(end - begin).To(device), {cache},
+                                     ComputeStream(device));
   return SampleToken(logits.Reshape({model.vocabulary()}), {.temperature = 0}, 0, 0, vocabulary);
 }
 

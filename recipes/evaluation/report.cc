@@ -6,6 +6,7 @@
 
 #include "core/io/file.h"
 #include "core/status.h"
+#include "core/stream.h"
 
 namespace lacuna {
 
@@ -31,11 +32,13 @@ absl::Status WriteReport(const std::string& path, const nlohmann::ordered_json& 
 nlohmann::ordered_json ReportHeader(const std::string& name, const LoadedModel& loaded,
                                     const std::string& run_dir,
                                     const std::vector<std::string>& overrides) {
+  const Device device = loaded.model.model->device();
   return {{"evaluation", name},
           {"run", run_dir},
           {"checkpoint", loaded.path},
           {"step", loaded.state.step},
-          {"set", overrides}};
+          {"set", overrides},
+          {"device", device == kCpu ? "cpu" : InfoOfCudaDevice(device).name}};
 }
 
 std::string Percent(double part, double whole) {

@@ -19,8 +19,8 @@ std::string LinesPath(const std::string& report_path);
 // Indented; the folder is made where it does not exist.
 absl::Status WriteReport(const std::string& path, const nlohmann::ordered_json& report);
 
-// {"evaluation": name, "run": ..., "checkpoint": ..., "step": ..., "set": [overrides]}: how every
-// report begins.
+// {"evaluation": name, "run": ..., "checkpoint": ..., "step": ..., "set": [overrides], "device":
+// "cpu" or the card's name}: how every report begins.
 nlohmann::ordered_json ReportHeader(const std::string& name, const LoadedModel& loaded,
                                     const std::string& run_dir,
                                     const std::vector<std::string>& overrides);

@@ -13,12 +13,11 @@ namespace lacuna {
 namespace {
 
 // What keeps the recipe off a CUDA card; empty where nothing does.
-std::string WhyNotCuda(const Recipe& recipe, const Communicator& comm) {
+std::string WhyNotCuda(const Recipe& recipe, int ranks) {
   if (NumCudaDevices() == 0) return "no CUDA card is seen by this build and driver";
   if (recipe.train.dtype == DType::kF64)
     return "train.dtype = f64 has no CUDA kernels, f32 and bf16 have";
-  if (comm.size() > 1)
-    return fmt::format("{} ranks: a run on CUDA has one rank in this version", comm.size());
+  if (ranks > 1) return fmt::format("{} ranks: a run on CUDA has one rank in this version", ranks);
   const int64_t widest = std::max(recipe.model.head_dim_qk, recipe.model.head_dim_v);
   if (widest > kMaxCudaHeadDim) {
     return fmt::format("model.head_dim_qk = {}, model.head_dim_v = {}: at most {} on CUDA",
@@ -31,14 +30,24 @@ std::string WhyNotCuda(const Recipe& recipe, const Communicator& comm) {
   return "";
 }
 
+absl::StatusOr<Device> Choose(DeviceChoice choice, const Recipe& recipe, int ranks,
+                              std::string_view asked) {
+  if (choice == DeviceChoice::kCpu) return kCpu;
+  const std::string why_not = WhyNotCuda(recipe, ranks);
+  if (why_not.empty()) return CudaDevice();
+  if (choice == DeviceChoice::kAuto) return kCpu;
+  return ConfigError("{}: {}", asked, why_not);
+}
+
 }  // namespace
 
 absl::StatusOr<Device> ChooseDevice(const Recipe& recipe, const Communicator& comm) {
-  if (recipe.train.device == DeviceChoice::kCpu) return kCpu;
-  const std::string why_not = WhyNotCuda(recipe, comm);
-  if (why_not.empty()) return CudaDevice();
-  if (recipe.train.device == DeviceChoice::kAuto) return kCpu;
-  return ConfigError("train.device = cuda: {}", why_not);
+  return Choose(recipe.train.device, recipe, comm.size(), "train.device = cuda");
+}
+
+absl::StatusOr<Device> ChooseDevice(DeviceChoice choice, const Recipe& recipe,
+                                    std::string_view asked) {
+  return Choose(choice, recipe, 1, asked);
 }
 
 std::string Describe(Device device) {

@@ -1,7 +1,8 @@
-// Where a run computes.
+// Where a run computes, or a finished one is used.
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "core/device.h"
@@ -14,6 +15,9 @@ namespace lacuna {
 // that is not there, or for what no CUDA kernel takes: the line names the key, what was found and
 // what is supported.
 absl::StatusOr<Device> ChooseDevice(const Recipe& recipe, const Communicator& comm);
+// The same of another choice, for one rank. `asked` ("--device cuda") begins the error's line.
+absl::StatusOr<Device> ChooseDevice(DeviceChoice choice, const Recipe& recipe,
+                                    std::string_view asked);
 
 // "NVIDIA H200 (sm_90, 139.8 GiB)", or "CPU, 16 threads".
 std::string Describe(Device device);

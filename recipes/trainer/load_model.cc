@@ -5,6 +5,7 @@
 #include "core/status.h"
 #include "distributed/checkpoint_reader.h"
 #include "recipes/trainer/checkpoints.h"
+#include "recipes/trainer/device.h"
 
 namespace lacuna {
 namespace {
@@ -35,10 +36,12 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& run_dir, int64_t step,
   LACUNA_ASSIGN_OR_RETURN(
       loaded.recipe,
       ParseRecipe(reader.manifest().recipe, info.path + "/MANIFEST.json", options.overrides, 1));
+  LACUNA_ASSIGN_OR_RETURN(const Device device,
+                          ChooseDevice(options.device, loaded.recipe, "--device cuda"));
   const DType dtype = loaded.recipe.train.dtype;
   loaded.model = BuildModel(loaded.recipe.model, loaded.recipe.nsa, loaded.recipe.moe, {},
                             options.full_precision ? AccumulationType(dtype) : dtype, 1,
-                            /*gradients=*/false, options.device);
+                            /*gradients=*/false, device);
   TrainingState model_tensors = TensorsOf(loaded.model, nullptr), tensors = OnHost(model_tensors);
   LoadOptions load;
   if (step != 0) load.step = step;

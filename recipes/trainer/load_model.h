@@ -24,7 +24,9 @@ struct LoadModelOptions {
   std::vector<std::string> overrides;  // of keys of the recipe: "model.yarn.factor=4"
   // The model computes in the type of its master weights: in f32 where it was trained in bf16.
   bool full_precision = false;
-  Device device = kCpu;
+  // Where it computes, whatever train.device says; kCuda is refused as `--device cuda` where there is
+  // no card for the model (recipes/trainer/device.h).
+  DeviceChoice device = DeviceChoice::kCpu;
 };
 
 // From the checkpoint of `step` in run_dir, or with step 0 from the last one that is whole. The

@@ -51,6 +51,18 @@ class Eval(ProgramTest):
         self.assertRegex(out, r"held_out +1 +")
         self.assertRegex(out, r" 64 - 127 ")
 
+    def test_device(self):
+        """A model in f64 stays on the CPU wherever it is; the report says where it was."""
+        out, report = self.evaluate("loss", "nsa", "--samples", "2", "--device", "cpu")
+        self.assertEqual(report["device"], "cpu")
+        self.assertRegex(out, r"(?m)^\S+/nsa: step 12, on CPU, 1 thread$")
+        self.assertEqual(self.evaluate("loss", "nsa", "--samples", "2", "--device", "auto")[1], report)
+        self.assertEqual(self.evaluate("loss", "nsa", "--samples", "2")[1], report)
+        problems = next((self.root / "problems").glob("*.jsonl"))
+        for arguments in (("loss", self.root / "nsa"), ("needle", self.root / "full"), ("answers", self.root / "nsa", problems)):
+            self.not_evaluated(2, r"--device cuda: (no CUDA card is seen by this build and driver|train\.dtype = f64 has no CUDA kernels)", *arguments, "--device", "cuda")
+            self.not_evaluated(2, r"--device", *arguments, "--device", "gpu")
+
     def test_context(self):
         whole = self.evaluate("loss", "nsa", "--length", "256", "--targets-from", "64")[1]["sets"]
         out, report = self.evaluate("loss", "nsa", "--length", "256", "--targets-from", "64", "--context", "64")

@@ -80,6 +80,16 @@ class Generate(ProgramTest):
             self.refused(2, rf"command line: .*{option}", "generate", self.run_dir, option, value)
         self.refused(2, r"command line: .*run_dir", "generate")
 
+    def test_device(self):
+        """A machine without a card, or a build without CUDA; the model stays on the CPU unless a card is asked for."""
+        on_cpu = self.batch(PROMPTS, "--temperature", 0, "--device", "cpu")
+        self.assertEqual(self.batch(PROMPTS, "--temperature", 0), on_cpu)
+        self.assertEqual(self.batch(PROMPTS, "--temperature", 0, "--device", "auto"), on_cpu)
+        self.refused(2, r"--device cuda: no CUDA card is seen by this build and driver$", "generate", self.run_dir, "--device", "cuda")
+        self.refused(2, r"command line: .*--device.*gpu.*(auto|cpu|cuda)", "generate", self.run_dir, "--device", "gpu")
+        # The recipe's own choice is the training's.
+        self.assertRegex((self.run_dir / "recipe.yaml").read_text(), r"device: auto")
+
     def test_damaged_checkpoints(self):
         run = self.copy("damaged")
         expected = self.batch(PROMPTS[:1], "--temperature", 0, "--step", 8)[0]

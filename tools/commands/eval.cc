@@ -13,9 +13,11 @@
 #include "recipes/evaluation/needle.h"
 #include "recipes/evaluation/report.h"
 #include "recipes/evaluation/status_line.h"
+#include "recipes/trainer/device.h"
 #include "recipes/trainer/load_model.h"
 #include "recipes/trainer/progress.h"
 #include "tools/command.h"
+#include "tools/commands/device_option.h"
 
 namespace lacuna::tools {
 namespace {
@@ -27,6 +29,7 @@ struct RunArguments {
   std::vector<std::string> overrides;
   std::string output;
   int threads = 0;
+  DeviceChoice device = DeviceChoice::kAuto;
 };
 
 struct LossArguments {
@@ -50,9 +53,11 @@ struct AnswersArguments {
 absl::StatusOr<LoadedModel> Load(const RunArguments& run) {
   if (run.threads > 0) SetNumThreads(run.threads);
   LACUNA_ASSIGN_OR_RETURN(LoadedModel loaded,
-                          LoadModel(run.run_dir, run.step, {.overrides = run.overrides}));
-  fmt::print("{}: step {}{}\n", run.run_dir, loaded.state.step,
-             run.overrides.empty() ? "" : fmt::format(", {}", fmt::join(run.overrides, ", ")));
+                          LoadModel(run.run_dir, run.step,
+                                    {.overrides = run.overrides, .device = run.device}));
+  fmt::print("{}: step {}{}, on {}\n", run.run_dir, loaded.state.step,
+             run.overrides.empty() ? "" : fmt::format(", {}", fmt::join(run.overrides, ", ")),
+             Describe(loaded.model.model->device()));
   return loaded;
 }
 
@@ -179,14 +184,14 @@ CLI::App* AddEvaluation(CLI::App* eval, const char* name, const char* about, Run
   CLI::App* command = eval->add_subcommand(name, about);
   command->add_option("run_dir", run->run_dir, "Folder of the run (run.dir of its recipe)")
       ->required();
-  command->add_option("--step", run->step,
-                      "Checkpoint of this step (default: the latest good one)");
+  command->add_option("--step", run->step, "Checkpoint of this step (default: the latest good)");
   command
       ->add_option("--set", run->overrides, "Override a key of the recipe: --set section.key=value")
       ->allow_extra_args(false);
   command->add_option("--output", run->output,
                       fmt::format("File of the results (default: RUN_DIR/eval/{}.json)", name));
   command->add_option("--threads", run->threads, "CPU threads (default: all)");
+  AddDeviceOption(command, &run->device);
   return command;
 }
 
@@ -286,7 +291,7 @@ void AddEvalCommand(CLI::App& app, Runner& run) {
   CLI::App* command =
       app.add_subcommand("eval", "Evaluate a run's model: loss by position, needles, answers");
   command->require_subcommand(1);
-  command->footer("Example: lacuna eval loss runs/quickstart_nsa --length 4096");
+  command->footer("Example: lacuna eval loss runs/quickstart_nsa --length 4096 --device cuda");
   AddLoss(command, run);
   AddNeedle(command, run);
   AddAnswers(command, run);

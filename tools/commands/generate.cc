@@ -15,6 +15,7 @@
 #include "nn/generation.h"
 #include "recipes/trainer/load_model.h"
 #include "tools/command.h"
+#include "tools/commands/device_option.h"
 
 namespace lacuna::tools {
 namespace {
@@ -24,6 +25,7 @@ struct Options {
   std::vector<std::string> prompts;
   int64_t step = 0;
   int threads = 0;
+  DeviceChoice device = DeviceChoice::kAuto;
   bool chat = false;
   GenerationOptions generation;
 };
@@ -73,7 +75,9 @@ absl::Status CheckChat(const Options& options, const Recipe& recipe) {
 
 absl::Status Run(const Options& options) {
   if (options.threads > 0) SetNumThreads(options.threads);
-  LACUNA_ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(options.run_dir, options.step));
+  LACUNA_ASSIGN_OR_RETURN(
+      LoadedModel loaded,
+      LoadModel(options.run_dir, options.step, {.overrides = {}, .device = options.device}));
   LACUNA_RETURN_IF_ERROR(CheckChat(options, loaded.recipe));
   LACUNA_ASSIGN_OR_RETURN(const Tokenizer tokenizer, LoadTokenizer(loaded));
   const std::vector<std::string> texts =
@@ -138,9 +142,10 @@ void AddGenerateCommand(CLI::App& app, Runner& run) {
       ->check(CLI::PositiveNumber);
   generate->add_option("--threads", options->threads, "CPU threads (default: all)")
       ->check(CLI::NonNegativeNumber);
+  AddDeviceOption(generate, &options->device);
   generate->footer(
       "Example:\n  lacuna generate runs/quickstart_nsa --prompt 'The list type' --max-tokens 100 "
-      "--temperature 0.7");
+      "--temperature 0.7\n  lacuna generate runs/quickstart_nsa --device cuda");
   generate->callback([options, &run] { run = [options] { return Run(*options); }; });
 }
 

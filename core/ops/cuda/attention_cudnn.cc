@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "core/cuda/check.h"
+#include "core/cuda/graph.h"
 #include "core/cuda/memory.h"
 #include "core/error.h"
 #include "core/ops/cuda/attention_cudnn_layout.h"
@@ -51,8 +52,11 @@ class Plans {
   // Null where cuDNN refuses.
   const SdpaPlan* Find(const SdpaShape& shape, Stream stream) {
     std::lock_guard lock(mutex_);
-    const auto [entry, is_new] = plans_.try_emplace(shape);
-    if (is_new) entry->second = Make(shape, stream);
+    auto entry = plans_.find(shape);
+    if (entry == plans_.end()) {
+      RefuseInCapture("attention has no plan of cuDNN yet; the work has to run once before");
+      entry = plans_.emplace(shape, Make(shape, stream)).first;
+    }
     return entry->second.get();
   }
 
