@@ -58,6 +58,15 @@ void AttentionBwd(const AttentionBwdArgs&, Stream);
 namespace ops {
 void AttentionFwd(const AttentionFwdArgs&, Stream);
 void AttentionBwd(const AttentionBwdArgs&, Stream);
+
+// Sizes of causal attention in a model.
+struct CausalSizes {
+  DType dtype;
+  int64_t heads, groups, dk, dv;
+};
+// Tokens of the longest document whose gradients have the same bits in two runs on `device`, where
+// that is asked for; the largest int64 where length does not matter.
+int64_t LongestDeterministicDocument(const CausalSizes& sizes, Device device);
 }  // namespace ops
 
 }  // namespace lacuna

@@ -1,12 +1,13 @@
 // How a batch of packed documents is cut for attention through cuDNN (core/ops/cuda): sizes alone,
 // known without a device.
 //
-// cuDNN's deterministic backward keeps all of dP, 2 bytes * documents * heads * length^2 of a run,
-// at most kMaxDeterministicBytes of which is given. So documents are done by length class
+// cuDNN's deterministic backward keeps all of dP, 2 bytes * documents * heads * length^2, and is
+// given at most kMaxDeterministicBytes for it. So documents are done by length class
 // (core/length_classes.h), each class with one length and one number of slots, in runs of so many
-// documents (the last filled up with empty ones), and each run in as many turns, parts of the heads,
-// as the memory asks for. Lengths and slots depend on the rows and heads alone, not on which
-// documents there are, so few plans serve all batches of a run.
+// documents (the last filled up with empty ones), and each run in as many turns, parts of the
+// heads, as the memory asks for. Lengths and slots depend on the rows and heads alone, not on which
+// documents there are, so few plans serve all batches of a training run. (That longest documents
+// which no bound suits have lengths of their own is the exception.)
 #pragma once
 
 #include <cstdint>

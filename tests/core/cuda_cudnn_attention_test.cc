@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "autograd/functions/attention.h"
 #include "core/ops/cuda/attention_cudnn.h"
@@ -274,6 +275,11 @@ TEST(CudaCudnnAttention, DocumentsBeyondTheSlots) {
 
 // The longest document that is deterministic, and one that is not.
 TEST(CudaCudnnAttention, LongestDeterministicDocument) {
+  ops::CausalSizes sizes{.dtype = DType::kBF16, .heads = 64, .groups = 4, .dk = 192, .dv = 128};
+  EXPECT_EQ(ops::LongestDeterministicDocument(sizes, CudaDevice()), 11520);
+  sizes.dtype = DType::kF32;
+  EXPECT_EQ(ops::LongestDeterministicDocument(sizes, CudaDevice()),
+            std::numeric_limits<int64_t>::max());
   ExpectEqualsOwnKernels({{11500, 20}, 0, 16, 1, 64, 64}, true, 1, 2);
   ExpectEqualsOwnKernels({{11600, 100, 11}, 0, 16, 1, 64, 64}, false, 1, 2);
 }

@@ -37,14 +37,12 @@ bool Aligned(std::initializer_list<TensorRef> tensors) {
 // What is known without asking cuDNN.
 template <class Args>
 bool Fits(const Args& args, Stream stream) {
-  const int64_t rows = args.q.dim(0), documents = args.cu_queries.dim(0) - 1, dk = args.q.dim(2),
-                dv = args.v.dim(2);
-  return args.q.dtype == DType::kBF16 && args.causal.window >= 0 &&
+  const int64_t rows = args.q.dim(0), documents = args.cu_queries.dim(0) - 1;
+  return args.causal.window >= 0 &&
          // One token a document is nothing that cuDNN's backward takes.
          args.causal.max_length > 1 && rows > 1 && rows == args.k.dim(0) && documents > 0 &&
-         dk % 8 == 0 && dv % 8 == 0 && dk > 0 && dv > 0 && dk <= kWidestHead &&
-         dv <= kWidestHead && Aligned({args.q, args.k, args.v, args.o, args.lse}) &&
-         cudnnGetVersion() >= kOldestVersion && PlansOf(stream).on_hopper(stream.device);
+         Aligned({args.q, args.k, args.v, args.o, args.lse}) &&
+         CudnnTakes(args.q.dtype, args.q.dim(2), args.v.dim(2), stream.device);
 }
 
 // What all documents of a call have in common.
@@ -129,7 +127,8 @@ void WarnOfBits(const std::vector<Part>& parts) {
     std::call_once(once, [&] {
       spdlog::warn(
           "attention_bwd: last bits of gradients differ from run to run: cuDNN's deterministic "
-          "algorithm would need more than {} GiB for a document of {} tokens, {} heads in {} groups",
+          "algorithm would need more than {} GiB for a document of {} tokens, {} heads in {} "
+          "groups",
           kMaxDeterministicBytes >> 30, part.shape.length, part.shape.heads, part.shape.groups);
     });
   }
@@ -251,6 +250,13 @@ CudnnPlan CudnnPlanOf(const AttentionFwdArgs& args, Stream stream) {
 CudnnPlan CudnnPlanOf(const AttentionBwdArgs& args, Stream stream) {
   return Describe(args, stream);
 }
+
+bool CudnnTakes(DType dtype, int64_t dk, int64_t dv, Device device) {
+  return dtype == DType::kBF16 && dk % 8 == 0 && dv % 8 == 0 && dk > 0 && dv > 0 &&
+         dk <= kWidestHead && dv <= kWidestHead && cudnnGetVersion() >= kOldestVersion &&
+         SdpaPlans::Of(device).on_hopper(device);
+}
+
 int64_t NumCudnnPlans(Device device) {
   return SdpaPlans::Of(device).size();
 }

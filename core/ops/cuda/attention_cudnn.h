@@ -8,10 +8,11 @@
 // document whose length is a multiple of 128 has its own plan, without tables of offsets.
 //
 // Determinism. Forward is deterministic. cuDNN's deterministic backward keeps all of dP, which gets
-// at most kMaxDeterministicBytes, so documents and groups of heads take turns (64 heads, one document
-// of 8192 tokens: two turns). Where one group of one document needs more (LongestDeterministic: 16
-// heads a group, above 11520 tokens), or where the call does without, dq is summed by atomics, in
-// one turn, and its last bits differ from run to run; a warning says so, unless it was asked for.
+// at most kMaxDeterministicBytes, so documents and groups of heads take turns (64 heads, one
+// document of 8192 tokens: two turns). Where one group of one document needs more
+// (LongestDeterministic: 16 heads a group, above 11520 tokens), or where the call does without, dq
+// is summed by atomics, in one turn, and its last bits differ from run to run; a warning says so,
+// unless it was asked for.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +33,8 @@ struct CudnnPlan {
 };
 CudnnPlan CudnnPlanOf(const AttentionFwdArgs& args, Stream stream);
 CudnnPlan CudnnPlanOf(const AttentionBwdArgs& args, Stream stream);
+// Whether causal attention of these sizes goes through cuDNN, as far as is known before a call.
+bool CudnnTakes(DType dtype, int64_t dk, int64_t dv, Device device);
 // Plans that the device has so far.
 int64_t NumCudnnPlans(Device device);
 
@@ -41,6 +44,9 @@ bool CudnnAttentionBwd(const AttentionBwdArgs& args, Stream stream);
 
 #else
 
+inline bool CudnnTakes(DType, int64_t, int64_t, Device) {
+  return false;
+}
 inline bool CudnnAttentionFwd(const AttentionFwdArgs&, Stream) {
   return false;
 }

@@ -43,11 +43,10 @@ enum Uid : int64_t {
 // rows, and what follows up to offset i + 1 is nobody's; its tests clear outputs and gradients
 // beforehand and find the padding still zero. cudnn-frontend gives the four intermediate tensors of
 // a backward (sum of do * o, dk and dv by query heads, dq before it is rounded: softmax_sum,
-// dK_fullhead, dV_fullhead, dQ_accum) the offsets of stats, dk, dv and dq once the total is set, and
-// rows * stride elements of memory: they are indexed as our tensors are, so `rows` has to be all
-// rows and not those of the run's documents. That padding is left alone is more than cuDNN's
-// documentation says; cuda_cudnn_attention_test holds it to that, with gradients of other runs in
-// it.
+// dK_fullhead, dV_fullhead, dQ_accum) the offsets of stats, dk, dv and dq once the totals are set,
+// and rows * stride elements of memory: they are indexed as our tensors are, so `rows` has to be
+// all rows and not those of the run's documents. That padding is left alone is more than cuDNN's
+// documentation says: cuda_cudnn_attention_test holds it to that, with results of other runs there.
 class GraphBuilder {
  public:
   GraphBuilder(const SdpaShape& shape, fe::graph::Graph& graph) : s_(shape), graph_(graph) {

@@ -80,8 +80,8 @@ int64_t SdpaPlans::size() {
 void SdpaPlans::Report(const SdpaShape& s, const Made& made) {
   if (made.plan != nullptr) return;
   spdlog::warn(
-      "{}: Lacuna's own kernel instead of cuDNN {} for {} documents of up to {} tokens, {} heads in "
-      "{} groups, Dk {}, Dv {}, window {}: {}",
+      "{}: Lacuna's own kernel instead of cuDNN {} for {} documents of up to {} tokens, {} heads "
+      "in {} groups, Dk {}, Dv {}, window {}: {}",
       s.backward ? "attention_bwd" : "attention_fwd", cudnnGetVersion(),
       std::max<int64_t>(s.documents, 1), s.length, s.heads, s.groups, s.dk, s.dv, s.window,
       made.failure);

@@ -1,5 +1,5 @@
-// The plans of a device's attention through cuDNN, made at the first call of their sizes and kept as
-// long as the program.
+// The plans of a device's attention through cuDNN, made at the first call of their sizes and kept
+// as long as the program.
 #pragma once
 
 #include <cstdint>
