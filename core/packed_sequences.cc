@@ -15,6 +15,7 @@ PackedSequences::PackedSequences(std::vector<int32_t> cu_seqlens)
     LACUNA_CHECK(begin <= end, "cu_seqlens falls from {} to {} at {}", begin, end, i);
     for (int32_t row = begin; row < end; ++row) positions.push_back(row - begin);
     max_length_ = std::max<int64_t>(max_length_, end - begin);
+    if (end > begin) ++length_classes_.of_class[LengthClassOf(end - begin)];
   }
   cu_seqlens_ =
       Tensor::FromVector(host_cu_seqlens_, {static_cast<int64_t>(host_cu_seqlens_.size())});

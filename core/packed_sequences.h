@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/length_classes.h"
 #include "core/tensor.h"
 
 namespace lacuna {
@@ -24,6 +25,7 @@ class PackedSequences {
   int64_t num_rows() const { return host_cu_seqlens_.back(); }
   int64_t num_documents() const { return static_cast<int64_t>(host_cu_seqlens_.size()) - 1; }
   int64_t max_length() const { return max_length_; }
+  const LengthClassCounts& length_classes() const { return length_classes_; }
   const std::vector<int32_t>& host_cu_seqlens() const { return host_cu_seqlens_; }
   const Tensor& cu_seqlens() const { return cu_seqlens_; }  // [D + 1] i32
   const Tensor& positions() const { return positions_; }    // [N] i32, restart at every document
@@ -45,6 +47,7 @@ class PackedSequences {
 
   std::vector<int32_t> host_cu_seqlens_;
   int64_t max_length_ = 0;
+  LengthClassCounts length_classes_;
   Tensor cu_seqlens_;
   Tensor positions_;
   std::shared_ptr<DerivedMap> derived_ = std::make_shared<DerivedMap>();

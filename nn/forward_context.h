@@ -25,6 +25,8 @@ struct ForwardContext {
   double micro_batch_share = 1.0;
   // Number of this micro-batch within the step, from 0.
   int64_t micro_batch = 0;
+  // Whether two backward passes have to give the same bits, or may use faster kernels that do not.
+  bool deterministic = true;
 
   Stream stream() const { return tape.stream(); }
   // Null in the second forward of a recomputed segment, so that nothing is reported twice.

@@ -115,7 +115,9 @@ Variable GqaAttention::Forward(ForwardContext& ctx, const Variable& x, const Var
   Tape& tape = ctx.tape;
   spec_.rope->Prepare(ctx.sequences.max_length());
   const Projected p = Project(tape, x, ctx.sequences.positions());
-  const Variable o = AttentionOverRanges(tape, p.q, p.k, p.v, CausalRanges(ctx.sequences), scale_);
+  AttentionRanges ranges = CausalRanges(ctx.sequences);
+  ranges.deterministic = ctx.deterministic;
+  const Variable o = AttentionOverRanges(tape, p.q, p.k, p.v, ranges, scale_);
   return Linear(tape, Reshape(tape, o, {x.dim(0), spec_.num_heads * spec_.head_dim_v}), *o_proj_,
                 residual);
 }

@@ -43,10 +43,12 @@ std::optional<std::string> FirstNonFinite(const FlatParameters& parameters,
 }
 
 AdamW::AdamW(FlatParameters& parameters, const OptimizerConfig& config)
-    : parameters_(parameters),
-      config_(config),
-      m_(Tensor::ZerosLike(parameters.master())),
-      v_(Tensor::ZerosLike(parameters.master())) {}
+    : parameters_(parameters), config_(config) {
+  const Tensor& master = parameters.master();
+  const DType dtype = config.moments == MomentType::kBF16 ? DType::kBF16 : master.dtype();
+  m_ = Tensor::Zeros(master.shape(), dtype, master.device());
+  v_ = Tensor::Zeros(master.shape(), dtype, master.device());
+}
 
 void AdamW::Step(double learning_rate, const Tensor& clip_factor) {
   const Stream stream = ComputeStream(parameters_.device());

@@ -37,8 +37,8 @@ class AdamW {
   // false alone.
   void Step(double learning_rate, const Tensor& clip_factor);
 
-  // Updates done so far (the exponent of the bias corrections), and the flat moments; all three are
-  // checkpointed.
+  // Updates done so far (the exponent of the bias corrections), and the flat moments, of the
+  // config's type; all three are checkpointed.
   int64_t num_updates() const { return num_updates_; }
   void set_num_updates(int64_t updates) { num_updates_ = updates; }
   Tensor& first_moment() { return m_; }

@@ -29,6 +29,13 @@ void OptimizerConfig::Validate(const std::string& section,
   }
   require(is_decay(beta1), "beta1", beta1, "in [0, 1)");
   require(is_decay(beta2), "beta2", beta2, "in [0, 1)");
+  if (moments == MomentType::kBF16) {
+    // A moment that is to change by less than half of bf16's last bit stays as it is for ever.
+    constexpr double kSlowest = 0.995;
+    const std::string rule = fmt::format("at most {} where {}.moments is bf16", kSlowest, section);
+    require(!is_decay(beta1) || beta1 <= kSlowest, "beta1", beta1, rule);
+    require(!is_decay(beta2) || beta2 <= kSlowest, "beta2", beta2, rule);
+  }
   require(positive(eps), "eps", eps, "above 0");
   require(std::isfinite(weight_decay) && weight_decay >= 0, "weight_decay", weight_decay,
           "0 or above");

@@ -8,6 +8,8 @@
 namespace lacuna {
 
 enum class Schedule { kCosine, kWsd, kConstant };
+// kF32: the type of the master weights (f64 in an f64 run).
+enum class MomentType { kF32, kBF16 };
 
 struct OptimizerConfig {
   double learning_rate = 3e-4;           // peak
@@ -20,6 +22,7 @@ struct OptimizerConfig {
   double eps = 1e-8;
   double weight_decay = 0.1;
   double clip_norm = 1.0;  // of the global gradient norm; 0 switches clipping off
+  MomentType moments = MomentType::kF32;
 
   // Appends one line for every violated rule, naming `section`.key and value.
   void Validate(const std::string& section, std::vector<std::string>* violations) const;

@@ -16,7 +16,8 @@ ForwardContext OnTape(const ForwardContext& ctx, Tape& tape) {
           .metrics = ctx.metrics,
           .rows_per_sample = ctx.rows_per_sample,
           .micro_batch_share = ctx.micro_batch_share,
-          .micro_batch = ctx.micro_batch};
+          .micro_batch = ctx.micro_batch,
+          .deterministic = ctx.deterministic};
 }
 
 }  // namespace

@@ -20,7 +20,9 @@ AttentionRanges MakeCausalRanges(const PackedSequences& sequences, int64_t windo
   return {Tensor::FromVector(ranges, {sequences.num_rows(), 2}).To(sequences.device()),
           sequences.cu_seqlens(),
           sequences.cu_seqlens(),
-          {.window = window, .max_length = sequences.max_length()}};
+          {.window = window,
+           .max_length = sequences.max_length(),
+           .documents = sequences.length_classes()}};
 }
 
 }  // namespace
@@ -66,7 +68,8 @@ Variable AttentionOverRanges(Tape& tape, const Variable& q, const Variable& k, c
                            .dk = dk.MutableRef(),
                            .dv = dv.MutableRef(),
                            .scale = scale,
-                           .causal = ranges.causal},
+                           .causal = ranges.causal,
+                           .deterministic = ranges.deterministic},
                           stream);
         g.Set(0, std::move(dq));
         g.Set(1, std::move(dk));

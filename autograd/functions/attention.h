@@ -13,6 +13,7 @@ struct AttentionRanges {
   Tensor cu_queries;  // [D + 1] i32
   Tensor cu_keys;     // [D + 1] i32
   CausalRows causal = {};
+  bool deterministic = true;  // of the backward (core/ops/attention.h)
 };
 
 // Causal attention within documents; with window w >= 1 a query sees keys max(0, t - w + 1) .. t,

@@ -15,10 +15,11 @@ void Fail(const char* file, int line, const char* call, cudnnStatus_t status) {
                                      cudnnGetErrorString(status), details.data()));
 }
 
-cudnnHandle_t DnnHandle(Stream stream) {
+cudnnHandle_t DnnHandle(Stream stream, size_t thread) {
   constexpr size_t kMaxDevices = 16;
-  static std::array<cudnnHandle_t, kMaxDevices> handles{};  // kept as long as the program
-  cudnnHandle_t& handle = handles[static_cast<size_t>(stream.device.index)];
+  // Kept as long as the program: plans refer to the handle they were made with.
+  static std::array<std::array<cudnnHandle_t, kMaxDnnThreads>, kMaxDevices> handles{};
+  cudnnHandle_t& handle = handles[static_cast<size_t>(stream.device.index)].at(thread);
   if (handle == nullptr) {
     RefuseInCapture("cuDNN is used for the first time; the work has to run once before");
     LACUNA_CUDNN_CHECK(cudnnCreate(&handle));

@@ -15,7 +15,9 @@ namespace lacuna::cuda {
       ::lacuna::cuda::Fail(__FILE__, __LINE__, #call, status_);                \
   } while (false)
 
-// The handle of the stream's device, its work going to that stream. For one thread at a time.
-cudnnHandle_t DnnHandle(Stream stream);
+// A handle of the stream's device, its work going to that stream. For one thread at a time; threads
+// that work at the same time have numbers of their own, below kMaxDnnThreads.
+inline constexpr size_t kMaxDnnThreads = 8;
+cudnnHandle_t DnnHandle(Stream stream, size_t thread = 0);
 
 }  // namespace lacuna::cuda

@@ -1,7 +1,11 @@
 #include "core/ops/attention.h"
 
+#include <limits>
+
 #include "core/kernel.h"
+#include "core/ops/attention_split.h"
 #include "core/ops/check.h"
+#include "core/ops/cuda/attention_cudnn.h"
 
 namespace lacuna::ops {
 namespace {
@@ -55,6 +59,13 @@ void AttentionBwd(const AttentionBwdArgs& args, Stream stream) {
     CheckDType(kOp, name, tensor, args.q.dtype);
   }
   kAttentionBwd(args, stream);
+}
+
+int64_t LongestDeterministicDocument(const CausalSizes& sizes, Device device) {
+  const bool through_cudnn = device.type == DeviceType::kCuda &&
+                             cuda::CudnnTakes(sizes.dtype, sizes.dk, sizes.dv, device);
+  return through_cudnn ? LongestDeterministic(sizes.heads, sizes.groups)
+                       : std::numeric_limits<int64_t>::max();
 }
 
 }  // namespace lacuna::ops

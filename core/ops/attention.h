@@ -20,6 +20,7 @@
 // repeats what `ranges` hold, which nobody checks.
 #pragma once
 
+#include "core/length_classes.h"
 #include "core/tensor_ref.h"
 
 namespace lacuna {
@@ -30,7 +31,8 @@ inline constexpr int64_t kMaxCudaHeadDim = 256;
 // That queries and keys are the same rows, and token t of a document sees its tokens up to t.
 struct CausalRows {
   int64_t window = -1;     // -1: any ranges; 0: all tokens up to t; w > 0: the last w of them
-  int64_t max_length = 0;  // tokens of the longest document, or more
+  int64_t max_length = 0;  // tokens of the longest document
+  LengthClassCounts documents = {};
 };
 
 struct AttentionFwdArgs {
@@ -42,6 +44,7 @@ struct AttentionBwdArgs {
   TensorRef q, k, v, ranges, cu_queries, cu_keys, o, lse, d_o, dq, dk, dv;
   double scale;
   CausalRows causal = {};
+  bool deterministic = true;  // else kernels may be used whose last bits differ from run to run
 };
 
 namespace cpu {
@@ -55,6 +58,15 @@ void AttentionBwd(const AttentionBwdArgs&, Stream);
 namespace ops {
 void AttentionFwd(const AttentionFwdArgs&, Stream);
 void AttentionBwd(const AttentionBwdArgs&, Stream);
+
+// Sizes of causal attention in a model.
+struct CausalSizes {
+  DType dtype;
+  int64_t heads, groups, dk, dv;
+};
+// Tokens of the longest document whose gradients have the same bits in two runs on `device`, where
+// that is asked for; the largest int64 where length does not matter.
+int64_t LongestDeterministicDocument(const CausalSizes& sizes, Device device);
 }  // namespace ops
 
 }  // namespace lacuna

@@ -50,7 +50,10 @@ StepTimes TimeTrainingSteps(const Recipe& recipe, int64_t tokens, int warmup, in
     const auto begin = Clock::now();
     built.parameters->ZeroGrad();
     Tape tape(Tape::Mode::kRecord, stream);
-    ForwardContext ctx{.tape = tape, .sequences = sequences, .rows_per_sample = tokens};
+    ForwardContext ctx{.tape = tape,
+                       .sequences = sequences,
+                       .rows_per_sample = tokens,
+                       .deterministic = recipe.train.deterministic};
     const auto result = built.model->Loss(ctx, ids, targets, 1.0 / static_cast<double>(tokens));
     tape.BackwardFrom(result.loss);
     optimizer.Step(1e-3, MeasureGradients(*built.parameters, result.loss.value(), 1.0).clip_factor);

@@ -76,6 +76,11 @@ Kept LayerKept(const Recipe& recipe, bool dense) {
 
 }  // namespace
 
+DType MomentsOf(const Recipe& recipe) {
+  return recipe.optimizer.moments == MomentType::kBF16 ? DType::kBF16
+                                                       : AccumulationType(recipe.train.dtype);
+}
+
 RankMemory EstimateMemory(const Recipe& recipe) {
   const int64_t parameters = CountParameters(recipe).total();
   const DType dtype = recipe.train.dtype, accumulation = AccumulationType(dtype);
@@ -84,7 +89,7 @@ RankMemory EstimateMemory(const Recipe& recipe) {
   memory.weights = parameters * narrow;
   memory.gradients = parameters * wide;
   memory.master = dtype == accumulation ? 0 : parameters * wide;
-  memory.moments = 2 * parameters * wide;
+  memory.moments = 2 * parameters * SizeOf(MomentsOf(recipe));
 
   const ModelConfig& m = recipe.model;
   const double rows = Real(recipe.train.micro_batch) * Real(recipe.train.sequence_length);

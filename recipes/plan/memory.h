@@ -14,7 +14,7 @@ struct RankMemory {
   int64_t weights = 0;      // in train.dtype
   int64_t gradients = 0;    // f32 (f64 in an f64 run)
   int64_t master = 0;       // f32 copy of bf16 weights; 0 elsewhere
-  int64_t moments = 0;      // two of AdamW
+  int64_t moments = 0;      // two of AdamW, in optimizer.moments
   int64_t activations = 0;  // estimate: what the tape keeps of one micro-batch until backward
   // estimate: the larger of the head (logits of a chunk of tokens, the gradient of its input) and a
   // recomputed segment
@@ -22,5 +22,8 @@ struct RankMemory {
   int64_t total() const { return weights + gradients + master + moments + activations + transient; }
 };
 RankMemory EstimateMemory(const Recipe& recipe);
+
+// What optimizer.moments is in this run.
+DType MomentsOf(const Recipe& recipe);
 
 }  // namespace lacuna

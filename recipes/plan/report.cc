@@ -89,7 +89,7 @@ void AppendMemory(const Recipe& recipe, int64_t ranks, std::string* out) {
     AppendRow("master weights", FormatMemory(m.master),
               NameOf(AccumulationType(recipe.train.dtype)), out);
   AppendRow("optimizer moments", FormatMemory(m.moments),
-            "2 x " + std::string(NameOf(AccumulationType(recipe.train.dtype))), out);
+            "2 x " + std::string(NameOf(MomentsOf(recipe))), out);
   AppendRow(
       "activations", FormatMemory(m.activations),
       fmt::format("estimate; {} x {} tokens, recompute: {}", recipe.train.micro_batch,

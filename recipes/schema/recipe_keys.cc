@@ -175,6 +175,8 @@ const std::vector<Key<OptimizerConfig>>& KeysOf<OptimizerConfig>() {
               "decoupled; of matrices, not of norms"),
       MakeKey("clip_norm", &OptimizerConfig::clip_norm,
               "of the global gradient norm; 0 switches clipping off"),
+      MakeKey("moments", &OptimizerConfig::moments,
+              "type of AdamW's moments; bf16 halves their memory (f32 is f64 in an f64 run)"),
   };
   return keys;
 }
@@ -196,6 +198,9 @@ const std::vector<Key<TrainConfig>>& KeysOf<TrainConfig>() {
               "of weights and activations; bf16 keeps f32 master weights"),
       MakeKey("device", &TrainConfig::device,
               "where a rank computes; auto: a CUDA card where there is one"),
+      MakeKey("deterministic", &TrainConfig::deterministic,
+              "two runs give the same bits; false: full attention on CUDA may sum gradients in any "
+              "order, which may be faster and has no longest document"),
       MakeKey("recompute", &TrainConfig::recompute,
               "what runs forward again in backward instead of keeping activations"),
       MakeKey("checkpoint_every", &TrainConfig::checkpoint_every,

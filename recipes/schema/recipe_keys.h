@@ -82,6 +82,8 @@ const EnumNames<ChatTemplateKind>& NamesOf<ChatTemplateKind>();
 template <>
 const EnumNames<Schedule>& NamesOf<Schedule>();
 template <>
+const EnumNames<MomentType>& NamesOf<MomentType>();
+template <>
 const EnumNames<DType>& NamesOf<DType>();  // those a model can be trained in
 
 // none | block | a list of attention, feed_forward.

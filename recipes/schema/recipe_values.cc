@@ -66,6 +66,12 @@ const EnumNames<Schedule>& NamesOf<Schedule>() {
   return names;
 }
 template <>
+const EnumNames<MomentType>& NamesOf<MomentType>() {
+  static const EnumNames<MomentType> names = {{"f32", MomentType::kF32},
+                                              {"bf16", MomentType::kBF16}};
+  return names;
+}
+template <>
 const EnumNames<DType>& NamesOf<DType>() {
   static const EnumNames<DType> names = {
       {"f32", DType::kF32}, {"f64", DType::kF64}, {"bf16", DType::kBF16}};

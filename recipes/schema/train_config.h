@@ -51,6 +51,7 @@ struct TrainConfig {
   int64_t threads = 0;        // of a rank; 0 shares all cores among the ranks of the machine
   DType dtype = DType::kF32;  // f32, f64 or bf16
   DeviceChoice device = DeviceChoice::kAuto;
+  bool deterministic = true;        // two runs give the same bits
   RecomputePolicy recompute;        // none, block, or [attention, feed_forward]
   int64_t checkpoint_every = 1000;  // steps; 0: only at the end and when asked to stop
   int64_t keep_latest = 3;          // checkpoints

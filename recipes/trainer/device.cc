@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "core/ops/attention.h"
 #include "core/parallel.h"
@@ -48,6 +49,28 @@ absl::StatusOr<Device> ChooseDevice(const Recipe& recipe, const Communicator& co
 absl::StatusOr<Device> ChooseDevice(DeviceChoice choice, const Recipe& recipe,
                                     std::string_view asked) {
   return Choose(choice, recipe, 1, asked);
+}
+
+int64_t LongestDeterministicDocument(const Recipe& recipe, Device device) {
+  // The kernels of sparse attention are deterministic at any length.
+  if (recipe.uses_nsa()) return std::numeric_limits<int64_t>::max();
+  const ModelConfig& model = recipe.model;
+  return ops::LongestDeterministicDocument({.dtype = recipe.train.dtype,
+                                            .heads = model.num_heads,
+                                            .groups = model.num_groups,
+                                            .dk = model.head_dim_qk,
+                                            .dv = model.head_dim_v},
+                                           device);
+}
+
+absl::Status CheckDeterminism(const Recipe& recipe, int64_t longest) {
+  if (!recipe.train.deterministic || recipe.train.sequence_length <= longest)
+    return absl::OkStatus();
+  return ConfigError(
+      "train.deterministic = true: train.sequence_length = {}: full attention through cuDNN is "
+      "deterministic for documents of at most {} tokens with {} heads in {} groups; "
+      "train.deterministic = false accepts gradients whose last bits differ from run to run",
+      recipe.train.sequence_length, longest, recipe.model.num_heads, recipe.model.num_groups);
 }
 
 std::string Describe(Device device) {

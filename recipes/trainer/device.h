@@ -19,6 +19,12 @@ absl::StatusOr<Device> ChooseDevice(const Recipe& recipe, const Communicator& co
 absl::StatusOr<Device> ChooseDevice(DeviceChoice choice, const Recipe& recipe,
                                     std::string_view asked);
 
+// Tokens of the longest document with which the recipe's gradients have the same bits in two runs
+// on `device`; the largest int64 where length does not matter.
+int64_t LongestDeterministicDocument(const Recipe& recipe, Device device);
+// A configuration error where train.deterministic cannot be kept for documents as long as a sample.
+absl::Status CheckDeterminism(const Recipe& recipe, int64_t longest);
+
 // "NVIDIA H200 (sm_90, 139.8 GiB)", or "CPU, 16 threads".
 std::string Describe(Device device);
 

@@ -55,6 +55,7 @@ bool MayChange(const std::string& key) {
                                                 "train.threads",
                                                 "train.device",
                                                 "train.micro_batch",
+                                                "train.deterministic",
                                                 "train.recompute",
                                                 "train.checkpoint_every",
                                                 "train.keep_latest",
@@ -64,6 +65,11 @@ bool MayChange(const std::string& key) {
                                                 "train.max_nonfinite_steps",
                                                 "train.bucket_mb"};
   return IsOneOf(key, keys);
+}
+
+// What a recipe without the key meant, before there was the key.
+bool IsOldMeaning(const std::string& key, const std::string& here, const std::string& there) {
+  return key == "optimizer.moments" && here == "f32" && there == "absent";
 }
 
 bool DecidesTheSamples(const std::string& key) {
@@ -91,7 +97,8 @@ absl::Status CheckSameRun(const Recipe& now, const std::string& checkpoint_recip
   int count = 0;
   for (const auto& [key, here, there] : DiffRecipes(now, checkpoint_recipe)) {
     const bool fixed = DecidesTheSamples(key);
-    if (MayChange(key) || (!fixed && IsOneOf(key, allow))) continue;
+    if (MayChange(key) || IsOldMeaning(key, here, there) || (!fixed && IsOneOf(key, allow)))
+      continue;
     list += fmt::format("\n  {}: {} in the checkpoint, {} in the recipe{}", key, there, here,
                         fixed ? "; cannot be allowed, it decides which samples are still to come "
                                 "(a new run with init_from may have another)"

@@ -21,7 +21,8 @@ std::vector<RecipeDifference> DiffRecipes(const Recipe& now, const std::string& 
 // (run.dir, run.name, train.threads, ...), the mix of the sources (which the journal
 // follows) and those in `allow`; else a CheckpointError listing every key that differs, with both
 // values. Keys that decide which samples are still to come can not be allowed: they would repeat
-// and lose data; a stage of its own starts from a checkpoint with other ones (init_from).
+// and lose data; a stage of its own starts from a checkpoint with other ones (init_from). A key
+// younger than the checkpoint counts as what was done before there was one.
 absl::Status CheckSameRun(const Recipe& now, const std::string& checkpoint_recipe,
                           const std::string& path, const std::vector<std::string>& allow);
 

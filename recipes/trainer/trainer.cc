@@ -53,7 +53,7 @@ class Run {
 
   absl::Status ChooseDeviceOfRun() {
     LACUNA_ASSIGN_OR_RETURN(device_, ChooseDevice(recipe_, comm_));
-    return absl::OkStatus();
+    return CheckDeterminism(recipe_, LongestDeterministicDocument(recipe_, device_));
   }
 
   absl::Status OpenInputs() {
@@ -89,6 +89,7 @@ class Run {
     training_step_ =
         std::make_unique<TrainingStep>(model_, *optimizer_, *reducer_, comm_,
                                        recipe_.optimizer.clip_norm, recipe_.train.sequence_length);
+    training_step_->set_deterministic(recipe_.train.deterministic);
     checkpoints_ =
         std::make_unique<Checkpoints>(recipe_, options_.allow, model_, *optimizer_, comm_);
   }

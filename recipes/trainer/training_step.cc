@@ -75,7 +75,8 @@ TrainingStep::Losses TrainingStep::Accumulate(const std::vector<Batch>& micro_ba
                        .metrics = metrics,
                        .rows_per_sample = sequence_length_,
                        .micro_batch_share = share,
-                       .micro_batch = static_cast<int64_t>(i)};
+                       .micro_batch = static_cast<int64_t>(i),
+                       .deterministic = deterministic_};
     const LinearCrossEntropyResult result =
         model_.model->Loss(ctx, batch.ids.To(device), batch.targets.To(device), scale);
     losses.rows.push_back(result.row_loss);

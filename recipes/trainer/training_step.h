@@ -42,6 +42,8 @@ class TrainingStep {
   // All arguments must outlive this; `sequence_length` is the rows of a sample.
   TrainingStep(BuiltModel& model, AdamW& optimizer, GradientReducer& reducer, Communicator& comm,
                double clip_norm, int64_t sequence_length);
+  // ForwardContext::deterministic; true at first.
+  void set_deterministic(bool deterministic) { deterministic_ = deterministic; }
 
   // `micro_batches`: this rank's; every rank has as many. Metrics are collected, summed over ranks,
   // where `metrics` is not null.
@@ -69,6 +71,7 @@ class TrainingStep {
   Communicator& comm_;
   double clip_norm_;
   int64_t sequence_length_;
+  bool deterministic_ = true;
 };
 
 // Sums over the ranks, in place.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "autograd/functions/attention.h"
 #include "core/ops/cuda/attention_cudnn.h"
@@ -16,13 +17,16 @@ namespace {
 struct Case {
   std::vector<int32_t> lengths;
   int64_t window, heads, groups, dk, dv;
+  bool deterministic = true;
 };
 
 // A call with its own tensors, on the device.
 class Attention {
  public:
   Attention(const Case& c, DType dtype, uint64_t seed)
-      : ranges_(RangesOf(c)), scale_(1 / std::sqrt(static_cast<double>(c.dk))) {
+      : ranges_(RangesOf(c)),
+        scale_(1 / std::sqrt(static_cast<double>(c.dk))),
+        deterministic_(c.deterministic) {
     const int64_t n = ranges_.ranges.dim(0);
     const auto make = [&](Shape shape) {
       return test::RandomTensor(std::move(shape), dtype, ++seed).To(CudaDevice());
@@ -64,7 +68,8 @@ class Attention {
             .dk = dk_.MutableRef(),
             .dv = dv_.MutableRef(),
             .scale = scale_,
-            .causal = ranges_.causal};
+            .causal = ranges_.causal,
+            .deterministic = deterministic_};
   }
 
   // o, lse, dq, dk, dv on the CPU.
@@ -93,6 +98,7 @@ class Attention {
 
   AttentionRanges ranges_;
   double scale_;
+  bool deterministic_;
   Tensor q_, k_, v_, d_o_, o_, lse_, dq_, dk_, dv_;
 };
 
@@ -110,7 +116,17 @@ const std::vector<Case> kCases = {
     {{517, 3, 64, 1, 1, 200, 31}, 0, 8, 2, 128, 128},
     {{0, 5, 0}, 0, 4, 4, 64, 64},
     {{1000, 400}, 0, 16, 1, 192, 128},
+    // Two length classes in turns, neither of neighbours.
+    {{700, 40, 1, 600, 0, 512, 513}, 0, 16, 4, 64, 64},
+    {{3, 900, 2, 2, 800, 1}, 0, 8, 2, 192, 128},
 };
+
+// `count` lengths from 0 on, most of them short, with all remainders of a tile among them.
+std::vector<int32_t> ManyLengths(int count) {
+  std::vector<int32_t> lengths;
+  for (int i = 0; i < count; ++i) lengths.push_back(i % 9 == 8 ? 560 + i : i * 7 % 40);
+  return lengths;
+}
 
 TEST(CudaCudnnAttention, EqualsCpuAndRunsAlike) {
   uint64_t seed = 0;
@@ -179,25 +195,93 @@ double RelativeError(const Tensor& x, const Tensor& exact) {
   return std::sqrt(error / norm);
 }
 
-// More memory than the deterministic backward may have: groups of heads take turns; and packed
-// documents for which even one group needs too much.
-TEST(CudaCudnnAttention, TrainingSizesEqualOwnKernels) {
-  for (const Case& c :
-       std::vector<Case>{{{8192}, 0, 64, 4, 64, 64}, {{6000, 100, 2092}, 0, 48, 2, 64, 64}}) {
-    SCOPED_TRACE(std::to_string(c.lengths.size()) + " documents");
-    Attention attention(c, DType::kBF16, 800);
-    ASSERT_TRUE(attention.BackwardPlan().usable);
-    const bool one = c.lengths.size() == 1;
-    EXPECT_EQ(attention.BackwardPlan().deterministic, one);
-    EXPECT_EQ(attention.BackwardPlan().turns, one ? 2 : 1);
-    const std::vector<Tensor> own = attention.RunOwn(), once = attention.Run();
-    for (size_t i = 0; i < own.size(); ++i)
-      EXPECT_LT(RelativeError(once[i], own[i]), i == 1 ? 1e-5 : 1e-2) << "tensor " << i;
-    if (!one) continue;
-    const std::vector<Tensor> again = attention.Run();
-    for (size_t i = 0; i < own.size(); ++i)
-      EXPECT_TRUE(test::SameBits(once[i], again[i])) << "tensor " << i;
+// Above a hundred documents of two classes, some empty or of one token: several runs of each class.
+TEST(CudaCudnnAttention, ManyDocumentsEqualCpu) {
+  const Case c{ManyLengths(130), 0, 4, 2, 64, 64};
+  Attention attention(c, DType::kBF16, 900);
+  ASSERT_TRUE(attention.BackwardPlan().usable);
+  EXPECT_TRUE(attention.BackwardPlan().deterministic);
+  EXPECT_GT(attention.BackwardPlan().runs, 2);
+  {
+    test::CudaParity parity;
+    attention.Run();
   }
+  const std::vector<Tensor> once = attention.Run(), again = attention.Run();
+  for (size_t i = 0; i < once.size(); ++i)
+    EXPECT_TRUE(test::SameBits(once[i], again[i])) << "tensor " << i;
+}
+
+TEST(CudaCudnnAttention, FewPlansServeAllBatches) {
+  const auto run = [](std::vector<int32_t> lengths) {
+    Attention({std::move(lengths), 0, 4, 2, 64, 64}, DType::kBF16, 950).Run();
+  };
+  run({512, 513, 7, 992});  // both classes of 2024 rows
+  const int64_t before = cuda::NumCudnnPlans(CudaDevice());
+  run({2024 - 700, 700});
+  run({1, 2000, 0, 23});
+  run({600, 600, 600, 2, 2, 220});
+  run(std::vector<int32_t>(253, 8));
+  EXPECT_EQ(cuda::NumCudnnPlans(CudaDevice()), before);
+}
+
+// Without determinism: the same numbers, in one turn, by other plans.
+TEST(CudaCudnnAttention, NonDeterministicEqualsCpu) {
+  for (const std::vector<int32_t>& lengths :
+       std::vector<std::vector<int32_t>>{{1024}, {700, 40, 1, 600, 0, 512, 513}}) {
+    SCOPED_TRACE(std::to_string(lengths.size()) + " documents");
+    Attention attention({lengths, 0, 8, 2, 192, 128, false}, DType::kBF16, 970);
+    ASSERT_TRUE(attention.BackwardPlan().usable);
+    EXPECT_FALSE(attention.BackwardPlan().deterministic);
+    EXPECT_EQ(attention.BackwardPlan().turns, 1);
+    test::CudaParity parity;
+    attention.Run();
+  }
+}
+
+void ExpectEqualsOwnKernels(const Case& c, bool deterministic, int64_t turns, int64_t runs) {
+  Attention attention(c, DType::kBF16, 800);
+  const cuda::CudnnPlan plan = attention.BackwardPlan();
+  ASSERT_TRUE(plan.usable);
+  EXPECT_EQ(plan.deterministic, deterministic);
+  EXPECT_EQ(plan.turns, turns);
+  EXPECT_EQ(plan.runs, runs);
+  // o, lse, dq, dk, dv.
+  const std::vector<Tensor> own = attention.RunOwn(), once = attention.Run();
+  for (size_t i = 0; i < own.size(); ++i)
+    EXPECT_LT(RelativeError(once[i], own[i]), i == 1 ? 1e-5 : 1e-2) << "tensor " << i;
+  if (!deterministic) return;
+  const std::vector<Tensor> again = attention.Run();
+  for (size_t i = 0; i < own.size(); ++i)
+    EXPECT_TRUE(test::SameBits(once[i], again[i])) << "tensor " << i;
+}
+
+// More memory than the deterministic backward may have: groups of heads and documents take turns.
+TEST(CudaCudnnAttention, TrainingSizesEqualOwnKernels) {
+  ExpectEqualsOwnKernels({{8192}, 0, 64, 4, 64, 64}, true, 2, 2);
+  // The short one in a run of one turn, then each long one in two turns.
+  ExpectEqualsOwnKernels({{6000, 100, 2092}, 0, 48, 2, 64, 64}, true, 2, 5);
+  // All classes.
+  ExpectEqualsOwnKernels({{5, 9000, 0, 2500, 500, 1, 1200, 6000, 300, 7000, 4000, 900, 800, 562},
+                          0, 16, 1, 64, 64},
+                         true, 1, 5);
+}
+
+// Runs whose slots together are shorter than the rows: starts of documents lie beyond slots *
+// length.
+TEST(CudaCudnnAttention, DocumentsBeyondTheSlots) {
+  ExpectEqualsOwnKernels({{7000, 300, 6000, 5000, 1, 4000, 8000, 2400}, 0, 16, 1, 64, 64}, true, 1,
+                         4);
+}
+
+// The longest document that is deterministic, and one that is not.
+TEST(CudaCudnnAttention, LongestDeterministicDocument) {
+  ops::CausalSizes sizes{.dtype = DType::kBF16, .heads = 64, .groups = 4, .dk = 192, .dv = 128};
+  EXPECT_EQ(ops::LongestDeterministicDocument(sizes, CudaDevice()), 11520);
+  sizes.dtype = DType::kF32;
+  EXPECT_EQ(ops::LongestDeterministicDocument(sizes, CudaDevice()),
+            std::numeric_limits<int64_t>::max());
+  ExpectEqualsOwnKernels({{11500, 20}, 0, 16, 1, 64, 64}, true, 1, 2);
+  ExpectEqualsOwnKernels({{11600, 100, 11}, 0, 16, 1, 64, 64}, false, 1, 2);
 }
 
 }  // namespace

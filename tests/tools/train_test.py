@@ -52,6 +52,24 @@ class Resume(TrainTest):
             for loss, norm in values:
                 self.assertAlmostEqual(loss, expected[step][0][0], delta=1e-11)
 
+    def test_bf16_moments(self):
+        """They are saved as they are: a resumed run has the bits of an uninterrupted one. Their type is the run's."""
+        narrow = lambda text: text.replace("warmup_steps: 3", "warmup_steps: 3, moments: bf16")
+        wide, whole = self.train(1, self.recipe("f32_moments")), self.train(1, self.recipe("bf16_moments", narrow))
+        self.assertNotEqual(self.state(wide, 12), self.state(whole, 12))
+        (expected, _), (found, _) = self.losses("f32_moments")[12][0], self.losses("bf16_moments")[12][0]
+        self.assertAlmostEqual(found, expected, delta=0.05)
+        recipe = self.recipe("bf16_moments_cut", narrow)
+        self.train_until(1, recipe, 5)
+        self.assertEqual(self.state(self.train(1, recipe, "--resume"), 12), self.state(whole, 12))
+        size = lambda name: (self.root / name / "checkpoints" / "step_12" / "rank_0.h5").stat().st_size
+        self.assertLess(size("bf16_moments"), 0.8 * size("f32_moments"))
+        pattern = r"optimizer\.moments: bf16 in the checkpoint, f32 in the recipe"
+        done = self.train(1, recipe, "--resume", "--set", "optimizer.moments=f32", expect=4)
+        self.assertRegex(done.stderr, pattern)
+        done = self.train(1, recipe, "--resume", "--set", "optimizer.moments=f32", "--allow", "optimizer.moments", expect=4)
+        self.assertRegex(done.stderr, r"adamw_m/\S+: bf16 \S+ in the checkpoint, f32 ")
+
     def test_signal_saves_and_exits_with_its_number(self):
         for number, expected in ((signal.SIGUSR1, 138), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
             recipe = self.recipe(f"signal{expected}", lambda text: text.replace("steps: 12", "steps: 100000").replace("every: 4", "every: 0"))

@@ -416,7 +416,7 @@ void Backward(const AttentionBwdArgs& args, Stream stream) {
 }  // namespace
 
 void AttentionFwd(const AttentionFwdArgs& args, Stream stream) {
-  if (SupportsCudnn(args, stream)) return CudnnAttentionFwd(args, stream);
+  if (CudnnAttentionFwd(args, stream)) return;
   const auto s = AttentionSizes::Of(args);
   DispatchDeviceFloat(args.q.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -434,7 +434,7 @@ void AttentionFwd(const AttentionFwdArgs& args, Stream stream) {
 }
 
 void AttentionBwd(const AttentionBwdArgs& args, Stream stream) {
-  if (SupportsCudnn(args, stream)) return CudnnAttentionBwd(args, stream);
+  if (CudnnAttentionBwd(args, stream)) return;
   DispatchDeviceFloat(args.q.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     DispatchWidths(args.q.dim(2), args.v.dim(2), [&](auto max_dk, auto max_dv) {

@@ -35,7 +35,18 @@ enum Uid : int64_t {
 };
 
 // cuDNN's tensors are [documents, heads, tokens, width], in any order of memory: ours are rows of
-// heads. Packed documents start at offsets.
+// heads. Packed documents start at offsets (ragged tensors) and are as long as a second table says.
+//
+// Documents of a run need not be neighbours: the rows from the end of one to the start of the next,
+// of documents that other runs do, are what cuDNN calls padding between sequences. Transformer
+// Engine's layout thd with cu_seqlens_padded is this: document i starts at offset i, has length i
+// rows, and what follows up to offset i + 1 is nobody's; its tests clear outputs and gradients
+// beforehand and find the padding still zero. cudnn-frontend gives the four intermediate tensors of
+// a backward (sum of do * o, dk and dv by query heads, dq before it is rounded: softmax_sum,
+// dK_fullhead, dV_fullhead, dQ_accum) the offsets of stats, dk, dv and dq once the totals are set,
+// and rows * stride elements of memory: they are indexed as our tensors are, so `rows` has to be
+// all rows and not those of the run's documents. That padding is left alone is more than cuDNN's
+// documentation says: cuda_cudnn_attention_test holds it to that, with results of other runs there.
 class GraphBuilder {
  public:
   GraphBuilder(const SdpaShape& shape, fe::graph::Graph& graph) : s_(shape), graph_(graph) {
@@ -163,7 +174,7 @@ struct SdpaPlan::Graph {
 SdpaPlan::SdpaPlan() = default;
 SdpaPlan::~SdpaPlan() = default;
 
-std::unique_ptr<SdpaPlan> SdpaPlan::Make(const SdpaShape& shape, Stream stream,
+std::unique_ptr<SdpaPlan> SdpaPlan::Make(const SdpaShape& shape, Stream stream, size_t thread,
                                          std::string* failure) {
   std::unique_ptr<SdpaPlan> plan(new SdpaPlan);
   plan->graph_ = std::make_unique<Graph>();
@@ -171,7 +182,7 @@ std::unique_ptr<SdpaPlan> SdpaPlan::Make(const SdpaShape& shape, Stream stream,
   try {
     GraphBuilder builder(shape, graph);
     shape.backward ? builder.Backward() : builder.Forward();
-    auto status = graph.build(DnnHandle(stream), {fe::HeurMode_t::A});
+    auto status = graph.build(DnnHandle(stream, thread), {fe::HeurMode_t::A});
     if (status.is_good()) status = graph.get_workspace_size(plan->workspace_bytes_);
     if (status.is_good()) return plan;
     *failure = status.get_message();

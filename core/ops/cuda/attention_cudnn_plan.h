@@ -17,9 +17,9 @@ namespace lacuna::cuda {
 struct SdpaShape {
   bool backward = false;
   bool deterministic = false;     // of a backward plan
-  int64_t documents = 0;          // packed, some may be empty; 0: one of exactly `length` tokens
+  int64_t documents = 0;          // of rows anywhere, some empty; 0: one of exactly `length` tokens
   int64_t length = 0;             // tokens of the longest document, or more
-  int64_t rows = 0;               // of all documents together, or more
+  int64_t rows = 0;               // that the tensors have, or more
   int64_t heads = 0, groups = 0;  // that one run computes
   int64_t row_heads = 0, row_groups = 0;  // that a row of q and of k holds
   int64_t dk = 0, dv = 0;
@@ -37,8 +37,9 @@ struct SdpaTensors {
 
 class SdpaPlan {
  public:
-  // Null where cuDNN refuses; then `failure` says why.
-  static std::unique_ptr<SdpaPlan> Make(const SdpaShape& shape, Stream stream,
+  // Null where cuDNN refuses; then `failure` says why. Several threads may make plans at the same
+  // time, each with a number of its own (core/cuda/dnn.h).
+  static std::unique_ptr<SdpaPlan> Make(const SdpaShape& shape, Stream stream, size_t thread,
                                         std::string* failure);
   ~SdpaPlan();
 
