@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/memory_category.h"
 #include "core/ops/adamw.h"
 #include "core/ops/reduce.h"
 #include "core/stream.h"
@@ -43,10 +44,11 @@ std::optional<std::string> FirstNonFinite(const FlatParameters& parameters,
 }
 
 AdamW::AdamW(FlatParameters& parameters, const OptimizerConfig& config)
-    : parameters_(parameters),
-      config_(config),
-      m_(Tensor::ZerosLike(parameters.master())),
-      v_(Tensor::ZerosLike(parameters.master())) {}
+    : parameters_(parameters), config_(config) {
+  const MemoryScope scope(MemoryCategory::kOptimizer);
+  m_ = Tensor::ZerosLike(parameters.master());
+  v_ = Tensor::ZerosLike(parameters.master());
+}
 
 void AdamW::Step(double learning_rate, const Tensor& clip_factor) {
   const Stream stream = ComputeStream(parameters_.device());

@@ -119,7 +119,7 @@ class Blas {
     std::lock_guard lock(mutex_);
     if (handle_ == nullptr) {
       LACUNA_CUBLAS_CHECK(cublasLtCreate(&handle_));
-      workspace_ = Allocate(kWorkspaceBytes, stream.device);
+      workspace_ = Allocate(kWorkspaceBytes, stream.device, MemoryCategory::kWorkspace);
     }
     const PlanKey key{.input = p.input,
                       .output = p.output,
