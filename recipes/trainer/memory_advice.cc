@@ -128,7 +128,7 @@ std::string MemoryAdvice(const Recipe& recipe, int64_t ranks, const OutOfMemory&
   }
   const std::vector<Change> changes = ChangesThatHelp(recipe, ranks, needs, request.device);
   for (const Change& change : changes) {
-    lines += fmt::format("  {:<46} saves about {:>10}; {}{}\n",
+    lines += fmt::format("  {:<54} saves about {:>10}; {}{}\n",
                          fmt::format("{}: {} -> {}", change.key, change.here, change.there),
                          FormatMemory(static_cast<int64_t>(change.saving)), change.price,
                          change.may_resume ? "; --resume accepts it" : "");
