@@ -4,6 +4,8 @@
 #include <memory>
 #include <utility>
 
+#include "core/memory_category.h"
+
 namespace lacuna {
 
 std::vector<Variable> Recompute(Tape& tape, const char* name, std::vector<Variable> inputs,
@@ -35,7 +37,10 @@ std::vector<Variable> Recompute(Tape& tape, const char* name, std::vector<Variab
       const Tensor& value = saved[i].get();
       leaves.push_back(g.needs(static_cast<int>(i)) ? second.Leaf(value) : Variable(value));
     }
-    const std::vector<Variable> outputs = segment(second, leaves);
+    const std::vector<Variable> outputs = [&] {
+      const MemoryScope scope(MemoryCategory::kRecomputed);
+      return segment(second, leaves);
+    }();
     std::vector<Tape::Seed> seeds;
     for (size_t i = 0; i < outputs.size(); ++i) {
       if (g.dy(static_cast<int>(i)).defined())

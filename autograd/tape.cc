@@ -1,8 +1,11 @@
 #include "autograd/tape.h"
 
 #include <algorithm>
+#include <optional>
 
+#include "core/memory_category.h"
 #include "core/ops/elementwise.h"
+#include "core/profile_range.h"
 
 namespace lacuna {
 
@@ -67,7 +70,7 @@ std::vector<Variable> Tape::RecordMany(const char* name, std::vector<Variable> i
     return results;
   }
   LACUNA_CHECK(!ran_, "{}: recorded on a tape whose Backward already ran", name);
-  Node node{name, {}, {}, std::move(parameters), std::move(backward)};
+  Node node{name, ModuleRange::Current(), {}, {}, std::move(parameters), std::move(backward)};
   for (const Variable& input : inputs) node.inputs.push_back(input.slot_);
   for (Tensor& output : outputs) {
     const int32_t slot = NewSlot();
@@ -99,7 +102,17 @@ void Tape::Backward(std::vector<Seed> seeds, bool fire_hooks) {
     if (seed.output.slot_ >= 0) Accumulate(seed.output.slot_, std::move(seed.gradient), "seed");
   }
   seeds.clear();
-  for (size_t i = nodes_.size(); i-- > 0;) RunNode(i);
+  const MemoryScope scope(MemoryCategory::kActivationGradients);
+  std::optional<ProfileRange> range;  // of neighbouring nodes of the same module
+  const char* module = nullptr;
+  for (size_t i = nodes_.size(); i-- > 0;) {
+    if (nodes_[i].module != module) {
+      module = nodes_[i].module;
+      range.reset();
+      if (module != nullptr) range.emplace(module);
+    }
+    RunNode(i);
+  }
   RunDeferred();
 }
 
@@ -120,6 +133,7 @@ void Tape::RunNode(size_t index) {
     reached |= dy.back().defined();
   }
   if (reached) {
+    const ProfileRange range(nodes_[index].name);
     GradContext context(*this, index, std::move(dy));
     nodes_[index].backward(context);
   }

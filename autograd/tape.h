@@ -133,6 +133,7 @@ class Tape {
 
   struct Node {
     const char* name;
+    const char* module;            // ModuleRange it was recorded in, or null
     std::vector<int32_t> inputs;   // slots, -1 where no gradient is wanted
     std::vector<int32_t> outputs;  // slots
     std::vector<Parameter*> parameters;

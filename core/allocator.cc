@@ -6,9 +6,11 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
+#include "core/out_of_memory.h"
 #ifdef LACUNA_WITH_CUDA
 #include "core/cuda/memory.h"
 #endif
@@ -20,50 +22,84 @@ constexpr int64_t kAlignment = 64;
 
 class CpuPool {
  public:
-  void* Allocate(int64_t bytes) {
+  void* Allocate(int64_t bytes, MemoryCategory category) {
     const int64_t size = RoundUp(bytes);
     std::lock_guard lock(mutex_);
-    stats_.in_use += size;
-    stats_.peak = std::max(stats_.peak, stats_.in_use);
-    auto& free = free_[size];
-    if (!free.empty()) {
-      void* block = free.back();
-      free.pop_back();
-      return block;
-    }
-    void* block = std::aligned_alloc(kAlignment, static_cast<size_t>(size));
-    LACUNA_CHECK(block != nullptr, "out of memory: {} bytes asked for, {} in use", size,
-                 stats_.in_use);
-    stats_.reserved += size;
+    if (!ledger_.Fits(size)) ThrowOutOfMemory(size, category, ledger_.limit());
+    void* block = TakeFree(size);
+    if (block == nullptr) block = Map(size);
+    if (block == nullptr) ThrowOutOfMemory(size, category, 0);
+    ledger_.Add(category, size);
     return block;
   }
 
-  void Free(void* block, int64_t bytes) {
+  void Free(void* block, int64_t bytes, MemoryCategory category) {
     const int64_t size = RoundUp(bytes);
     std::lock_guard lock(mutex_);
-    stats_.in_use -= size;
+    ledger_.Remove(category, size);
     free_[size].push_back(block);
   }
 
   void Release() {
     std::lock_guard lock(mutex_);
-    for (auto& [size, blocks] : free_) {
-      for (void* block : blocks) std::free(block);
-      stats_.reserved -= size * static_cast<int64_t>(blocks.size());
-    }
-    free_.clear();
+    ReleaseLocked();
   }
 
   MemoryStats stats() {
     std::lock_guard lock(mutex_);
-    return stats_;
+    return StatsLocked();
   }
-  void ResetPeak() {
-    std::lock_guard lock(mutex_);
-    stats_.peak = stats_.in_use;
-  }
+  MemoryLedger& ledger() { return ledger_; }
 
  private:
+  void* TakeFree(int64_t size) {
+    auto& free = free_[size];
+    if (free.empty()) return nullptr;
+    void* block = free.back();
+    free.pop_back();
+    return block;
+  }
+
+  // Null where the system has no such block, even with all that was kept for reuse.
+  void* Map(int64_t size) {
+    if (const int64_t limit = ledger_.limit(); limit > 0 && reserved_ + size > limit)
+      ReleaseLocked();
+    void* block = std::aligned_alloc(kAlignment, static_cast<size_t>(size));
+    if (block == nullptr) {
+      ReleaseLocked();
+      block = std::aligned_alloc(kAlignment, static_cast<size_t>(size));
+    }
+    if (block != nullptr) reserved_ += size;
+    return block;
+  }
+
+  void ReleaseLocked() {
+    for (auto& [size, blocks] : free_) {
+      for (void* block : blocks) std::free(block);
+      reserved_ -= size * static_cast<int64_t>(blocks.size());
+    }
+    free_.clear();
+  }
+
+  MemoryStats StatsLocked() const {
+    MemoryStats stats = ledger_.stats();
+    stats.reserved = reserved_;
+    return stats;
+  }
+
+  [[noreturn]] void ThrowOutOfMemory(int64_t bytes, MemoryCategory category, int64_t limit) const {
+    const HostMemory host = MemoryOfHost();
+    OutOfMemory request;
+    request.device = kCpu;
+    request.bytes = bytes;
+    request.category = category;
+    request.total = host.total;
+    request.free = host.available;
+    request.limit = limit;
+    request.stats = StatsLocked();
+    throw OutOfMemoryError(std::move(request));
+  }
+
   // Sizes in steps of 1/8 of their power of two: at most 12.5 % is lost and data-dependent sizes
   // find a block to reuse.
   static int64_t RoundUp(int64_t bytes) {
@@ -75,7 +111,8 @@ class CpuPool {
 
   std::mutex mutex_;
   std::map<int64_t, std::vector<void*>> free_;
-  MemoryStats stats_;
+  int64_t reserved_ = 0;
+  MemoryLedger ledger_;  // in sizes rounded up
 };
 
 CpuPool& Pool() {
@@ -85,9 +122,10 @@ CpuPool& Pool() {
 
 }  // namespace
 
-Storage::Storage(int64_t size, Device where) : bytes(size), device(where) {
+Storage::Storage(int64_t size, Device where)
+    : bytes(size), device(where), category(MemoryScope::Current()) {
   if (device.type == DeviceType::kCpu) {
-    data = Pool().Allocate(bytes);
+    data = Pool().Allocate(bytes, category);
 #ifndef NDEBUG
     // NaN: a kernel that leaves its output unwritten shows
     std::memset(data, 0xFF, static_cast<size_t>(bytes));
@@ -95,7 +133,7 @@ Storage::Storage(int64_t size, Device where) : bytes(size), device(where) {
     return;
   }
 #ifdef LACUNA_WITH_CUDA
-  data = cuda::Allocate(bytes, device);
+  data = cuda::Allocate(bytes, device, category);
 #else
   LACUNA_CHECK(false, "this build has no CUDA backend (configure with -DLACUNA_CUDA=ON)");
 #endif
@@ -103,11 +141,11 @@ Storage::Storage(int64_t size, Device where) : bytes(size), device(where) {
 
 Storage::~Storage() {
   if (device.type == DeviceType::kCpu) {
-    Pool().Free(data, bytes);
+    Pool().Free(data, bytes, category);
     return;
   }
 #ifdef LACUNA_WITH_CUDA
-  cuda::Free(data, bytes, device);
+  cuda::Free(data, bytes, device, category);
 #endif
 }
 
@@ -115,7 +153,7 @@ MemoryStats CpuMemoryStats() {
   return Pool().stats();
 }
 void ResetCpuMemoryPeak() {
-  Pool().ResetPeak();
+  Pool().ledger().ResetPeak();
 }
 void ReleaseCpuCache() {
   Pool().Release();
@@ -124,8 +162,7 @@ void ReleaseCpuCache() {
 #ifdef LACUNA_WITH_CUDA
 
 MemoryStats CudaMemoryStats(Device device) {
-  const cuda::MemoryUse use = cuda::GetMemoryUse(device);
-  return {.in_use = use.in_use, .peak = use.peak, .reserved = use.reserved};
+  return cuda::GetMemoryStats(device);
 }
 void ResetCudaMemoryPeak(Device device) {
   cuda::ResetMemoryPeak(device);
@@ -143,5 +180,21 @@ void ResetCudaMemoryPeak(Device) {}
 void ReleaseCudaCache(Device) {}
 
 #endif
+
+MemoryStats MemoryStatsOf(Device device) {
+  return device.type == DeviceType::kCpu ? CpuMemoryStats() : CudaMemoryStats(device);
+}
+
+void ResetMemoryPeak(Device device) {
+  if (device.type == DeviceType::kCpu) return ResetCpuMemoryPeak();
+  ResetCudaMemoryPeak(device);
+}
+
+void SetMemoryLimit(Device device, int64_t bytes) {
+  if (device.type == DeviceType::kCpu) return Pool().ledger().set_limit(bytes);
+#ifdef LACUNA_WITH_CUDA
+  cuda::SetMemoryLimit(device, bytes);
+#endif
+}
 
 }  // namespace lacuna

@@ -6,18 +6,13 @@
 #include <memory>
 
 #include "core/device.h"
+#include "core/memory_ledger.h"
 
 namespace lacuna {
 
-// What is handed out now and the most there ever was, in bytes; reading is exact only between
-// steps.
-struct MemoryStats {
-  int64_t in_use = 0;
-  int64_t peak = 0;
-  int64_t reserved = 0;  // in use plus kept for reuse
-};
-
-// A block of memory of one device, shared by the tensors that view it.
+// A block of memory of one device, shared by the tensors that view it; of the category of the
+// thread's MemoryScope. Throws OutOfMemoryError (core/out_of_memory.h) where there is no room, once
+// what is kept for reuse was given back.
 struct Storage {
   Storage(int64_t bytes, Device device);
   ~Storage();
@@ -27,6 +22,7 @@ struct Storage {
   void* data = nullptr;
   int64_t bytes = 0;
   Device device;
+  MemoryCategory category;
   // Counts in-place writes; a tensor saved for backward remembers it (autograd/saved_tensor.h).
   uint64_t version = 0;
 };
@@ -43,5 +39,13 @@ MemoryStats CudaMemoryStats(Device device);
 void ResetCudaMemoryPeak(Device device);
 // Waits for the device's compute stream first.
 void ReleaseCudaCache(Device device);
+
+// Of any device.
+MemoryStats MemoryStatsOf(Device device);
+void ResetMemoryPeak(Device device);
+// From now on, requests by which more than `bytes` would be in use on the device are refused as if
+// its memory had ended; 0 lifts the limit. What is kept for reuse is held below it, too. Memory
+// that CUDA and its libraries take for themselves is not counted.
+void SetMemoryLimit(Device device, int64_t bytes);
 
 }  // namespace lacuna

@@ -15,8 +15,8 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// A device failed, was lost, or has no memory left: whatever was queued on it is in doubt. The
-// program ends with ExitCode::kHardware and saves nothing.
+// A device failed or was lost: whatever was queued on it is in doubt. The program ends with
+// ExitCode::kHardware and saves nothing. A device without memory left is core/out_of_memory.h's.
 class DeviceError : public Error {
  public:
   using Error::Error;

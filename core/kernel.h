@@ -18,6 +18,7 @@
 
 #include "core/device.h"
 #include "core/error.h"
+#include "core/profile_range.h"
 #include "core/tensor_ref.h"
 
 #ifdef LACUNA_WITH_CUDA
@@ -97,6 +98,7 @@ struct Kernel {
   Function cuda;
 
   void operator()(const Args& args, Stream stream) const {
+    const ProfileRange range(name);
     const bool on_cpu = stream.device.type == DeviceType::kCpu;
     const Function function = on_cpu ? cpu : cuda;
     LACUNA_CHECK(function != nullptr, "{}: no {} kernel in this build", name,

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/memory_category.h"
+
 namespace lacuna {
 
 RopeTable::RopeTable(const RopeSpec& spec, DType dtype, Device device)
@@ -40,6 +42,7 @@ void RopeTable::Prepare(int64_t positions) {
   if (cos_.defined() && cos_.dim(0) >= positions) return;
   const int64_t rows = std::max<int64_t>(positions, cos_.defined() ? 2 * cos_.dim(0) : 1);
   const auto half = static_cast<int64_t>(inverse_frequencies_.size());
+  const MemoryScope scope(MemoryCategory::kOther);  // the table outlives the step that asks for it
   std::vector<double> cos(static_cast<size_t>(rows * half)), sin(cos.size());
   for (int64_t p = 0; p < rows; ++p) {
     for (int64_t i = 0; i < half; ++i) {

@@ -19,7 +19,7 @@ enum class ExitCode : int {
   kConfig = 2,      // command line, recipe
   kData = 3,        // data files, tokenizer
   kCheckpoint = 4,  // checkpoints
-  kHardware = 5,    // device, communication
+  kHardware = 5,    // device, its memory, communication
   kNumerics = 6,    // non-finite loss or gradients
 };
 

@@ -41,6 +41,7 @@ char* HostBytes(Tensor& tensor, const char* name) {
 
 // Memory for messages, from the cache of tensors' memory: fresh pages would cost more than the sum.
 Tensor Buffer(int64_t bytes, char** data) {
+  const MemoryScope scope(MemoryCategory::kCommunication);
   Tensor buffer = Tensor::Empty({bytes}, DType::kU8);
   *data = static_cast<char*>(buffer.MutableRef().data);
   return buffer;

@@ -4,6 +4,7 @@
 
 #include <unordered_set>
 
+#include "core/memory_category.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/random_normal.h"
 #include "core/stream.h"
@@ -44,9 +45,13 @@ FlatParameters::FlatParameters(Module& root, DType dtype, uint64_t seed, bool gr
   });
   LACUNA_CHECK(size > 0, "a model without parameters");
   const DType accumulation = AccumulationType(dtype);
-  value_ = Tensor::Zeros({size}, dtype, device);
-  if (gradients) grad_ = Tensor::Zeros({size}, accumulation, device);
-  master_ = dtype == accumulation ? value_ : Tensor::Zeros({size}, accumulation, device);
+  const auto zeros = [&](DType type, MemoryCategory category) {
+    const MemoryScope scope(category);
+    return Tensor::Zeros({size}, type, device);
+  };
+  value_ = zeros(dtype, MemoryCategory::kParameters);
+  if (gradients) grad_ = zeros(accumulation, MemoryCategory::kGradients);
+  master_ = dtype == accumulation ? value_ : zeros(accumulation, MemoryCategory::kOptimizer);
   for (const Entry& entry : entries_) {
     Parameter& parameter = *entry.parameter;
     parameter.value = value_.View(entry.offset, parameter.shape);

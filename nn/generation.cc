@@ -69,8 +69,7 @@ std::vector<std::vector<int32_t>> Generate(LanguageModel& model,
     for (; running.size() < batch && next < prompts.size(); ++next)
       running.push_back({next, prompts[next], model.NewCache()});
     if (running.empty()) return generated;
-    const std::vector<int32_t> tokens =
-        Sample(Extend(model, running), running, options, limit);
+    const std::vector<int32_t> tokens = Sample(Extend(model, running), running, options, limit);
     for (size_t r = 0; r < running.size(); ++r) {
       const size_t sequence = running[r].number;
       generated[sequence].push_back(tokens[r]);

@@ -33,9 +33,9 @@ AttentionRanges MakeContinuationRanges(int64_t n, int64_t keys, Device device) {
 
 // The same for all layers, and all sequences of these lengths.
 AttentionRanges ContinuationRanges(const PackedSequences& tokens, int64_t n, int64_t keys) {
-  return *tokens.Derived<AttentionRanges>(
-      fmt::format("continuation.{}.{}", n, keys),
-      [&] { return MakeContinuationRanges(n, keys, tokens.device()); });
+  return *tokens.Derived<AttentionRanges>(fmt::format("continuation.{}.{}", n, keys), [&] {
+    return MakeContinuationRanges(n, keys, tokens.device());
+  });
 }
 
 std::vector<int32_t> PositionsOf(const PackedSequences& tokens,
@@ -71,9 +71,8 @@ int64_t LongestContinued(const PackedSequences& tokens,
                          const std::vector<AttentionCache*>& caches) {
   int64_t longest = 0;
   for (size_t i = 0; i < caches.size(); ++i) {
-    longest =
-        std::max<int64_t>(longest, caches[i]->length() + tokens.host_cu_seqlens()[i + 1] -
-                                       tokens.host_cu_seqlens()[i]);
+    longest = std::max<int64_t>(longest, caches[i]->length() + tokens.host_cu_seqlens()[i + 1] -
+                                             tokens.host_cu_seqlens()[i]);
   }
   return longest;
 }

@@ -5,6 +5,7 @@
 #include "autograd/functions/embedding.h"
 #include "autograd/functions/linear.h"
 #include "autograd/functions/norm.h"
+#include "core/profile_range.h"
 
 namespace lacuna {
 namespace {
@@ -28,8 +29,10 @@ LanguageModel::LanguageModel(int64_t vocabulary, int64_t width, double norm_eps,
                              std::vector<std::unique_ptr<TransformerBlock>> blocks)
     : norm_eps_(norm_eps), blocks_(std::move(blocks)) {
   embedding_ = &AddParameter("embed_tokens.weight", {vocabulary, width}, Init::Normal(init_std));
-  for (size_t i = 0; i < blocks_.size(); ++i)
+  for (size_t i = 0; i < blocks_.size(); ++i) {
     AddModule("layers." + std::to_string(i), blocks_[i].get());
+    blocks_[i]->set_index(static_cast<int64_t>(i));
+  }
   norm_ = &AddParameter("norm.weight", {width}, Init::Ones(), /*weight_decay=*/false);
   if (!tie_embeddings)
     head_ = &AddParameter("lm_head.weight", {vocabulary, width}, Init::Normal(init_std));
@@ -45,7 +48,9 @@ Variable LanguageModel::Hidden(ForwardContext& ctx, const Tensor& ids) {
 
 LinearCrossEntropyResult LanguageModel::Loss(ForwardContext& ctx, const Tensor& ids,
                                              const Tensor& targets, double scale) {
-  return LinearCrossEntropy(ctx.tape, Hidden(ctx, ids), head(), targets, scale);
+  const Variable hidden = Hidden(ctx, ids);
+  const ModuleRange range("head and loss");
+  return LinearCrossEntropy(ctx.tape, hidden, head(), targets, scale);
 }
 
 Tensor LanguageModel::Logits(ForwardContext& ctx, const Tensor& ids) {

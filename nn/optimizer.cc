@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/memory_category.h"
 #include "core/ops/adamw.h"
 #include "core/ops/reduce.h"
 #include "core/stream.h"
@@ -44,6 +45,7 @@ std::optional<std::string> FirstNonFinite(const FlatParameters& parameters,
 
 AdamW::AdamW(FlatParameters& parameters, const OptimizerConfig& config)
     : parameters_(parameters), config_(config) {
+  const MemoryScope scope(MemoryCategory::kOptimizer);
   const Tensor& master = parameters.master();
   const DType dtype = config.moments == MomentType::kBF16 ? DType::kBF16 : master.dtype();
   m_ = Tensor::Zeros(master.shape(), dtype, master.device());

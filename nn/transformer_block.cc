@@ -5,6 +5,7 @@
 #include "autograd/functions/activation.h"
 #include "autograd/functions/norm.h"
 #include "autograd/recompute.h"
+#include "core/profile_range.h"
 
 namespace lacuna {
 namespace {
@@ -66,10 +67,23 @@ Variable TransformerBlock::Branch(ForwardContext& ctx, const char* name, const V
 }
 
 Variable TransformerBlock::Run(ForwardContext& ctx, const Variable& x) {
-  const Variable h =
-      Branch(ctx, "attention", x, *attention_norm_, *attention_, recompute_.attention);
-  return Branch(ctx, "feed_forward", h, *feed_forward_norm_, *feed_forward_,
+  return FeedForwardPart(ctx, AttentionPart(ctx, x));
+}
+
+Variable TransformerBlock::AttentionPart(ForwardContext& ctx, const Variable& x) {
+  const ModuleRange range(attention_range_.c_str());
+  return Branch(ctx, "attention", x, *attention_norm_, *attention_, recompute_.attention);
+}
+
+Variable TransformerBlock::FeedForwardPart(ForwardContext& ctx, const Variable& x) {
+  const ModuleRange range(feed_forward_range_.c_str());
+  return Branch(ctx, "feed_forward", x, *feed_forward_norm_, *feed_forward_,
                 recompute_.feed_forward);
+}
+
+void TransformerBlock::set_index(int64_t index) {
+  attention_range_ = "layer " + std::to_string(index) + " attention";
+  feed_forward_range_ = "layer " + std::to_string(index) + " feed-forward";
 }
 
 Tensor TransformerBlock::Extend(const Tensor& x, const PackedSequences& tokens,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "nn/attention.h"
 
@@ -26,16 +27,23 @@ class TransformerBlock : public Module {
   Tensor Extend(const Tensor& x, const PackedSequences& tokens,
                 const std::vector<AttentionCache*>& caches, Stream stream);
 
+  // Names the block in profiles, as layer `index` of its model.
+  void set_index(int64_t index);
+
   Attention& attention() { return *attention_; }
   FeedForward& feed_forward() { return *feed_forward_; }
 
  private:
   Variable Run(ForwardContext& ctx, const Variable& x);
-  // x + module(norm(x)), recomputed as the policy says.
+  // x + module(norm(x)).
+  Variable AttentionPart(ForwardContext& ctx, const Variable& x);
+  Variable FeedForwardPart(ForwardContext& ctx, const Variable& x);
+  // The same, recomputed as the policy says.
   template <class M>
   Variable Branch(ForwardContext& ctx, const char* name, const Variable& x, Parameter& norm,
                   M& module, bool recompute);
 
+  std::string attention_range_ = "attention", feed_forward_range_ = "feed-forward";
   double norm_eps_;
   RecomputePolicy recompute_;
   std::unique_ptr<Attention> attention_;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/out_of_memory.h"
 #include "core/status.h"
 #include "tools/command.h"
 
@@ -75,6 +76,9 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "lacuna: %s\n", Message(status).c_str());
     return static_cast<int>(ExitCodeOf(status));
   } catch (const DeviceError& error) {
+    std::fprintf(stderr, "lacuna: %s\n", error.what());
+    return static_cast<int>(ExitCode::kHardware);
+  } catch (const OutOfMemoryError& error) {
     std::fprintf(stderr, "lacuna: %s\n", error.what());
     return static_cast<int>(ExitCode::kHardware);
   } catch (const std::exception& error) {

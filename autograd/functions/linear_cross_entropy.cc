@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/memory_category.h"
 #include "core/ops/cross_entropy.h"
 #include "core/ops/matmul.h"
 #include "core/ops/reduce.h"
@@ -26,6 +27,7 @@ LinearCrossEntropyResult LinearCrossEntropy(Tape& tape, const Variable& x, Param
   const int64_t num_rows = rows.dim(0), vocabulary = weight.shape[0];
   const DType accumulation = AccumulationType(rows.dtype());
   const bool with_gradient = tape.recording();
+  const MemoryScope scope(MemoryCategory::kLogits);
   const Device device = rows.device();
   if (chunk == 0) chunk = ChunkOf(vocabulary * SizeOf(rows.dtype()), device);
   Tensor row_loss = Tensor::Empty({num_rows}, accumulation, device);

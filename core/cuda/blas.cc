@@ -115,10 +115,11 @@ class Plan {
 
 // A graph records products that have run before: what the first one makes is no work to repeat.
 void RefuseFirstUse(const BlasProduct& p) {
-  LACUNA_CHECK(!Capturing(),
-               "CUDA graph: a product [{}, {}] x [{}, {}] that has not run yet is captured; the work "
-               "has to run once before",
-               p.rows, p.inner, p.inner, p.columns);
+  LACUNA_CHECK(
+      !Capturing(),
+      "CUDA graph: a product [{}, {}] x [{}, {}] that has not run yet is captured; the work "
+      "has to run once before",
+      p.rows, p.inner, p.inner, p.columns);
 }
 
 // Of one device; its workspace serves one stream, the compute stream.
@@ -129,7 +130,7 @@ class Blas {
     if (handle_ == nullptr) {
       RefuseFirstUse(p);  // the workspace would be the graph's
       LACUNA_CUBLAS_CHECK(cublasLtCreate(&handle_));
-      workspace_ = Allocate(kWorkspaceBytes, stream.device);
+      workspace_ = Allocate(kWorkspaceBytes, stream.device, MemoryCategory::kWorkspace);
     }
     const PlanKey key{.input = p.input,
                       .output = p.output,

@@ -2,16 +2,17 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <bit>
 #include <cstring>
 #include <deque>
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "core/cuda/check.h"
 #include "core/cuda/graph.h"
 #include "core/cuda/runtime.h"
+#include "core/out_of_memory.h"
 
 namespace lacuna::cuda {
 namespace {
@@ -67,14 +68,10 @@ Staging& TheStaging() {
 // Larger copies (weights at the start) go in pieces, so that pinned memory stays small.
 constexpr int64_t kStagedPiece = int64_t{32} << 20;
 
-// Of one device.
-struct Counters {
-  std::atomic<int64_t> in_use{0}, peak{0};
-};
-
-Counters& CountersOf(Device device) {
-  static std::array<Counters, kMaxDevices> counters;
-  return counters[static_cast<size_t>(device.index)];  // in range: ComputeStream checked it
+MemoryLedger& LedgerOf(Device device) {
+  static auto* const ledgers =
+      new std::array<MemoryLedger, kMaxDevices>;         // outlives static tensors
+  return (*ledgers)[static_cast<size_t>(device.index)];  // in range: ComputeStream checked it
 }
 
 cudaMemPool_t PoolOf(Device device) {
@@ -83,42 +80,104 @@ cudaMemPool_t PoolOf(Device device) {
   return pool;
 }
 
+// Fills in what is known of the device. Unchecked calls: what cannot be had is left out of the
+// text, and must not hide the failure it is about.
+[[noreturn]] void ThrowOutOfMemory(OutOfMemory request) {
+  const Device device = request.device;
+  request.stats = LedgerOf(device).stats();
+  cudaDeviceProp properties;
+  if (cudaGetDeviceProperties(&properties, device.index) == cudaSuccess)
+    request.device_name = properties.name;
+  int current = 0;
+  cudaGetDevice(&current);
+  size_t free = 0, total = 0;
+  if (cudaSetDevice(device.index) == cudaSuccess && cudaMemGetInfo(&free, &total) == cudaSuccess) {
+    request.free = static_cast<int64_t>(free);
+    request.total = static_cast<int64_t>(total);
+  }
+  cudaSetDevice(current);
+  cudaMemPool_t pool = nullptr;
+  uint64_t reserved = 0;
+  if (cudaDeviceGetDefaultMemPool(&pool, device.index) == cudaSuccess &&
+      cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved) == cudaSuccess)
+    request.stats.reserved = static_cast<int64_t>(reserved);
+  cudaGetLastError();
+  throw OutOfMemoryError(std::move(request));
+}
+
 }  // namespace
 
-void* Allocate(int64_t bytes, Device device) {
+void* Allocate(int64_t bytes, Device device, MemoryCategory category) {
   const Stream stream = ComputeStream(device);
+  MemoryLedger& ledger = LedgerOf(device);
+  const auto fail = [&](int64_t limit) {
+    OutOfMemory request;
+    request.device = device;
+    request.bytes = bytes;
+    request.category = category;
+    request.limit = limit;
+    ThrowOutOfMemory(std::move(request));
+  };
+  if (!ledger.Fits(bytes)) fail(ledger.limit());
   void* data = nullptr;
-  LACUNA_CUDA_CHECK(
-      cudaMallocAsync(&data, static_cast<size_t>(std::max<int64_t>(bytes, 1)), Handle(stream)));
-  NoteAllocated(data, bytes, device);
-  Counters& counters = CountersOf(device);
-  const int64_t in_use = counters.in_use += bytes;
-  int64_t peak = counters.peak;
-  while (peak < in_use && !counters.peak.compare_exchange_weak(peak, in_use)) {
+  const auto allocate = [&] {
+    return cudaMallocAsync(&data, static_cast<size_t>(std::max<int64_t>(bytes, 1)), Handle(stream));
+  };
+  cudaError_t error = allocate();
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // no failure of the device: the next check must not see it
+    ReleasePool(device);
+    error = allocate();
   }
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    fail(0);
+  }
+  LACUNA_CUDA_CHECK(error);
+  NoteAllocated(data, bytes, device);
+  ledger.Add(category, bytes);
   return data;
 }
 
-void Free(void* data, int64_t bytes, Device device) noexcept {
-  CountersOf(device).in_use -= bytes;
+void Free(void* data, int64_t bytes, Device device, MemoryCategory category) noexcept {
+  LedgerOf(device).Remove(category, bytes);
   if (FreedByCapture(data, device)) return;
   // A failure here is a sticky error of earlier work, or the runtime is shutting down; the next
   // checked call reports it.
   static_cast<void>(cudaFreeAsync(data, Handle(ComputeStream(device))));
 }
 
-MemoryUse GetMemoryUse(Device device) {
+MemoryStats GetMemoryStats(Device device) {
   ComputeStream(device);
-  const Counters& counters = CountersOf(device);
+  MemoryStats stats = LedgerOf(device).stats();
   uint64_t reserved = 0;
   LACUNA_CUDA_CHECK(
       cudaMemPoolGetAttribute(PoolOf(device), cudaMemPoolAttrReservedMemCurrent, &reserved));
-  return {counters.in_use, counters.peak, static_cast<int64_t>(reserved)};
+  stats.reserved = static_cast<int64_t>(reserved);
+  return stats;
 }
 
 void ResetMemoryPeak(Device device) {
-  Counters& counters = CountersOf(device);
-  counters.peak = counters.in_use.load();
+  ComputeStream(device);
+  LedgerOf(device).ResetPeak();
+}
+
+void SetMemoryLimit(Device device, int64_t bytes) {
+  ComputeStream(device);
+  LedgerOf(device).set_limit(bytes);
+  // What the pool keeps above it goes back to the driver when the host next waits for the stream.
+  uint64_t threshold = bytes > 0 ? static_cast<uint64_t>(bytes) : UINT64_MAX;
+  LACUNA_CUDA_CHECK(
+      cudaMemPoolSetAttribute(PoolOf(device), cudaMemPoolAttrReleaseThreshold, &threshold));
+}
+
+void FailForMemory(const char* call) {
+  int device = 0;
+  cudaGetDevice(&device);
+  OutOfMemory request;
+  request.device = {DeviceType::kCuda, static_cast<int8_t>(device)};
+  request.call = call;
+  ThrowOutOfMemory(std::move(request));
 }
 
 void ReleasePool(Device device) {

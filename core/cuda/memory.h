@@ -4,20 +4,28 @@
 #include <cstdint>
 
 #include "core/device.h"
+#include "core/memory_category.h"
+
+namespace lacuna {
+struct MemoryStats;  // core/memory_ledger.h
+}
 
 namespace lacuna::cuda {
 
-// At least one byte on `device`, in the order of its compute stream.
-void* Allocate(int64_t bytes, Device device);
-void Free(void* data, int64_t bytes, Device device) noexcept;
+// At least one byte on `device`, in the order of its compute stream. Where the device has no room
+// and what the pool keeps for reuse does not suffice in one piece, that goes back to the driver and
+// the request is made once more. Then, or where SetMemoryLimit's limit would be passed, it throws
+// OutOfMemoryError (core/out_of_memory.h), and the device is as before.
+void* Allocate(int64_t bytes, Device device, MemoryCategory category);
+void Free(void* data, int64_t bytes, Device device, MemoryCategory category) noexcept;
 
-// What Allocate handed out and Free has not taken back, in bytes, as the host asks for it.
-struct MemoryUse {
-  int64_t in_use, peak;
-  int64_t reserved;  // of the device's pool: in use plus kept for reuse
-};
-MemoryUse GetMemoryUse(Device device);
+// What Allocate handed out and Free has not taken back, as the host asks for it; `reserved` is of
+// the device's pool.
+MemoryStats GetMemoryStats(Device device);
 void ResetMemoryPeak(Device device);
+void SetMemoryLimit(Device device, int64_t bytes);
+// Throws OutOfMemoryError for `call`, which the current device's memory did not suffice for.
+[[noreturn]] void FailForMemory(const char* call);
 // Waits for the compute stream, then gives the pool's unused memory back to the driver.
 void ReleasePool(Device device);
 
@@ -32,8 +40,10 @@ void Zero(void* target, int64_t bytes, Stream stream);
 class Workspace {
  public:
   Workspace(int64_t bytes, Stream stream)
-      : device_(stream.device), bytes_(bytes), data_(Allocate(bytes, device_)) {}
-  ~Workspace() { Free(data_, bytes_, device_); }
+      : device_(stream.device),
+        bytes_(bytes),
+        data_(Allocate(bytes, device_, MemoryCategory::kWorkspace)) {}
+  ~Workspace() { Free(data_, bytes_, device_, MemoryCategory::kWorkspace); }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/out_of_memory.h"
 #include "recipes/plan/memory.h"
 #include "recipes/plan/model_size.h"
 #include "recipes/plan/yarn.h"
@@ -161,17 +162,6 @@ std::string FormatMagnitude(double value) {
     ++unit;
   }
   return fmt::format("{:.{}f}{}", value, unit == 0 ? 0 : 2, kUnits[unit]);
-}
-
-std::string FormatMemory(int64_t bytes) {
-  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-  double value = static_cast<double>(bytes);
-  size_t unit = 0;
-  while (value >= 1023.995 && unit + 1 < std::size(kUnits)) {
-    value /= 1024;
-    ++unit;
-  }
-  return fmt::format("{:.{}f} {}", value, unit == 0 ? 0 : 2, kUnits[unit]);
 }
 
 std::string PlanText(const Recipe& recipe, int64_t ranks) {

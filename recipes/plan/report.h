@@ -17,7 +17,5 @@ std::string KeysText();
 
 // 27613245440 -> "27.61 B", 8192 -> "8.19 K"; decimal units K M B T.
 std::string FormatMagnitude(double value);
-// 3221225472 -> "3.00 GiB"; binary units.
-std::string FormatMemory(int64_t bytes);
 
 }  // namespace lacuna

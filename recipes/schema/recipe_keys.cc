@@ -212,6 +212,8 @@ const std::vector<Key<TrainConfig>>& KeysOf<TrainConfig>() {
       MakeKey("max_nonfinite_steps", &TrainConfig::max_nonfinite_steps,
               "skipped steps in a row before the run ends"),
       MakeKey("bucket_mb", &TrainConfig::bucket_mb, "MiB of gradients that are reduced together"),
+      MakeKey("memory_limit_gib", &TrainConfig::memory_limit_gib,
+              "GiB of tensors that a rank may hold on its device, for one it shares; 0: no limit"),
   };
   return keys;
 }

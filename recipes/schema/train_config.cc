@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace lacuna {
 
@@ -60,6 +61,8 @@ void TrainConfig::Validate(const std::string& section, std::vector<std::string>*
   require(eval_samples >= 0, "eval_samples", eval_samples, "at least 0");
   require(log_every >= 1, "log_every", log_every, "at least 1");
   require(max_nonfinite_steps >= 0, "max_nonfinite_steps", max_nonfinite_steps, "at least 0");
+  require(std::isfinite(memory_limit_gib) && memory_limit_gib >= 0 && memory_limit_gib <= 1e6,
+          "memory_limit_gib", memory_limit_gib, "in 0..1e6");
   require(bucket_mb >= 1 && bucket_mb <= (1 << 16), "bucket_mb", bucket_mb, "in 1..65536");
 }
 

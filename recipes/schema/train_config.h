@@ -60,6 +60,7 @@ struct TrainConfig {
   int64_t log_every = 10;           // steps
   int64_t max_nonfinite_steps = 5;  // skipped steps in a row before the run ends
   int64_t bucket_mb = 32;           // size of a gradient bucket, MiB
+  double memory_limit_gib = 0;      // of tensors and workspaces of a rank; 0: all there is
 
   // Samples of step `step` (from 0).
   int64_t GlobalBatchAt(int64_t step) const;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/memory_category.h"
+#include "core/profile_range.h"
 #include "core/status.h"
 #include "core/stream.h"
 #include "recipes/trainer/training_step.h"
@@ -13,6 +15,8 @@ namespace lacuna {
 absl::StatusOr<std::vector<EvaluationResult>> Evaluate(
     LanguageModel& model, const std::vector<std::unique_ptr<ValidationSet>>& sets,
     Communicator& comm, int64_t max_samples) {
+  const ProfileRange range("evaluation");
+  const MemoryScope scope(MemoryCategory::kActivations);
   std::vector<EvaluationResult> results;
   absl::Status status;
   for (const auto& set : sets) {

@@ -63,7 +63,8 @@ bool MayChange(const std::string& key) {
                                                 "train.eval_samples",
                                                 "train.log_every",
                                                 "train.max_nonfinite_steps",
-                                                "train.bucket_mb"};
+                                                "train.bucket_mb",
+                                                "train.memory_limit_gib"};
   return IsOneOf(key, keys);
 }
 

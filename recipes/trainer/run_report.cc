@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "core/out_of_memory.h"
 #include "core/status.h"
 #include "recipes/plan/model_size.h"
 #include "recipes/plan/yarn.h"
@@ -103,6 +104,14 @@ void RunReport::Step(const RunState& state, const StepResult& result, double lea
                   .tokens_per_second = tokens_per_second,
                   .model_flops_utilization = mfu,
                   .seconds_left = seconds_per_step_ * static_cast<double>(steps_left)});
+}
+
+void RunReport::Memory(const RunState& state, const MemoryStats& stats) {
+  if (!speaks_ || stats.peak <= memory_told_ + memory_told_ / 20) return;
+  memory_told_ = stats.peak;
+  const std::string text = PeakSummary(stats);
+  Say("memory{}, at its peak: {}", ranks_ == 1 ? "" : " of rank 0", text);
+  log_->Event(state.step, "memory_peak", text);
 }
 
 void RunReport::Evaluated(const RunState& state, const std::vector<EvaluationResult>& results) {

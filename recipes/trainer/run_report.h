@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/memory_ledger.h"
 #include "distributed/communicator.h"
 #include "nn/metrics.h"
 #include "recipes/schema/recipe.h"
@@ -36,13 +37,16 @@ class RunReport {
   void Initialised(const InitReport& init);
   // `edit`: MixtureJournal::Edit's line.
   void MixEdited(const RunState& state, const std::string& edit);
-  // What is trained on how many ranks and where, what MFU is measured against (`peak` FLOP/s of all ranks
-  // together), and what predicting by token frequency alone would give on each validation set.
+  // What is trained on how many ranks and where, what MFU is measured against (`peak` FLOP/s of all
+  // ranks together), and what predicting by token frequency alone would give on each validation
+  // set.
   void Started(const RunState& state, const RunInputs& inputs, Device device, double peak);
   // One step, `seconds` long, after which the run stands at `state`; telemetry is null between the
   // steps of train.log_every.
   void Step(const RunState& state, const StepResult& result, double learning_rate, double seconds,
             const Metrics* telemetry);
+  // What this rank's device held at most, told where it is more than what was told before.
+  void Memory(const RunState& state, const MemoryStats& stats);
   void Evaluated(const RunState& state, const std::vector<EvaluationResult>& results);
   // `hash`: of the saved tensors, or why the checkpoint was not saved.
   void Saved(const RunState& state, const absl::StatusOr<std::string>& hash);
@@ -63,6 +67,7 @@ class RunReport {
   Progress progress_;
   double flops_per_token_ = 0;
   double peak_ = 1;
+  int64_t memory_told_ = 0;
   double seconds_per_step_ = 0;  // moving average
 };
 

@@ -7,7 +7,10 @@
 #include <optional>
 #include <utility>
 
+#include "core/allocator.h"
 #include "core/io/file.h"
+#include "core/out_of_memory.h"
+#include "core/profile_range.h"
 #include "core/status.h"
 #include "distributed/run_lock.h"
 #include "nn/schedule.h"
@@ -17,6 +20,7 @@
 #include "recipes/trainer/evaluation.h"
 #include "recipes/trainer/init_from.h"
 #include "recipes/trainer/matmul_peak.h"
+#include "recipes/trainer/memory_advice.h"
 #include "recipes/trainer/run_inputs.h"
 #include "recipes/trainer/run_report.h"
 #include "recipes/trainer/signals.h"
@@ -40,9 +44,18 @@ class Run {
     LACUNA_RETURN_IF_ERROR(Agree(WriteRecipe()));
     report_.Started(state_, inputs_, device_,
                     MeasurePeakOfAllRanks(recipe_.train.dtype, device_, comm_));
+    ResetMemoryPeak(device_);  // what the measurement took says nothing of the training
     LACUNA_RETURN_IF_ERROR(Loop());
+    report_.Memory(state_, MemoryStatsOf(device_));
     report_.Done(state_);
     return absl::OkStatus();
+  }
+
+  // What to do about it, and where the run stands. A step that ran out of memory is not saved.
+  std::string AdviceFor(const OutOfMemory& request) const {
+    // The recipe says nothing of the host's memory where the run computes on a card.
+    return (request.device == device_ ? MemoryAdvice(recipe_, comm_.size(), request) : "") +
+           fmt::format("steps done: {}; newest checkpoint: {}\n", state_.step, last_saved_);
   }
 
  private:
@@ -53,6 +66,7 @@ class Run {
 
   absl::Status ChooseDeviceOfRun() {
     LACUNA_ASSIGN_OR_RETURN(device_, ChooseDevice(recipe_, comm_));
+    SetMemoryLimit(device_, static_cast<int64_t>(recipe_.train.memory_limit_gib * (1 << 30)));
     return CheckDeterminism(recipe_, LongestDeterministicDocument(recipe_, device_));
   }
 
@@ -104,6 +118,7 @@ class Run {
       return Begin();
     }
     LACUNA_ASSIGN_OR_RETURN(state_, checkpoints_->Restore());
+    last_saved_ = fmt::format("step {}", state_.step);
     report_.Resumed(state_);
     return ContinueData();
   }
@@ -138,6 +153,7 @@ class Run {
     int64_t skipped_in_a_row = 0;
     while (state_.step < recipe_.train.steps) {
       LACUNA_ASSIGN_OR_RETURN(const std::string skipped, Step());
+      report_.Memory(state_, MemoryStatsOf(device_));
       skipped_in_a_row = skipped.empty() ? 0 : skipped_in_a_row + 1;
       if (skipped_in_a_row > 0 && skipped_in_a_row >= recipe_.train.max_nonfinite_steps) {
         return MakeError(ExitCode::kNumerics,
@@ -150,22 +166,30 @@ class Run {
     return absl::OkStatus();
   }
 
-  // -> StepResult::skipped.
-  absl::StatusOr<std::string> Step() {
-    const SteadyClock::time_point begin = SteadyClock::now();
-    const int64_t global_batch = recipe_.train.GlobalBatchAt(state_.step);
-    const absl::StatusOr<std::vector<Batch>> batches =
+  // This rank's micro-batches of the next step.
+  absl::StatusOr<std::vector<Batch>> LoadBatches(int64_t global_batch) {
+    const ProfileRange range("data");
+    absl::StatusOr<std::vector<Batch>> batches =
         LoadShare(*inputs_.loader, {.first_sample = state_.samples,
                                     .global_batch = global_batch,
                                     .micro_batch = recipe_.train.micro_batch,
                                     .ranks = comm_.size(),
                                     .rank = comm_.rank()});
     LACUNA_RETURN_IF_ERROR(Agree(batches.status()));
+    return batches;
+  }
+
+  // -> StepResult::skipped.
+  absl::StatusOr<std::string> Step() {
+    const ProfileRange range("step");
+    const SteadyClock::time_point begin = SteadyClock::now();
+    const int64_t global_batch = recipe_.train.GlobalBatchAt(state_.step);
+    LACUNA_ASSIGN_OR_RETURN(const std::vector<Batch> batches, LoadBatches(global_batch));
     const double learning_rate = LearningRate(recipe_.optimizer, state_.step, recipe_.train.steps);
     const bool with_telemetry = (state_.step + 1) % recipe_.train.log_every == 0;
     Metrics telemetry;
     StepResult result =
-        training_step_->Run(*batches, learning_rate, with_telemetry ? &telemetry : nullptr);
+        training_step_->Run(batches, learning_rate, with_telemetry ? &telemetry : nullptr);
     ++state_.step;
     state_.samples += global_batch;
     state_.tokens += result.target_tokens;
@@ -216,6 +240,7 @@ class Run {
 
   // A failure is reported; the checkpoints before it are intact.
   absl::Status Save() {
+    const ProfileRange range("checkpoint");
     for (const auto& [name, fingerprint] : inputs_.loader->fingerprints())
       state_.sources[name].fingerprint = fingerprint;
     state_.mixture = inputs_.loader->journal().ToJson();
@@ -246,7 +271,12 @@ class Run {
 
 absl::Status Train(const Recipe& recipe, const TrainOptions& options, Communicator& comm) {
   InstallStopSignals();
-  return Run(recipe, options, comm).Execute();
+  Run run(recipe, options, comm);
+  try {
+    return run.Execute();
+  } catch (const OutOfMemoryError& error) {
+    throw OutOfMemoryError(error.request(), run.AdviceFor(error.request()));
+  }
 }
 
 }  // namespace lacuna

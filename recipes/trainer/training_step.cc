@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/memory_category.h"
 #include "core/ops/elementwise.h"
+#include "core/profile_range.h"
 #include "core/stream.h"
 
 namespace lacuna {
@@ -64,6 +66,7 @@ TrainingStep::Losses TrainingStep::Accumulate(const std::vector<Batch>& micro_ba
                                               Metrics* metrics) {
   const Device device = model_.parameters->device();
   const Stream stream = ComputeStream(device);
+  const MemoryScope scope(MemoryCategory::kActivations);
   const double share = 1.0 / (static_cast<double>(micro_batches.size()) * comm_.size());
   Losses losses;
   for (size_t i = 0; i < micro_batches.size(); ++i) {
@@ -77,8 +80,10 @@ TrainingStep::Losses TrainingStep::Accumulate(const std::vector<Batch>& micro_ba
                        .micro_batch_share = share,
                        .micro_batch = static_cast<int64_t>(i),
                        .deterministic = deterministic_};
-    const LinearCrossEntropyResult result =
-        model_.model->Loss(ctx, batch.ids.To(device), batch.targets.To(device), scale);
+    const LinearCrossEntropyResult result = [&] {
+      const ProfileRange range("forward");
+      return model_.model->Loss(ctx, batch.ids.To(device), batch.targets.To(device), scale);
+    }();
     losses.rows.push_back(result.row_loss);
     if (!losses.mean.defined()) {
       losses.mean = result.loss.value().Clone();
@@ -86,6 +91,7 @@ TrainingStep::Losses TrainingStep::Accumulate(const std::vector<Batch>& micro_ba
       const TensorRef sum = losses.mean.MutableRef();
       ops::Add({.a = sum, .b = result.loss.value().Ref(), .y = sum}, stream);
     }
+    const ProfileRange range("backward");
     tape.BackwardFrom(result.loss, /*fire_hooks=*/i + 1 == micro_batches.size());
   }
   return losses;
@@ -104,19 +110,31 @@ std::vector<double> TrainingStep::SumBySource(const std::vector<Batch>& micro_ba
   return sums;
 }
 
+void TrainingStep::Reduce(Tensor& mean_loss) {
+  const ProfileRange range("reduce");
+  reducer_.Finish();
+  // Every rank has the same bits of the loss and of the gradients, so every rank takes the same
+  // decision.
+  if (comm_.size() > 1) comm_.AllReduceSum(mean_loss).Wait();
+}
+
+GradientNorm TrainingStep::Update(const StepResult& result, const Tensor& mean_loss,
+                                  double learning_rate) {
+  const ProfileRange range("optimizer");
+  GradientNorm norm = MeasureGradients(*model_.parameters, mean_loss, clip_norm_);
+  if (result.target_tokens > 0) optimizer_.Step(learning_rate, norm.clip_factor);
+  return norm;
+}
+
 StepResult TrainingStep::Run(const std::vector<Batch>& micro_batches, double learning_rate,
                              Metrics* metrics) {
   StepResult result = Count(micro_batches);
   const double targets = std::max(1.0, static_cast<double>(result.target_tokens));
   model_.parameters->ZeroGrad();
   Losses losses = Accumulate(micro_batches, 1.0 / targets, metrics);
-  reducer_.Finish();
-  // Every rank has the same bits of the loss and of the gradients, so every rank takes the same
-  // decision.
-  if (comm_.size() > 1) comm_.AllReduceSum(losses.mean).Wait();
-  const GradientNorm norm = MeasureGradients(*model_.parameters, losses.mean, clip_norm_);
+  Reduce(losses.mean);
   const int64_t updates = optimizer_.num_updates();
-  if (result.target_tokens > 0) optimizer_.Step(learning_rate, norm.clip_factor);
+  const GradientNorm norm = Update(result, losses.mean, learning_rate);
 
   // All work of the step is queued; from here on the host waits for its numbers.
   std::vector<double> loss = SumBySource(micro_batches, losses.rows);

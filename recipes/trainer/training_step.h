@@ -57,6 +57,10 @@ class TrainingStep {
   };
   // Forward and backward of all micro-batches.
   Losses Accumulate(const std::vector<Batch>& micro_batches, double scale, Metrics* metrics);
+  // Waits for the gradients' sums over the ranks.
+  void Reduce(Tensor& mean_loss);
+  // The gradients' norm, and the update where there is something to learn from.
+  GradientNorm Update(const StepResult& result, const Tensor& mean_loss, double learning_rate);
   std::vector<double> SumBySource(const std::vector<Batch>& micro_batches,
                                   const std::vector<Tensor>& row_losses) const;
   void CollectMetrics(Metrics& metrics);

@@ -4,7 +4,9 @@
 
 #include <cmath>
 
+#include "core/allocator.h"
 #include "core/cuda/check.h"
+#include "core/out_of_memory.h"
 #include "core/stream.h"
 #include "recipes/trainer/training_step.h"
 #include "tests/support/compare.h"
@@ -206,6 +208,34 @@ TEST(CudaTrainingStep, ABadStepIsSkippedBeforeTheWeightsChange) {
   EXPECT_NE(result.skipped.find("is not finite"), std::string::npos) << result.skipped;
   EXPECT_EQ(optimizer.num_updates(), 0);
   EXPECT_TRUE(test::SameBits(built.parameters->master().To(kCpu), before));
+}
+
+// Wherever a step ends for want of memory, the weights are those of before, and the next step has
+// all of the memory again.
+TEST(CudaTrainingStep, WithoutMemoryAStepLeavesNothingBehind) {
+  const auto comm = MakeSelfCommunicator();
+  const Device device = CudaDevice();
+  BuiltModel built = Build({AttentionKind::kNsa, DType::kBF16}, device);
+  AdamW optimizer(*built.parameters, {});
+  GradientReducer reducer(*built.parameters, *comm);
+  TrainingStep step(built, optimizer, reducer, *comm, 0.5, kRows);
+  step.Run({MakeBatch(1)}, 1e-3, nullptr);
+  const Tensor weights = built.parameters->master().To(kCpu).Clone();
+  const int64_t held = CudaMemoryStats(device).in_use;
+  ResetMemoryPeak(device);
+  step.Run({MakeBatch(1)}, 0.0, nullptr);
+  const MemoryStats stats = CudaMemoryStats(device);
+  EXPECT_GT(stats.of(MemoryCategory::kActivations).peak, 0);
+  EXPECT_GT(stats.of(MemoryCategory::kActivationGradients).peak, 0);
+  const int64_t most = stats.peak - held;
+  for (int part = 1; part < 10; ++part) {
+    SetMemoryLimit(device, held + most * part / 10);
+    EXPECT_THROW(step.Run({MakeBatch(1)}, 1e-3, nullptr), OutOfMemoryError) << part;
+    EXPECT_TRUE(test::SameBits(built.parameters->master().To(kCpu), weights)) << part;
+  }
+  SetMemoryLimit(device, 0);
+  EXPECT_EQ(step.Run({MakeBatch(1)}, 0.0, nullptr).skipped, "");
+  EXPECT_EQ(CudaMemoryStats(device).in_use, held);
 }
 
 }  // namespace

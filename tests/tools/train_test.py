@@ -117,6 +117,57 @@ class Resume(TrainTest):
         self.assertEqual([p.name for p in (self.root / "full_disk" / "checkpoints").glob("*.tmp*")], [])
 
 
+class Memory(TrainTest):
+    """Four samples of 1024 tokens at once: several times what anything but the step itself takes."""
+
+    @staticmethod
+    def large(text):
+        return text.replace("sequence_length: 96", "sequence_length: 1024").replace("micro_batch: 1", "micro_batch: 4")
+
+    def peak_mib(self, done):
+        line = re.search(r"^memory, at its peak: ([0-9.]+) MiB = (.+)$", done.stdout, re.MULTILINE)
+        self.assertIsNotNone(line, done.stdout)
+        return float(line.group(1)), line.group(2)
+
+    def test_a_run_without_memory_says_what_helps_and_is_taken_up_again(self):
+        whole = self.train(1, self.recipe("whole_memory", self.large))
+        peak, parts = self.peak_mib(whole)
+        self.assertTrue(parts.startswith("activations "), parts)
+        events = [e for e in self.entries("whole_memory") if e.get("event") == "memory_peak"]
+        self.assertTrue(events and "activations" in events[0]["message"], events)
+
+        recipe = self.recipe("no_memory", self.large)
+        limit = ("--set", f"train.memory_limit_gib={0.7 * peak / 1024}")
+        failed = self.train(1, recipe, *limit, expect=5)
+        self.assertRegex(failed.stderr, r"(?m)^lacuna: rank 0: out of memory on the CPU: [0-9.]+ [KM]iB asked for [a-z ]+, past the limit of "
+                                        rf"{0.7 * peak:.2f} MiB$")
+        for row in (r"memory +in use +at peak +own peak", r"parameters( +[0-9.]+ [KM]iB){3}", r"activations( +[0-9.]+ [KM]iB){3}",
+                    r"total( +[0-9.]+ MiB){2}", r"kept for reuse +[0-9.]+ [KM]?i?B"):
+            self.assertRegex(failed.stderr, rf"(?m)^  {row}$")
+        advice = failed.stderr[failed.stderr.index("what helps, most first"):]
+        for key in (r"train\.memory_limit_gib: ", r"train\.micro_batch: 4 -> 2 .*--resume accepts it", r"train\.recompute: none -> block .*--resume"):
+            self.assertRegex(advice, key)
+        self.assertIn("steps done: 0; newest checkpoint: none", advice)
+        self.assertFalse((self.root / "no_memory" / "checkpoints" / "LATEST").exists())
+
+        # In a later step: the checkpoint before it is all there is, and good.
+        self.train_until(1, recipe, 2)
+        saved = (self.root / "no_memory" / "checkpoints" / "LATEST").read_text()
+        step = int(re.search(r"step_(\d+)", saved).group(1))
+        failed = self.train(1, recipe, "--resume", *limit, expect=5)
+        self.assertIn(f"steps done: {step}; newest checkpoint: step {step}", failed.stderr)
+        self.assertEqual((self.root / "no_memory" / "checkpoints" / "LATEST").read_text(), saved)
+        # With what it advises, and without the limit.
+        self.train(1, recipe, "--resume", *limit, "--set", "train.micro_batch=1", "--set", "train.recompute=block")
+        done = self.train(1, recipe, "--resume")
+        self.assertIn("resumed from step 12", done.stdout)
+
+    def test_one_rank_without_memory_ends_the_run(self):
+        done = self.train(2, self.recipe("ranks_memory", lambda t: self.large(t).replace("global_batch: 4", "global_batch: 8")),
+                          "--set", "train.memory_limit_gib=0.02", expect=5)
+        self.assertRegex(done.stderr, r"lacuna: rank [01]: out of memory on the CPU")
+
+
 class BadInput(TrainTest):
     def refused(self, expect, pattern, recipe, *options, ranks=1):
         done = self.train(ranks, recipe, *options, expect=expect)

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/out_of_memory.h"
 #include "core/parallel.h"
 #include "core/status.h"
 #include "distributed/communicator.h"
@@ -58,6 +59,9 @@ absl::Status Run(const Options& options) {
     failure = ExitCode::kHardware;
     fmt::print(stderr, "lacuna: {}\n", error.what());
   } catch (const DeviceError& error) {
+    failure = ExitCode::kHardware;
+    fmt::print(stderr, "lacuna: rank {}: {}\n", comm->rank(), error.what());
+  } catch (const OutOfMemoryError& error) {
     failure = ExitCode::kHardware;
     fmt::print(stderr, "lacuna: rank {}: {}\n", comm->rank(), error.what());
   } catch (const std::exception& error) {

@@ -102,12 +102,12 @@ std::vector<Part> PartsOf(const Args& args) {
   const SdpaShape common = ShapeOf(args);
   if (args.cu_queries.dim(0) == 2 && common.rows % kTile == 0) return {WholeDocument(args)};
   std::vector<Part> parts;
-  for (const ClassSplit& split : SplitByLength(args.causal.documents,
-                                               {.rows = common.rows,
-                                                .heads = common.heads,
-                                                .groups = common.groups,
-                                                .max_length = args.causal.max_length,
-                                                .bound_memory = IsDeterministic(args)})) {
+  for (const ClassSplit& split :
+       SplitByLength(args.causal.documents, {.rows = common.rows,
+                                            .heads = common.heads,
+                                            .groups = common.groups,
+                                            .max_length = args.causal.max_length,
+                                            .bound_memory = IsDeterministic(args)})) {
     Part part{.split = split, .shape = common};
     part.shape.documents = split.slots;
     part.shape.length = split.length;
