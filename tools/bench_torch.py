@@ -383,7 +383,8 @@ class Moe(torch.nn.Module):
         return combine(rows, position, weights) + F.linear(swiglu(F.linear(x, self.shared_up)), self.shared_down)
 
 
-LAYERS = {"attention_full": Attention, "moe": Moe}
+# PyTorch's attention has one backward pass: dq by atomics.
+LAYERS = {"attention_full": Attention, "attention_full_atomics": Attention, "moe": Moe}
 
 
 @row(*(layer + what for layer in LAYERS for what in ("_fwd", "_fwd_bwd")))

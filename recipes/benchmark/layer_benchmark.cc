@@ -25,6 +25,7 @@ struct Layer {
   std::shared_ptr<FlatParameters> parameters;
   PackedSequences sequences;
   Tensor x, dy;
+  bool deterministic = true;
 };
 
 template <class M>
@@ -44,27 +45,40 @@ Layer<M> MakeLayer(std::shared_ptr<M> module, const BenchSizes& sizes, Device de
 template <class M>
 void Run(Layer<M>& layer, bool backward, Stream stream) {
   Tape tape(backward ? Tape::Mode::kRecord : Tape::Mode::kInference, stream);
-  ForwardContext ctx{
-      .tape = tape, .sequences = layer.sequences, .rows_per_sample = layer.sequences.num_rows()};
+  ForwardContext ctx{.tape = tape,
+                     .sequences = layer.sequences,
+                     .rows_per_sample = layer.sequences.num_rows(),
+                     .deterministic = layer.deterministic};
   const Variable y =
       layer.module->Forward(ctx, backward ? tape.Leaf(layer.x) : Variable(layer.x), {});
   if (backward) tape.Backward({{y, layer.dy}});
+}
+
+// Its weights alone are more than the cache holds.
+constexpr double kOneSet = 1e12;
+
+template <class Build>
+void AddBackward(const std::string& name, double forward_flops, bool deterministic,
+                 const BenchSizes& sizes, Device device, Build build, BenchRows& rows) {
+  rows.Flops(
+      name + "_fwd_bwd", sizes.tokens, 3 * forward_flops, "3 forward", kOneSet,
+      [=](uint64_t) {
+        auto layer = MakeLayer(build(), sizes, device);
+        layer.deterministic = deterministic;
+        return layer;
+      },
+      [stream = ComputeStream(device)](auto& layer) { Run(layer, /*backward=*/true, stream); });
 }
 
 // name_fwd and name_fwd_bwd. `build` makes the module.
 template <class Build>
 void AddLayer(const std::string& name, double forward_flops, const std::string& formula,
               const BenchSizes& sizes, Device device, Build build, BenchRows& rows) {
-  // Its weights alone are more than the cache holds.
-  constexpr double kOneSet = 1e12;
-  const Stream stream = ComputeStream(device);
-  for (const bool backward : {false, true}) {
-    rows.Flops(
-        name + (backward ? "_fwd_bwd" : "_fwd"), sizes.tokens, (backward ? 3 : 1) * forward_flops,
-        backward ? "3 forward" : formula, kOneSet,
-        [=](uint64_t) { return MakeLayer(build(), sizes, device); },
-        [=](auto& layer) { Run(layer, backward, stream); });
-  }
+  rows.Flops(
+      name + "_fwd", sizes.tokens, forward_flops, formula, kOneSet,
+      [=](uint64_t) { return MakeLayer(build(), sizes, device); },
+      [stream = ComputeStream(device)](auto& layer) { Run(layer, /*backward=*/false, stream); });
+  AddBackward(name, forward_flops, /*deterministic=*/true, sizes, device, build, rows);
 }
 
 AttentionSpec SpecOf(const ModelConfig& m, Device device) {
@@ -100,10 +114,13 @@ std::vector<BenchRow> LayerRows(const BenchSizes& sizes, Device device) {
                dv = D(m.head_dim_v), kv = D(m.num_groups) * (dk + dv);
   const AttentionPairs pairs = CountPairs(sizes.nsa, sizes.tokens);
   const double outer = c * h * (dk + dv);  // the projections of q and o
-  AddLayer(
-      "attention_full", 2 * t * (outer + c * kv) + 2 * h * D(pairs.full) * (dk + dv),
-      "2T (C H (Dk + Dv) + C G (Dk + Dv)) + 2H pairs (Dk + Dv)", sizes, device,
-      [=] { return std::make_shared<GqaAttention>(SpecOf(m, device)); }, rows);
+  const auto full = [=] { return std::make_shared<GqaAttention>(SpecOf(m, device)); };
+  const double full_flops = 2 * t * (outer + c * kv) + 2 * h * D(pairs.full) * (dk + dv);
+  AddLayer("attention_full", full_flops, "2T (C H (Dk + Dv) + C G (Dk + Dv)) + 2H pairs (Dk + Dv)",
+           sizes, device, full, rows);
+  // train.deterministic: false, as PyTorch's is.
+  AddBackward("attention_full_atomics", full_flops, /*deterministic=*/false, sizes, device, full,
+              rows);
   AddLayer(
       "attention_nsa",
       2 * t * (outer + 3 * c * kv + 3 * h * c) + 2 * PhiProducts(sizes) +
