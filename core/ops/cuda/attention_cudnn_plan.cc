@@ -38,15 +38,13 @@ enum Uid : int64_t {
 // heads. Packed documents start at offsets (ragged tensors) and are as long as a second table says.
 //
 // Documents of a run need not be neighbours: the rows from the end of one to the start of the next,
-// of documents that other runs do, are what cuDNN calls padding between sequences. Transformer
-// Engine's layout thd with cu_seqlens_padded is this: document i starts at offset i, has length i
-// rows, and what follows up to offset i + 1 is nobody's; its tests clear outputs and gradients
-// beforehand and find the padding still zero. cudnn-frontend gives the four intermediate tensors of
-// a backward (sum of do * o, dk and dv by query heads, dq before it is rounded: softmax_sum,
-// dK_fullhead, dV_fullhead, dQ_accum) the offsets of stats, dk, dv and dq once the totals are set,
-// and rows * stride elements of memory: they are indexed as our tensors are, so `rows` has to be
-// all rows and not those of the run's documents. That padding is left alone is more than cuDNN's
-// documentation says: cuda_cudnn_attention_test holds it to that, with results of other runs there.
+// of documents that other runs do, are what cuDNN calls padding between sequences. cudnn-frontend
+// gives the four intermediate tensors of a backward (sum of do * o, dk and dv by query heads, dq
+// before it is rounded: softmax_sum, dK_fullhead, dV_fullhead, dQ_accum) the offsets of stats, dk,
+// dv and dq once the totals are set, and rows * stride elements of memory: they are indexed as our
+// tensors are, so `rows` has to be all rows and not those of the run's documents. That padding is
+// left alone is more than cuDNN's documentation says: cuda_cudnn_attention_test holds it to that,
+// with results of other runs there.
 class GraphBuilder {
  public:
   GraphBuilder(const SdpaShape& shape, fe::graph::Graph& graph) : s_(shape), graph_(graph) {
