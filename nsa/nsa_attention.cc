@@ -8,6 +8,7 @@
 #include "nn/gqa_attention.h"
 #include "nn/metrics.h"
 #include "nsa/nsa_cache.h"
+#include "nsa/nsa_statistics.h"
 
 namespace lacuna {
 namespace {
@@ -20,34 +21,12 @@ NsaInputs RowsOf(const NsaInputs& in, int64_t begin, int64_t end) {
           rows(in.v_slc), rows(in.k_win), rows(in.v_win), rows(in.gate)};
 }
 
-void ReportGates(const std::string& name, const Tensor& gates, Metrics* metrics) {
-  const std::vector<double> gate = gates.ToDoubles();
-  double sums[3] = {0, 0, 0};
-  for (size_t i = 0; i < gate.size(); ++i) sums[i % 3] += gate[i];
-  for (int c = 0; c < 3; ++c)
-    metrics->Add(name + ".gate_" + kBranchNames[c], sums[c], static_cast<double>(gate.size() / 3));
-}
-
-// Only queries with something to choose from say anything about the selection.
-void ReportSelection(const std::string& name, const NsaConfig& config, const Tensor& entropies,
-                     const Tensor& lists, const Tensor& of_queries, Metrics* metrics) {
-  const std::vector<double> entropy = entropies.ToDoubles();
-  const int32_t *blocks = lists.data<int32_t>(), *positions = of_queries.data<int32_t>();
-  double entropy_sum = 0, choosing = 0, touching = 0, chosen = 0;
-  for (int64_t i = 0; i < lists.dim(0) * lists.dim(1); ++i) {
-    const int64_t t = positions[i / lists.dim(1)];
-    if (t / config.select_block + 1 <= config.num_selected) continue;
-    entropy_sum += entropy[static_cast<size_t>(i)];
-    choosing += 1;
-    for (int64_t b = 0; b < config.num_selected; ++b) {
-      const int64_t j = blocks[i * config.num_selected + b];
-      if (j < 0) break;
-      chosen += 1;
-      touching += (j + 1) * config.select_block > t - config.window + 1 ? 1 : 0;
-    }
-  }
-  metrics->Add(name + ".selection_entropy", entropy_sum, choosing);
-  metrics->Add(name + ".window_overlap", touching, chosen);
+// `sums`: see nsa/nsa_statistics.h; `gates` of them were added up.
+void ReportStatistics(const std::string& name, const std::vector<double>& sums, double gates,
+                      Metrics* metrics) {
+  for (size_t c = 0; c < 3; ++c) metrics->Add(name + ".gate_" + kBranchNames[c], sums[c], gates);
+  metrics->Add(name + ".selection_entropy", sums[3], sums[4]);
+  metrics->Add(name + ".window_overlap", sums[5], sums[6]);
 }
 
 }  // namespace
@@ -115,11 +94,19 @@ Variable NsaAttention::Forward(ForwardContext& ctx, const Variable& x, const Var
 
 void NsaAttention::Report(ForwardContext& ctx, const Tensor& gate, const NsaResult& result,
                           const NsaGrid& grid) const {
+  Tensor sums = Tensor::Empty({kNumNsaStatistics}, DType::kF64, gate.device());
+  ops::NsaStatistics({.gate = gate.Ref(),
+                      .entropy = result.entropy.Ref(),
+                      .blocks = result.blocks.Ref(),
+                      .positions = grid.positions.Ref(),
+                      .sums = sums.MutableRef(),
+                      .select_block = config_.select_block,
+                      .window = config_.window},
+                     ctx.stream());
+  const auto gates = static_cast<double>(gate.dim(0) * gate.dim(1));
   ctx.metrics->AddLater(
-      {gate, result.entropy, result.blocks, grid.positions},
-      [name = name(), config = config_](Metrics& metrics, const std::vector<Tensor>& tensors) {
-        ReportGates(name, tensors[0], &metrics);
-        ReportSelection(name, config, tensors[1], tensors[2], tensors[3], &metrics);
+      {sums}, [name = name(), gates](Metrics& metrics, const std::vector<Tensor>& tensors) {
+        ReportStatistics(name, tensors[0].ToDoubles(), gates, &metrics);
       });
 }
 

@@ -1,8 +1,7 @@
 // 16-byte accesses: a pack is kVector<T> elements of a row.
 //
 // Widen and Narrow convert a whole pack. bf16 goes two elements an instruction, halves of one
-// register; taken out of a pack one by one they cost several (share of a copy that RoPE reached: 37
-// % then, 94 % now).
+// register; taken out of a pack one by one they cost several.
 #pragma once
 
 #include "core/cuda/launch.cuh"
@@ -27,14 +26,29 @@ bool Packable(const void* data, int64_t columns) {
   return IsAligned(data) && columns % kVector<T> == 0;
 }
 
-// What one instruction moves of a pack of so many bytes. Named outright: a pack that is copied as a
-// struct may be split into its elements, a store for each (permute: 14 % of a copy then, 90 % now).
+// What one instruction moves of a pack of so many bytes.
 template <int kBytes>
 using PackWord = std::conditional_t<
     kBytes % 16 == 0, uint4,
     std::conditional_t<kBytes == 8, uint2,
                        std::conditional_t<kBytes == 4, uint32_t,
                                           std::conditional_t<kBytes == 2, uint16_t, uint8_t>>>>;
+
+// One store. As an assignment the compiler splits it into its parts where they come from different
+// places (seen with nvcc 13.0: 16-bit and 32-bit stores of whole packs). It may move the thread's
+// other accesses past this: a kernel does not read back what it stores.
+template <class Word>
+__device__ void StoreWord(Word* data, const Word& word) {
+  *data = word;
+}
+__device__ inline void StoreWord(uint2* data, const uint2& word) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(data)),
+               "r"(word.x), "r"(word.y));
+}
+__device__ inline void StoreWord(uint4* data, const uint4& word) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(data)),
+               "r"(word.x), "r"(word.y), "r"(word.z), "r"(word.w));
+}
 
 template <int kCount, class T>
 __device__ Pack<T, kCount> LoadPack(const T* data) {
@@ -52,6 +66,7 @@ template <class T>
 __device__ Pack<T> LoadPack(const T* data) {
   return LoadPack<kVector<T>>(data);
 }
+// To global memory.
 template <class T, int kCount>
 __device__ void StorePack(T* data, const Pack<T, kCount>& pack) {
   using P = Pack<T, kCount>;
@@ -59,7 +74,8 @@ __device__ void StorePack(T* data, const Pack<T, kCount>& pack) {
   Word words[sizeof(P) / sizeof(Word)];
   memcpy(words, &pack, sizeof(P));
 #pragma unroll
-  for (size_t i = 0; i < sizeof(P) / sizeof(Word); ++i) reinterpret_cast<Word*>(data)[i] = words[i];
+  for (size_t i = 0; i < sizeof(P) / sizeof(Word); ++i)
+    StoreWord(reinterpret_cast<Word*>(data) + i, words[i]);
 }
 
 // A pack's elements as floats.

@@ -50,6 +50,7 @@ void RunLog::Step(const RunState& state, const StepResult& result, double learni
                                  {"learning_rate", learning_rate},
                                  {"target_tokens", result.target_tokens},
                                  {"tokens_per_second", Number(tokens_per_second)},
+                                 {"idle_ms", 1e3 * result.idle_seconds},
                                  {"data_hash", ToHex(result.data_hash)}};
   std::vector<std::pair<std::string, double>> scalars = {
       {"train/loss", result.loss},

@@ -106,6 +106,13 @@ void RunReport::Step(const RunState& state, const StepResult& result, double lea
                   .seconds_left = seconds_per_step_ * static_cast<double>(steps_left)});
 }
 
+void RunReport::FirstStepDone(const RunState& state, double seconds) {
+  if (!speaks_) return;
+  const std::string text = fmt::format("first step done {:.1f} s after the start", seconds);
+  SayText(text);
+  log_->Event(state.step, "first_step", text);
+}
+
 void RunReport::Memory(const RunState& state, const MemoryStats& stats) {
   if (!speaks_ || stats.peak <= memory_told_ + memory_told_ / 20) return;
   memory_told_ = stats.peak;

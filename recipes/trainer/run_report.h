@@ -45,6 +45,8 @@ class RunReport {
   // steps of train.log_every.
   void Step(const RunState& state, const StepResult& result, double learning_rate, double seconds,
             const Metrics* telemetry);
+  // `seconds` after the run was started.
+  void FirstStepDone(const RunState& state, double seconds);
   // What this rank's device held at most, told where it is more than what was told before.
   void Memory(const RunState& state, const MemoryStats& stats);
   void Evaluated(const RunState& state, const std::vector<EvaluationResult>& results);

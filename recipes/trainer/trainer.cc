@@ -190,13 +190,23 @@ class Run {
     Metrics telemetry;
     StepResult result =
         training_step_->Run(batches, learning_rate, with_telemetry ? &telemetry : nullptr);
+    const SteadyClock::time_point end = SteadyClock::now();
+    if (step_before_ended_) {
+      result.idle_seconds =
+          std::chrono::duration<double>(result.first_work - *step_before_ended_).count();
+    }
+    step_before_ended_ = end;
     ++state_.step;
     state_.samples += global_batch;
     state_.tokens += result.target_tokens;
     CountSources(&result);
-    const std::chrono::duration<double> seconds = SteadyClock::now() - begin;
+    const std::chrono::duration<double> seconds = end - begin;
     report_.Step(state_, result, learning_rate, seconds.count(),
                  with_telemetry ? &telemetry : nullptr);
+    if (!first_step_told_) {
+      first_step_told_ = true;
+      report_.FirstStepDone(state_, std::chrono::duration<double>(end - started_).count());
+    }
     return result.skipped;
   }
 
@@ -232,6 +242,7 @@ class Run {
   }
 
   absl::Status EvaluateNow() {
+    step_before_ended_.reset();
     LACUNA_ASSIGN_OR_RETURN(const auto results, Evaluate(*model_.model, inputs_.validation, comm_,
                                                          recipe_.train.eval_samples));
     report_.Evaluated(state_, results);
@@ -241,6 +252,7 @@ class Run {
   // A failure is reported; the checkpoints before it are intact.
   absl::Status Save() {
     const ProfileRange range("checkpoint");
+    step_before_ended_.reset();
     for (const auto& [name, fingerprint] : inputs_.loader->fingerprints())
       state_.sources[name].fingerprint = fingerprint;
     state_.mixture = inputs_.loader->journal().ToJson();
@@ -265,6 +277,10 @@ class Run {
   std::unique_ptr<Checkpoints> checkpoints_;
   RunState state_;
   std::string last_saved_ = "none";
+  const SteadyClock::time_point started_ = SteadyClock::now();
+  std::optional<SteadyClock::time_point>
+      step_before_ended_;  // with nothing between it and the next
+  bool first_step_told_ = false;
 };
 
 }  // namespace

@@ -130,6 +130,7 @@ StepResult TrainingStep::Run(const std::vector<Batch>& micro_batches, double lea
                              Metrics* metrics) {
   StepResult result = Count(micro_batches);
   const double targets = std::max(1.0, static_cast<double>(result.target_tokens));
+  result.first_work = std::chrono::steady_clock::now();
   model_.parameters->ZeroGrad();
   Losses losses = Accumulate(micro_batches, 1.0 / targets, metrics);
   Reduce(losses.mean);

@@ -5,6 +5,7 @@
 // micro-batches and ranks before backward, so it does not depend on how the batch is cut or packed.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -32,6 +33,11 @@ struct StepResult {
   std::vector<Source> sources;
   // Batch::content_hash of all samples of the global batch: the same on any number of ranks.
   uint64_t data_hash = 0;
+  // When the step's first work went to the device; before it, batches were loaded and counted.
+  std::chrono::steady_clock::time_point first_work;
+  // From the end of the step before to first_work: what the host costs while the device has nothing
+  // to do. Filled by the trainer, 0 for a run's first step and after an evaluation or a checkpoint.
+  double idle_seconds = 0;
   // Empty where the weights were updated; else why they were not (the first tensor that is not
   // finite, or an empty batch).
   std::string skipped;

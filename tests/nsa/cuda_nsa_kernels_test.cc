@@ -10,6 +10,7 @@
 #include "nsa/block_gather.h"
 #include "nsa/gate_combine.h"
 #include "nsa/nsa_grid.h"
+#include "nsa/nsa_statistics.h"
 #include "nsa/phi_activation.h"
 #include "nsa/select_blocks.h"
 #include "nsa/selected_attention.h"
@@ -81,6 +82,30 @@ TEST_P(CudaNsaKernels, GateCombine) {
     ops::GateCombineBwd({gate.Ref(), cmp.Ref(), slc.Ref(), win.Ref(), d_o.Ref(), dgate.MutableRef(),
                          d[0].MutableRef(), d[1].MutableRef(), d[2].MutableRef()},
                         CudaStream());
+  }
+}
+
+TEST(CudaNsaStatistics, EqualTheCpus) {
+  for (const int64_t tokens : {0, 1, 130, 9000}) {
+    constexpr int64_t kGroups = 3, kSelected = 4, kBlock = 16;
+    const Tensor gate = Random({tokens, 6, 3}, DType::kF32, 1),
+                 entropy = Random({tokens, kGroups}, DType::kF32, 2);
+    std::vector<int32_t> blocks, positions;
+    for (int64_t t = 0; t < tokens; ++t) {
+      positions.push_back(static_cast<int32_t>(t % 700));
+      for (int64_t i = 0; i < kGroups * kSelected; ++i)
+        blocks.push_back(static_cast<int32_t>(i % kSelected > t % 5 ? -1 : (i * t) % 40));
+    }
+    const Tensor lists = Tensor::FromVector(blocks, {tokens, kGroups, kSelected}).To(CudaDevice()),
+                 at = Tensor::FromVector(positions, {tokens}).To(CudaDevice());
+    Tensor sums = Empty({kNumNsaStatistics}, DType::kF64), again = Tensor::EmptyLike(sums);
+    test::CudaParity parity;
+    for (Tensor* out : {&sums, &again}) {
+      ops::NsaStatistics({gate.Ref(), entropy.Ref(), lists.Ref(), at.Ref(), out->MutableRef(),
+                          kBlock, /*window=*/50},
+                         CudaStream());
+    }
+    EXPECT_TRUE(test::SameBits(sums.To(kCpu), again.To(kCpu)));
   }
 }
 
