@@ -96,7 +96,9 @@ def main():
         for first, _ in run.resumed:
             for axes in (loss, speed):
                 axes.axvline(run.tokens[first], color=colour, linestyle=":", linewidth=1)
-        speed.plot(at, [v / 1e3 for v in run.column("tokens_per_second")], color=colour, linewidth=0.7, label=run.name)
+        tokens_per_second = [v / 1e3 for v in run.column("tokens_per_second")]
+        speed.plot(at, tokens_per_second, color=colour, alpha=0.25, linewidth=0.6)
+        speed.plot(at, running_mean(tokens_per_second), color=colour, linewidth=1.6, label=run.name)
     loss.set(xlabel="million tokens", ylabel="loss (nats a token)")
     speed.set(xlabel="million tokens", ylabel="thousand tokens a second", ylim=(0, None))
     for axes in (loss, speed):
