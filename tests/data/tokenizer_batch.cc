@@ -43,7 +43,8 @@ int EncodeAll(const char* path, SpecialTokens specials) {
     if (!tokenizer->Encode(text, &ids, specials).ok()) return 1;
     const uint32_t count = static_cast<uint32_t>(ids.size());
     std::fwrite(&count, sizeof(count), 1, stdout);
-    std::fwrite(ids.data(), sizeof(int32_t), count, stdout);
+    // An empty vector may have no address, which fwrite must not be given.
+    if (count > 0) std::fwrite(ids.data(), sizeof(int32_t), count, stdout);
   }
   return 0;
 }
