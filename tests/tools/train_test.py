@@ -27,7 +27,9 @@ class Resume(TrainTest):
             process.wait()
             # mpirun's death leaves the ranks to find out for themselves.
             subprocess.run(["pkill", "-KILL", "-f", str(recipe)])
-            time.sleep(0.3)
+            # The folder is theirs until the last of them is gone, which a busy machine can take a while for.
+            while subprocess.run(["pgrep", "-f", str(recipe)], stdout=subprocess.DEVNULL).returncode == 0:
+                time.sleep(0.05)
             resumed = self.train(ranks, recipe, "--resume")
             self.assertIn("resumed from step", resumed.stdout)
             self.assertEqual(self.state(resumed, 12), self.state(whole, 12))
