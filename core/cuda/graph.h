@@ -19,7 +19,7 @@
 // An exception of the work passes through.
 //
 // A replay marks no tensor as changed (Storage::version): what a tape saved before must not be
-// among what it writes. Memory of the work belongs to the graph and is not in MemoryUse, beyond its
+// among what it writes. Memory of the work belongs to the graph and is not in MemoryStats, beyond its
 // peak while it was recorded.
 #pragma once
 

@@ -33,6 +33,11 @@ class Resume(TrainTest):
             resumed = self.train(ranks, recipe, "--resume")
             self.assertIn("resumed from step", resumed.stdout)
             self.assertEqual(self.state(resumed, 12), self.state(whole, 12))
+            lines = self.entries(f"whole{ranks}")
+            idle = {line["step"]: line["idle_ms"] for line in lines if "idle_ms" in line}
+            self.assertEqual(idle[1], 0)  # nothing before it
+            self.assertGreater(idle[2], 0)
+            self.assertEqual([line["step"] for line in lines if line.get("event") == "first_step"], [1])
             expected, found = self.losses(f"whole{ranks}"), self.losses(f"cut{ranks}")
             repeated = [s for s in found if len(found[s]) > 1]
             self.assertTrue(repeated)
