@@ -6,43 +6,43 @@
 #include <memory>
 
 #include "autograd/tape.h"
+#include "moe/functions.h"
 
 namespace lacuna {
 
-// Rows that this rank's experts work on, by expert.
-struct ExpertRows {
-  Variable rows;  // [R, C]
-  // [E + 1] i64 of the local experts; expert e has rows offsets[e] .. offsets[e + 1]
-  Tensor offsets;
+// Tokens that this rank's experts work on, and their choices among these experts.
+struct DispatchedTokens {
+  Variable x;        // [N, C]
+  Variable weights;  // [N, K] in the accumulation type
+  RoutedRows rows;
 };
 
 // One forward's way there and back; its calls come in this order, each once.
 class Exchange {
  public:
   virtual ~Exchange() = default;
-  virtual ExpertRows FinishDispatch() = 0;
-  // rows: what the experts made of ExpertRows::rows, [R, C].
-  virtual void BeginCombine(const Variable& rows) = 0;
-  // sum_k weights[n, k] * row of choice (n, k), k ascending. weights: [N, K] in the accumulation
-  // type -> [N, C].
-  virtual Variable FinishCombine(const Variable& weights) = 0;
+  virtual DispatchedTokens FinishDispatch() = 0;
+  // y: what the experts made of the tokens, the weighted sum of their choices, [N, C].
+  virtual void BeginCombine(const Variable& y) = 0;
+  // The sum over the ranks whose experts a token went to: [N, C] of the tokens that were handed in.
+  virtual Variable FinishCombine() = 0;
 };
 
 class Dispatcher {
  public:
   virtual ~Dispatcher() = default;
-  // x: [N, C], ids: [N, K] i32, experts of the whole layer. Row counts that ranks exchange are
-  // taken through Tape::Decide.
-  virtual std::unique_ptr<Exchange> BeginDispatch(Tape& tape, const Variable& x,
-                                                  const Tensor& ids) = 0;
+  // x: [N, C], ids: [N, K] i32, experts of the whole layer, weights: [N, K]. Row counts that ranks
+  // exchange are taken through Tape::Decide.
+  virtual std::unique_ptr<Exchange> BeginDispatch(Tape& tape, const Variable& x, const Tensor& ids,
+                                                  const Variable& weights) = 0;
 };
 
 // All experts on this rank.
 class LocalDispatcher : public Dispatcher {
  public:
   explicit LocalDispatcher(int64_t num_experts) : num_experts_(num_experts) {}
-  std::unique_ptr<Exchange> BeginDispatch(Tape& tape, const Variable& x,
-                                          const Tensor& ids) override;
+  std::unique_ptr<Exchange> BeginDispatch(Tape& tape, const Variable& x, const Tensor& ids,
+                                          const Variable& weights) override;
 
  private:
   int64_t num_experts_;

@@ -1,8 +1,5 @@
 #include "moe/experts.h"
 
-#include "autograd/functions/activation.h"
-#include "moe/functions.h"
-
 namespace lacuna {
 
 Experts::Experts(int64_t num_experts, int64_t width, int64_t hidden, double init_std,
@@ -12,9 +9,8 @@ Experts::Experts(int64_t num_experts, int64_t width, int64_t hidden, double init
       down_(&AddParameter("down_proj.weight", {num_experts, width, hidden},
                           Init::Normal(down_std))) {}
 
-Variable Experts::Forward(Tape& tape, const ExpertRows& in) {
-  return GroupedLinear(tape, SwiGlu(tape, GroupedLinear(tape, in.rows, *gate_up_, in.offsets)),
-                       *down_, in.offsets);
+Variable Experts::Forward(Tape& tape, const DispatchedTokens& in) {
+  return RoutedExperts(tape, in.x, in.weights, in.rows, *gate_up_, *down_);
 }
 
 }  // namespace lacuna

@@ -11,8 +11,8 @@ class Experts : public Module {
  public:
   Experts(int64_t num_experts, int64_t width, int64_t hidden, double init_std, double down_std);
 
-  // [R, C] -> [R, C], the rows of expert e through its matrices.
-  Variable Forward(Tape& tape, const ExpertRows& in);
+  // [N, C] -> [N, C]: the weighted sum of what a token's experts make of it.
+  Variable Forward(Tape& tape, const DispatchedTokens& in);
 
  private:
   Parameter* gate_up_;

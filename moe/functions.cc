@@ -3,6 +3,7 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/matmul.h"
 #include "moe/grouped_matmul.h"
+#include "moe/grouped_swiglu.h"
 #include "moe/permute.h"
 
 namespace lacuna {
@@ -47,81 +48,94 @@ Variable WideLinear(Tape& tape, const Variable& x, Parameter& weight) {
       });
 }
 
-Variable PermuteRows(Tape& tape, const Variable& x, const Tensor& position) {
-  const Stream stream = tape.stream();
-  Tensor y = Tensor::Empty({position.numel(), x.dim(1)}, x.dtype(), x.value().device());
-  ops::PermuteRows({.x = x.value().Ref(), .position = position.Ref(), .w = {}, .y = y.MutableRef()},
-                   stream);
-  return tape.Record(
-      "permute_rows", {x}, {}, std::move(y),
-      [stream, position = SavedTensor(position)](GradContext& g) {
-        Tensor dx =
-            Tensor::Empty({position.get().dim(0), g.dy().dim(1)}, g.dy().dtype(), g.dy().device());
-        ops::UnpermuteRows(
-            {.x = g.dy().Ref(), .position = position.get().Ref(), .w = {}, .y = dx.MutableRef()},
-            stream);
-        g.Set(0, std::move(dx));
-      });
-}
+namespace {
 
-Variable UnpermuteRows(Tape& tape, const Variable& x, const Variable& weights,
-                       const Tensor& position) {
-  const Stream stream = tape.stream();
-  Tensor y = Tensor::Empty({position.dim(0), x.dim(1)}, x.dtype(), x.value().device());
-  ops::UnpermuteRows({.x = x.value().Ref(),
-                      .position = position.Ref(),
-                      .w = weights.value().Ref(),
-                      .y = y.MutableRef()},
-                     stream);
-  return tape.Record(
-      "unpermute_rows", {x, weights}, {}, std::move(y),
-      [stream, position = SavedTensor(position), x = SavedTensor(x.value()),
-       w = SavedTensor(weights.value())](GradContext& g) {
-        const TensorRef p = position.get().Ref(), dy = g.dy().Ref();
-        if (g.needs(0)) {
-          Tensor dx = Tensor::EmptyLike(x.get());
-          ops::PermuteRows({.x = dy, .position = p, .w = w.get().Ref(), .y = dx.MutableRef()},
-                           stream);
-          g.Set(0, std::move(dx));
-        }
-        if (g.needs(1)) {
-          Tensor dw = Tensor::EmptyLike(w.get());
-          ops::UnpermuteDw({.dy = dy, .x = x.get().Ref(), .position = p, .dw = dw.MutableRef()},
-                           stream);
-          g.Set(1, std::move(dw));
-        }
-      });
-}
+// What RoutedExperts' products work on, forward and backward.
+struct ExpertPass {
+  Stream stream;
+  RoutedRows rows;
 
-Variable GroupedLinear(Tape& tape, const Variable& x, Parameter& weight, const Tensor& offsets) {
-  const Stream stream = tape.stream();
-  Tensor y = Tensor::Empty({x.dim(0), weight.shape[1]}, x.dtype(), x.value().device());
-  ops::GroupedMatMul({.x = x.value().Ref(),
-                      .w = weight.value.Ref(),
-                      .offsets = offsets.Ref(),
-                      .y = y.MutableRef()},
-                     stream);
-  return tape.Record("grouped_linear", {x}, {&weight}, std::move(y),
-                     [stream, &weight, x = SavedTensor(x.value()), w = SavedTensor(weight.value),
-                      offsets = SavedTensor(offsets)](GradContext& g) {
-                       if (g.needs(0)) {
-                         Tensor dx = Tensor::EmptyLike(x.get());
-                         ops::GroupedMatMul({.x = g.dy().Ref(),
-                                             .w = w.get().Ref(),
-                                             .offsets = offsets.get().Ref(),
-                                             .y = dx.MutableRef(),
-                                             .transpose_w = false},
-                                            stream);
-                         g.Set(0, std::move(dx));
-                       }
-                       g.Defer([stream, &weight, x, offsets, dy = g.dy()] {
-                         ops::GroupedMatMulDw({.dy = dy.Ref(),
-                                               .x = x.get().Ref(),
-                                               .offsets = offsets.get().Ref(),
-                                               .dw = weight.grad.MutableRef()},
-                                              stream);
-                       });
-                     });
+  Tensor New(int64_t columns, const Tensor& like) const {
+    return Tensor::Empty({rows.position.numel(), columns}, like.dtype(), like.device());
+  }
+  // x [N, C] by expert.
+  Tensor ByExpert(const Tensor& x) const {
+    Tensor y = New(x.dim(1), x);
+    ops::PermuteRows({.x = x.Ref(), .position = rows.position.Ref(), .y = y.MutableRef()}, stream);
+    return y;
+  }
+  // The sum of a token's rows, weighted where w is defined.
+  Tensor ByToken(const Tensor& x, const Tensor& w) const {
+    Tensor y = Tensor::Empty({rows.position.dim(0), x.dim(1)}, x.dtype(), x.device());
+    ops::UnpermuteRows({.x = x.Ref(),
+                        .position = rows.position.Ref(),
+                        .w = w.defined() ? w.Ref() : TensorRef{},
+                        .y = y.MutableRef()},
+                       stream);
+    return y;
+  }
+  // x w^T, or x w.
+  Tensor Product(const Tensor& x, const Tensor& w, bool transpose_w) const {
+    Tensor y = New(w.dim(transpose_w ? 1 : 2), x);
+    ops::GroupedMatMul({.x = x.Ref(),
+                        .w = w.Ref(),
+                        .offsets = rows.offsets.Ref(),
+                        .y = y.MutableRef(),
+                        .transpose_w = transpose_w},
+                       stream);
+    return y;
+  }
+  void AddGradient(const Tensor& dy, const Tensor& x, Parameter& weight) const {
+    ops::GroupedMatMulDw({.dy = dy.Ref(),
+                          .x = x.Ref(),
+                          .offsets = rows.offsets.Ref(),
+                          .dw = weight.grad.MutableRef()},
+                         stream);
+  }
+};
+
+}  // namespace
+
+Variable RoutedExperts(Tape& tape, const Variable& x, const Variable& weights,
+                       const RoutedRows& rows, Parameter& gate_up, Parameter& down) {
+  const ExpertPass pass{tape.stream(), rows};
+  Tensor z = pass.New(gate_up.shape[1], x.value());
+  const auto forward = [&] {
+    Tensor h = pass.New(down.shape[2], x.value());
+    ops::GroupedSwiGlu({.x = pass.ByExpert(x.value()).Ref(),
+                        .w = gate_up.value.Ref(),
+                        .offsets = rows.offsets.Ref(),
+                        .z = z.MutableRef(),
+                        .h = h.MutableRef()},
+                       pass.stream);
+    return pass.Product(h, down.value, /*transpose_w=*/true);
+  };
+  Tensor y = pass.ByToken(forward(), weights.value());
+  return tape.Record(
+      "routed_experts", {x, weights}, {&gate_up, &down}, std::move(y),
+      [pass, &gate_up, &down, x = SavedTensor(x.value()), weights = SavedTensor(weights.value()),
+       up_w = SavedTensor(gate_up.value), down_w = SavedTensor(down.value),
+       z](GradContext& g) mutable {
+        const Tensor dy = pass.ByExpert(g.dy());
+        // The gradient of z takes its place: nothing else reads it.
+        Tensor dz = std::move(z), wh = pass.New(down.shape[2], dy),
+               dweights = Tensor::EmptyLike(weights.get());
+        ops::RoutedSwiGluBwd({.z = dz.Ref(),
+                              .dh = pass.Product(dy, down_w.get(), /*transpose_w=*/false).Ref(),
+                              .position = pass.rows.position.Ref(),
+                              .w = weights.get().Ref(),
+                              .dz = dz.MutableRef(),
+                              .wh = wh.MutableRef(),
+                              .dw = dweights.MutableRef()},
+                             pass.stream);
+        if (g.needs(1)) g.Set(1, std::move(dweights));
+        if (g.needs(0))
+          g.Set(0, pass.ByToken(pass.Product(dz, up_w.get(), /*transpose_w=*/false), {}));
+        g.Defer([pass, &gate_up, &down, dy, wh, dz, x] {
+          pass.AddGradient(dy, wh, down);
+          pass.AddGradient(dz, pass.ByExpert(x.get()), gate_up);
+        });
+      });
 }
 
 }  // namespace lacuna

@@ -9,13 +9,16 @@ namespace lacuna {
 // [E, C], y: [N, E].
 // dx is rounded once; dw may run later (GradContext::Defer).
 Variable WideLinear(Tape& tape, const Variable& x, Parameter& weight);
-// Rows of x [N, C] to their experts' places [R, C]; position [N, K] i32 of moe/permute.h.
-Variable PermuteRows(Tape& tape, const Variable& x, const Tensor& position);
-// The weighted sum of a token's rows: x [R, C], weights [N, K] in the accumulation type -> [N, C].
-Variable UnpermuteRows(Tape& tape, const Variable& x, const Variable& weights,
-                       const Tensor& position);
-// Rows of expert e, offsets [E + 1] i64, through matrix e: x [R, Cin], weight [E, Cout, Cin] -> [R,
-// Cout]. dw may run later.
-Variable GroupedLinear(Tape& tape, const Variable& x, Parameter& weight, const Tensor& offsets);
+// Where the rows of N tokens with K choices stand by expert (moe/permute.h).
+struct RoutedRows {
+  Tensor offsets;   // [E + 1] i64
+  Tensor position;  // [N, K] i32
+};
+// y[n] = sum_k w[n, k] down_e (SwiGLU(gate_up_e x[n])), e the expert of choice (n, k), k ascending.
+// x, y: [N, C]   weights: [N, K] in the accumulation type   gate_up: [E, 2F, C]   down: [E, C, F]
+// Backward keeps x, the pre-activations [N K, 2F] and the routing; dw of both matrices may run
+// later.
+Variable RoutedExperts(Tape& tape, const Variable& x, const Variable& weights,
+                       const RoutedRows& rows, Parameter& gate_up, Parameter& down);
 
 }  // namespace lacuna

@@ -1,7 +1,6 @@
 #include <utility>
 
 #include "moe/dispatcher.h"
-#include "moe/functions.h"
 #include "moe/permute.h"
 
 namespace lacuna {
@@ -9,36 +8,32 @@ namespace {
 
 class LocalExchange : public Exchange {
  public:
-  LocalExchange(Tape& tape, const Variable& x, const Tensor& ids, int64_t num_experts)
-      : tape_(tape) {
-    position_ = Tensor::EmptyLike(ids);
-    there_.offsets = Tensor::Empty({num_experts + 1}, DType::kI64, ids.device());
+  LocalExchange(Tape& tape, const Variable& x, const Tensor& ids, const Variable& weights,
+                int64_t num_experts) {
+    RoutedRows rows{.offsets = Tensor::Empty({num_experts + 1}, DType::kI64, ids.device()),
+                    .position = Tensor::EmptyLike(ids)};
     ops::SortByExpert({.ids = ids.Ref(),
-                       .offsets = there_.offsets.MutableRef(),
-                       .position = position_.MutableRef()},
+                       .offsets = rows.offsets.MutableRef(),
+                       .position = rows.position.MutableRef()},
                       tape.stream());
-    there_.rows = PermuteRows(tape, x, position_);
+    there_ = {x, weights, std::move(rows)};
   }
 
-  // Handed over and not kept: without a recording tape the rows go when the experts have read them.
-  ExpertRows FinishDispatch() override { return std::move(there_); }
-  void BeginCombine(const Variable& rows) override { back_ = rows; }
-  Variable FinishCombine(const Variable& weights) override {
-    return UnpermuteRows(tape_, back_, weights, position_);
-  }
+  DispatchedTokens FinishDispatch() override { return std::move(there_); }
+  void BeginCombine(const Variable& y) override { back_ = y; }
+  Variable FinishCombine() override { return std::move(back_); }
 
  private:
-  Tape& tape_;
-  Tensor position_;
-  ExpertRows there_;
+  DispatchedTokens there_;
   Variable back_;
 };
 
 }  // namespace
 
 std::unique_ptr<Exchange> LocalDispatcher::BeginDispatch(Tape& tape, const Variable& x,
-                                                         const Tensor& ids) {
-  return std::make_unique<LocalExchange>(tape, x, ids, num_experts_);
+                                                         const Tensor& ids,
+                                                         const Variable& weights) {
+  return std::make_unique<LocalExchange>(tape, x, ids, weights, num_experts_);
 }
 
 }  // namespace lacuna

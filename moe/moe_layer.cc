@@ -20,11 +20,12 @@ MoeLayer::MoeLayer(int64_t width, const MoeConfig& config, double init_std, doub
 
 Variable MoeLayer::Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) {
   const Routing routing = router_.Forward(ctx, x, name());
-  const std::unique_ptr<Exchange> exchange = dispatcher_->BeginDispatch(ctx.tape, x, routing.ids);
+  const std::unique_ptr<Exchange> exchange =
+      dispatcher_->BeginDispatch(ctx.tape, x, routing.ids, routing.weights);
   // Here, because they need no other rank: they fill the time the rows are on their way.
   const Variable base = shared_ ? shared_->Forward(ctx, x, residual) : residual;
   exchange->BeginCombine(experts_.Forward(ctx.tape, exchange->FinishDispatch()));
-  const Variable routed = exchange->FinishCombine(routing.weights);
+  const Variable routed = exchange->FinishCombine();
   return base.defined() ? Add(ctx.tape, base, routed) : routed;
 }
 

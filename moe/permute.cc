@@ -13,11 +13,9 @@ constinit const Kernel<SortByExpertArgs> kSortByExpert{"sort_by_expert", "ids =o
                                                        cpu::SortByExpert,
                                                        LACUNA_IF_CUDA(cuda::SortByExpert)};
 constinit const Kernel<PermuteRowsArgs> kPermuteRows{
-    "permute_rows", "x position w =y", cpu::PermuteRows, LACUNA_IF_CUDA(cuda::PermuteRows)};
+    "permute_rows", "x position =y", cpu::PermuteRows, LACUNA_IF_CUDA(cuda::PermuteRows)};
 constinit const Kernel<UnpermuteRowsArgs> kUnpermuteRows{
     "unpermute_rows", "x position w =y", cpu::UnpermuteRows, LACUNA_IF_CUDA(cuda::UnpermuteRows)};
-constinit const Kernel<UnpermuteDwArgs> kUnpermuteDw{
-    "unpermute_dw", "dy x position =dw", cpu::UnpermuteDw, LACUNA_IF_CUDA(cuda::UnpermuteDw)};
 
 // tokens [N, C], routed [N K, C], position [N, K], w [N, K] or undefined.
 void CheckRows(const char* op, const TensorRef& tokens, const TensorRef& routed,
@@ -49,19 +47,13 @@ void SortByExpert(const SortByExpertArgs& args, Stream stream) {
 }
 
 void PermuteRows(const PermuteRowsArgs& args, Stream stream) {
-  CheckRows("permute_rows", args.x, args.y, args.position, args.w);
+  CheckRows("permute_rows", args.x, args.y, args.position, {});
   kPermuteRows(args, stream);
 }
 
 void UnpermuteRows(const UnpermuteRowsArgs& args, Stream stream) {
   CheckRows("unpermute_rows", args.y, args.x, args.position, args.w);
   kUnpermuteRows(args, stream);
-}
-
-void UnpermuteDw(const UnpermuteDwArgs& args, Stream stream) {
-  CheckRows("unpermute_dw", args.dy, args.x, args.position, args.dw);
-  LACUNA_CHECK(args.dw.defined(), "unpermute_dw: dw is undefined");
-  kUnpermuteDw(args, stream);
 }
 
 }  // namespace lacuna::ops

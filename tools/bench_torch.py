@@ -235,19 +235,11 @@ def gather(x, token):
     return x.index_select(0, token)
 
 
-def gather_weighted(x, token, w):
-    return (x.index_select(0, token).float() * w[:, None]).to(x.dtype)
-
-
 def combine(rows, position, w):
     return (rows.index_select(0, position).view(*w.shape, -1).float() * w[..., None]).sum(1).to(rows.dtype)
 
 
-def combine_dw(dy, rows, position, k):
-    return (rows.index_select(0, position).view(dy.shape[0], k, -1).float() * dy[:, None].float()).sum(-1)
-
-
-@row("permute_rows", "permute_rows_weighted", "unpermute_rows", "unpermute_dw")
+@row("permute_rows", "unpermute_rows")
 def permute(name, c, n):
     k = c.experts_per_token
     order, position, _ = sort_by_expert(choices(c, n), c.num_experts)
@@ -255,12 +247,8 @@ def permute(name, c, n):
     x = c.normal(n, c.width)
     if name == "permute_rows":
         return lambda: gather(x, token)
-    if name == "permute_rows_weighted":
-        return functools.partial(c.compiled(gather_weighted), x, token, w.flatten()[order])
     rows = c.normal(n * k, c.width)
-    if name == "unpermute_rows":
-        return functools.partial(c.compiled(combine), rows, position, w)
-    return functools.partial(c.compiled(combine_dw), x, rows, position, k)
+    return functools.partial(c.compiled(combine), rows, position, w)
 
 
 @row(*(f"grouped_{matrix}_{what}" for matrix in ("up", "down") for what in ("fwd", "dx", "dw")))
@@ -278,6 +266,15 @@ def grouped(name, c, n):
         return lambda: torch._grouped_mm(dy, w, offs=ends)
     x = c.normal(routed, inner)
     return lambda: torch._grouped_mm(x, w.transpose(-2, -1), offs=ends)
+
+
+@row("grouped_swiglu")
+def grouped_swiglu(c, n):
+    ends = sort_by_expert(choices(c, n), c.num_experts)[2]
+    x = c.normal(n * c.experts_per_token, c.width)
+    w = c.normal(c.num_experts, 2 * c.expert_width, c.width, std=0.02)
+    activation = c.compiled(swiglu)
+    return lambda: activation(torch._grouped_mm(x, w.transpose(-2, -1), offs=ends))
 
 
 # --- attention and nsa ---

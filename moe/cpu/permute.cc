@@ -34,22 +34,14 @@ void SortByExpert(const SortByExpertArgs& args, Stream) {
 void PermuteRows(const PermuteRowsArgs& args, Stream) {
   DispatchFloat(args.x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    using A = ComputeType<T>;
     const int64_t columns = args.x.dim(1), choices = args.position.dim(1);
-    const A* w = args.w.defined() ? args.w.As<A>() : nullptr;
-    ParallelForChunks(args.x.dim(0), kTokensPerChunk, choices * columns,
-                      [&](int64_t begin, int64_t end) {
-                        for (int64_t i = begin * choices; i < end * choices; ++i) {
-                          const T* x = args.x.As<T>() + i / choices * columns;
-                          T* y = args.y.As<T>() + args.position.As<int32_t>()[i] * columns;
-                          if (w == nullptr) {
-                            std::copy(x, x + columns, y);
-                          } else {
-                            for (int64_t c = 0; c < columns; ++c)
-                              y[c] = Narrow<T>(w[i] * static_cast<A>(Widen(x[c])));
-                          }
-                        }
-                      });
+    ParallelForChunks(
+        args.x.dim(0), kTokensPerChunk, choices * columns, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin * choices; i < end * choices; ++i) {
+            const T* x = args.x.As<T>() + i / choices * columns;
+            std::copy(x, x + columns, args.y.As<T>() + args.position.As<int32_t>()[i] * columns);
+          }
+        });
   });
 }
 
@@ -73,26 +65,6 @@ void UnpermuteRows(const UnpermuteRowsArgs& args, Stream) {
                           T* y = args.y.As<T>() + n * columns;
                           for (int64_t c = 0; c < columns; ++c)
                             y[c] = Narrow<T>(sum[static_cast<size_t>(c)]);
-                        }
-                      });
-  });
-}
-
-void UnpermuteDw(const UnpermuteDwArgs& args, Stream) {
-  DispatchFloat(args.x.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    using A = ComputeType<T>;
-    const int64_t columns = args.x.dim(1), choices = args.position.dim(1);
-    ParallelForChunks(args.dy.dim(0), kTokensPerChunk, 2 * choices * columns,
-                      [&](int64_t begin, int64_t end) {
-                        for (int64_t i = begin * choices; i < end * choices; ++i) {
-                          const T *dy = args.dy.As<T>() + i / choices * columns,
-                                  *x = args.x.As<T>() + args.position.As<int32_t>()[i] * columns;
-                          A sum = 0;
-#pragma omp simd reduction(+ : sum)
-                          for (int64_t c = 0; c < columns; ++c)
-                            sum += static_cast<A>(Widen(dy[c])) * static_cast<A>(Widen(x[c]));
-                          args.dw.As<A>()[i] = sum;
                         }
                       });
   });

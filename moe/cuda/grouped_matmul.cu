@@ -14,6 +14,7 @@
 #include "core/cuda/vector.cuh"
 #include "moe/cuda/grouped_fma.cuh"
 #include "moe/cuda/grouped_tensor_core.cuh"
+#include "moe/cuda/hopper/products.h"
 #include "moe/grouped_matmul.h"
 
 namespace lacuna::cuda {
@@ -150,11 +151,13 @@ void Dw(const GroupedMatMulDwArgs& args, Stream stream) {
 }  // namespace
 
 void GroupedMatMul(const GroupedMatMulArgs& args, Stream stream) {
+  if (hopper::Supports(args, stream)) return hopper::GroupedMatMul(args, stream);
   DispatchDeviceFloat(args.x.dtype,
                       [&](auto tag) { Rows<typename decltype(tag)::type>(args, stream); });
 }
 
 void GroupedMatMulDw(const GroupedMatMulDwArgs& args, Stream stream) {
+  if (hopper::Supports(args, stream)) return hopper::GroupedMatMulDw(args, stream);
   DispatchDeviceFloat(args.x.dtype,
                       [&](auto tag) { Dw<typename decltype(tag)::type>(args, stream); });
 }

@@ -10,9 +10,8 @@
 //   expert.
 //
 // Rows are moved 16 bytes a thread. PermuteRows: a warp reads kHeld packs a lane of a token's row
-// into registers and writes them K times. UnpermuteRows (blockDim.y rows a block) and UnpermuteDw
-// read up to kGroup rows of a token at once, so that as many loads are under way. UnpermuteDw: a
-// warp a token, its sums combine in a butterfly.
+// into registers and writes them K times. UnpermuteRows (blockDim.y rows a block) reads up to kGroup
+// rows of a token at once, so that as many loads are under way.
 #include "core/cuda/memory.h"
 #include "core/cuda/reduce.cuh"
 #include "core/cuda/vector.cuh"
@@ -26,7 +25,7 @@ constexpr int kSortWarps = 8, kSortThreads = kSortWarps * kWarp, kRun = 128,
               kChunk = kSortWarps * kRun;
 constexpr int kScanThreads = 1024;
 constexpr int kGroup = 8;
-constexpr int kDwWarps = 4, kPermuteWarps = 4;
+constexpr int kPermuteWarps = 4;
 
 __device__ int ExpertAt(const int32_t* ids, int64_t i, int experts) {
   return min(max(ids[i], 0), experts - 1);
@@ -124,9 +123,8 @@ constexpr int kNarrow = 4, kWide = 10;
 
 template <class T, int kPack, int kHeld>
 __global__ void __launch_bounds__(kPermuteWarps* kWarp)
-    PermuteKernel(const T* __restrict__ x, const int32_t* __restrict__ position,
-                  const float* __restrict__ w, T* __restrict__ y, int64_t tokens, int choices,
-                  int64_t columns) {
+    PermuteKernel(const T* __restrict__ x, const int32_t* __restrict__ position, T* __restrict__ y,
+                  int64_t tokens, int choices, int64_t columns) {
   const int64_t n = int64_t{blockIdx.x} * kPermuteWarps + threadIdx.x / kWarp;
   if (n >= tokens) return;
   const int lane = threadIdx.x % kWarp;
@@ -139,19 +137,10 @@ __global__ void __launch_bounds__(kPermuteWarps* kWarp)
     }
     for (int k = 0; k < choices; ++k) {
       T* const to = y + position[n * choices + k] * columns;
-      const float weight = w == nullptr ? 1.0f : w[n * choices + k];
 #pragma unroll
       for (int p = 0; p < kHeld; ++p) {
         const int64_t c = first + p * kWarp * kPack;
-        if (c >= columns) continue;
-        if (w == nullptr) {
-          StorePack(to + c, held[p]);
-        } else {
-          auto row = Widen(held[p]);
-#pragma unroll
-          for (int j = 0; j < kPack; ++j) row.value[j] *= weight;
-          StoreFloats(to + c, row);
-        }
+        if (c < columns) StorePack(to + c, held[p]);
       }
     }
   }
@@ -183,44 +172,6 @@ __global__ void UnpermuteKernel(const T* __restrict__ x, const int32_t* __restri
       }
     }
     StoreFloats(y + n * columns + c, sum);
-  }
-}
-
-template <class T, int kPack>
-__global__ void __launch_bounds__(kDwWarps* kWarp)
-    DwKernel(const T* dy, const T* x, const int32_t* position, float* dw, int64_t tokens,
-             int choices, int64_t columns) {
-  const int64_t n = int64_t{blockIdx.x} * kDwWarps + threadIdx.x / kWarp;
-  if (n >= tokens) return;
-  const int lane = threadIdx.x % kWarp;
-  for (int first = 0; first < choices; first += kGroup) {
-    const T* rows[kGroup];
-    float sum[kGroup] = {};
-#pragma unroll
-    for (int k = 0; k < kGroup; ++k) {
-      const int choice = min(first + k, choices - 1);
-      rows[k] = x + position[n * choices + choice] * columns;
-    }
-    for (int64_t c = lane * kPack; c < columns; c += kWarp * kPack) {
-      const auto grad = LoadFloats<kPack>(dy + n * columns + c);
-      Pack<T, kPack> in[kGroup];
-#pragma unroll
-      for (int k = 0; k < kGroup; ++k) {
-        if (first + k < choices) in[k] = LoadPack<kPack>(rows[k] + c);
-      }
-#pragma unroll
-      for (int k = 0; k < kGroup; ++k) {
-        if (first + k >= choices) break;
-        const auto row = Widen(in[k]);
-#pragma unroll
-        for (int j = 0; j < kPack; ++j) sum[k] = fmaf(grad.value[j], row.value[j], sum[k]);
-      }
-    }
-#pragma unroll
-    for (int k = 0; k < kGroup; ++k) {
-      const float total = WarpReduce(sum[k]);
-      if (lane == 0 && first + k < choices) dw[n * choices + first + k] = total;
-    }
   }
 }
 
@@ -274,8 +225,7 @@ void PermuteRows(const PermuteRowsArgs& args, Stream stream) {
       const dim3 grid(static_cast<unsigned>((tokens + kPermuteWarps - 1) / kPermuteWarps));
       const auto launch = [&](auto kernel) {
         LaunchGrid(kernel, grid, kPermuteWarps * kWarp, 0, stream, args.x.As<const T>(),
-                   args.position.As<const int32_t>(), args.w.As<const float>(), args.y.As<T>(),
-                   tokens, choices, columns);
+                   args.position.As<const int32_t>(), args.y.As<T>(), tokens, choices, columns);
       };
       columns <= kNarrow* kWarp* kPack ? launch(PermuteKernel<T, kPack, kNarrow>)
                                        : launch(PermuteKernel<T, kPack, kWide>);
@@ -295,21 +245,6 @@ void UnpermuteRows(const UnpermuteRowsArgs& args, Stream stream) {
       LaunchGrid(UnpermuteKernel<T, kPack>, rows.grid, rows.block, 0, stream, args.x.As<T>(),
                  args.position.As<int32_t>(), args.w.As<float>(), args.y.As<T>(), tokens, choices,
                  columns);
-    });
-  });
-}
-
-void UnpermuteDw(const UnpermuteDwArgs& args, Stream stream) {
-  const int64_t tokens = args.dy.dim(0), columns = args.dy.dim(1);
-  const int choices = static_cast<int>(args.position.dim(1));
-  DispatchDeviceFloat(args.x.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    WithPack<T>(Packable<T>(args.x.data, columns) && IsAligned(args.dy.data), [&](auto pack) {
-      constexpr int kPack = decltype(pack)::value;
-      LaunchGrid(DwKernel<T, kPack>,
-                 dim3(static_cast<unsigned>((tokens + kDwWarps - 1) / kDwWarps)), kDwWarps * kWarp,
-                 0, stream, args.dy.As<T>(), args.x.As<T>(), args.position.As<int32_t>(),
-                 args.dw.As<float>(), tokens, choices, columns);
     });
   });
 }

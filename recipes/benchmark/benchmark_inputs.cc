@@ -95,8 +95,8 @@ Tensor UniformIds(int64_t n, int64_t bound, uint64_t seed, Device device) {
   return Tensor::FromVector(ids, {n}).To(device);
 }
 
-RoutedRows RouteRows(const BenchSizes& sizes, int64_t tokens, Device device) {
-  RoutedRows routed{.ids = Choices(sizes, tokens, device), .position = {}, .offsets = {}};
+RoutedChoices RouteRows(const BenchSizes& sizes, int64_t tokens, Device device) {
+  RoutedChoices routed{.ids = Choices(sizes, tokens, device), .position = {}, .offsets = {}};
   routed.position = Tensor::EmptyLike(routed.ids);
   routed.offsets = Tensor::Empty({sizes.moe.num_experts + 1}, DType::kI64, device);
   ops::SortByExpert({.ids = routed.ids.Ref(),

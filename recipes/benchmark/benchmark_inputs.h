@@ -15,11 +15,11 @@ Tensor FilledTensor(Shape shape, DType dtype, Device device, double value);
 Tensor UniformIds(int64_t n, int64_t bound, uint64_t seed, Device device);
 
 // Choices of experts and what SortByExpert makes of them.
-struct RoutedRows {
+struct RoutedChoices {
   Tensor ids;       // [N, K] i32
   Tensor position;  // [N, K] i32
   Tensor offsets;   // [E + 1] i64
 };
-RoutedRows RouteRows(const BenchSizes& sizes, int64_t tokens, Device device);
+RoutedChoices RouteRows(const BenchSizes& sizes, int64_t tokens, Device device);
 
 }  // namespace lacuna

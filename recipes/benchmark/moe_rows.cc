@@ -5,6 +5,7 @@
 #include "core/stream.h"
 #include "moe/expert_load.h"
 #include "moe/grouped_matmul.h"
+#include "moe/grouped_swiglu.h"
 #include "moe/permute.h"
 #include "moe/route.h"
 #include "recipes/benchmark/benchmark_inputs.h"
@@ -99,7 +100,7 @@ void AddSort(int64_t n, const BenchSizes& sizes, Device device, BenchRows& rows)
   rows.Bytes(
       "sort_by_expert", n, 8 * D(n * k) + 8 * D(e + 1), "8NK + 8 (E + 1)",
       [=](uint64_t) { return RouteRows(sizes, n, device); },
-      [stream = ComputeStream(device)](RoutedRows& s) {
+      [stream = ComputeStream(device)](RoutedChoices& s) {
         ops::SortByExpert({.ids = s.ids.Ref(),
                            .offsets = s.offsets.MutableRef(),
                            .position = s.position.MutableRef()},
@@ -108,37 +109,25 @@ void AddSort(int64_t n, const BenchSizes& sizes, Device device, BenchRows& rows)
 }
 
 struct PermuteSet {
-  RoutedRows routed;
-  Tensor tokens, rows, w, dw;
+  RoutedChoices routed;
+  Tensor tokens, rows, w;
 };
 
 void AddPermute(int64_t n, const BenchSizes& sizes, Device device, BenchRows& rows) {
   const int64_t c = sizes.model.width, k = sizes.moe.experts_per_token, r = n * k;
   const Stream stream = ComputeStream(device);
   const auto make = [=](uint64_t seed) {
-    const Tensor w = NormalTensor({n, k}, DType::kF32, device, 3 * seed);
     return PermuteSet{.routed = RouteRows(sizes, n, device),
                       .tokens = NormalTensor({n, c}, kType, device, 3 * seed + 1),
                       .rows = NormalTensor({r, c}, kType, device, 3 * seed + 2),
-                      .w = w,
-                      .dw = Tensor::EmptyLike(w)};
+                      .w = NormalTensor({n, k}, DType::kF32, device, 3 * seed)};
   };
   const double moved = 2 * D(c) * D(n + r);
   rows.Bytes("permute_rows", n, moved + 4 * D(r), "2C (N + R) + 4R", make, [=](PermuteSet& s) {
-    ops::PermuteRows({.x = s.tokens.Ref(),
-                      .position = s.routed.position.Ref(),
-                      .w = {},
-                      .y = s.rows.MutableRef()},
-                     stream);
+    ops::PermuteRows(
+        {.x = s.tokens.Ref(), .position = s.routed.position.Ref(), .y = s.rows.MutableRef()},
+        stream);
   });
-  rows.Bytes("permute_rows_weighted", n, moved + 8 * D(r), "2C (N + R) + 8R", make,
-             [=](PermuteSet& s) {
-               ops::PermuteRows({.x = s.tokens.Ref(),
-                                 .position = s.routed.position.Ref(),
-                                 .w = s.w.Ref(),
-                                 .y = s.rows.MutableRef()},
-                                stream);
-             });
   rows.Bytes("unpermute_rows", n, moved + 8 * D(r), "2C (N + R) + 8R", make, [=](PermuteSet& s) {
     ops::UnpermuteRows({.x = s.rows.Ref(),
                         .position = s.routed.position.Ref(),
@@ -146,17 +135,10 @@ void AddPermute(int64_t n, const BenchSizes& sizes, Device device, BenchRows& ro
                         .y = s.tokens.MutableRef()},
                        stream);
   });
-  rows.Bytes("unpermute_dw", n, moved + 8 * D(r), "2C (N + R) + 8R", make, [=](PermuteSet& s) {
-    ops::UnpermuteDw({.dy = s.tokens.Ref(),
-                      .x = s.rows.Ref(),
-                      .position = s.routed.position.Ref(),
-                      .dw = s.dw.MutableRef()},
-                     stream);
-  });
 }
 
 struct ProductSet {
-  RoutedRows routed;
+  RoutedChoices routed;
   Tensor x, w, y, dw;
 };
 
@@ -197,6 +179,67 @@ void AddProducts(const std::string& name, int64_t n, int64_t in, int64_t out,
   });
 }
 
+struct SwiGluSet {
+  RoutedChoices routed;
+  Tensor x, w, z, h;
+};
+
+void AddGroupedSwiGlu(int64_t n, const BenchSizes& sizes, Device device, BenchRows& rows) {
+  const int64_t c = sizes.model.width, f = sizes.moe.expert_width, e = sizes.moe.num_experts,
+                r = n * sizes.moe.experts_per_token;
+  rows.Flops(
+      "grouped_swiglu", n, 2 * D(r) * D(c) * D(2 * f), "2 R C 2F",
+      2 * D(r) * D(c + 3 * f) + 2 * D(e * c * 2 * f),
+      [=](uint64_t seed) {
+        return SwiGluSet{.routed = RouteRows(sizes, n, device),
+                         .x = NormalTensor({r, c}, kType, device, 3 * seed),
+                         .w = NormalTensor({e, 2 * f, c}, kType, device, 3 * seed + 1, 0.02),
+                         .z = Tensor::Empty({r, 2 * f}, kType, device),
+                         .h = Tensor::Empty({r, f}, kType, device)};
+      },
+      [stream = ComputeStream(device)](SwiGluSet& s) {
+        ops::GroupedSwiGlu({.x = s.x.Ref(),
+                            .w = s.w.Ref(),
+                            .offsets = s.routed.offsets.Ref(),
+                            .z = s.z.MutableRef(),
+                            .h = s.h.MutableRef()},
+                           stream);
+      });
+}
+
+struct SwiGluBwdSet {
+  RoutedChoices routed;
+  Tensor z, dh, w, dz, wh, dw;
+};
+
+void AddRoutedSwiGluBwd(int64_t n, const BenchSizes& sizes, Device device, BenchRows& rows) {
+  const int64_t f = sizes.moe.expert_width, k = sizes.moe.experts_per_token, r = n * k;
+  rows.Bytes(
+      "routed_swiglu_bwd", n, 12 * D(r) * D(f) + 12 * D(r), "12RF + 12R",
+      [=](uint64_t seed) {
+        const Tensor z = NormalTensor({r, 2 * f}, kType, device, 3 * seed),
+                     dh = NormalTensor({r, f}, kType, device, 3 * seed + 1),
+                     w = NormalTensor({n, k}, DType::kF32, device, 3 * seed + 2);
+        return SwiGluBwdSet{.routed = RouteRows(sizes, n, device),
+                            .z = z,
+                            .dh = dh,
+                            .w = w,
+                            .dz = Tensor::EmptyLike(z),
+                            .wh = Tensor::EmptyLike(dh),
+                            .dw = Tensor::EmptyLike(w)};
+      },
+      [stream = ComputeStream(device)](SwiGluBwdSet& s) {
+        ops::RoutedSwiGluBwd({.z = s.z.Ref(),
+                              .dh = s.dh.Ref(),
+                              .position = s.routed.position.Ref(),
+                              .w = s.w.Ref(),
+                              .dz = s.dz.MutableRef(),
+                              .wh = s.wh.MutableRef(),
+                              .dw = s.dw.MutableRef()},
+                             stream);
+      });
+}
+
 }  // namespace
 
 void AddMoeRows(const BenchSizes& sizes, Device device, BenchRows& rows) {
@@ -206,6 +249,8 @@ void AddMoeRows(const BenchSizes& sizes, Device device, BenchRows& rows) {
     AddRouter(n, sizes, device, rows);
     AddSort(n, sizes, device, rows);
     AddPermute(n, sizes, device, rows);
+    AddGroupedSwiGlu(n, sizes, device, rows);
+    AddRoutedSwiGluBwd(n, sizes, device, rows);
     AddProducts("grouped_up", n, c, 2 * f, "2 R C 2F", sizes, device, rows);
     AddProducts("grouped_down", n, f, c, "2 R F C", sizes, device, rows);
   }

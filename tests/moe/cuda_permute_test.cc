@@ -74,7 +74,7 @@ Tensor Shifted(Shape shape, DType dtype, uint64_t seed, int64_t shift) {
   return OnDevice(RandomTensor({n + shift}, dtype, seed)).View(shift, std::move(shape));
 }
 
-// There and back with and without weights; returns all outputs.
+// There, and back with and without weights; returns all outputs.
 std::vector<Tensor> Move(int64_t tokens, int64_t chosen, int64_t columns, DType dtype,
                          int64_t shift) {
   const Stream stream = CudaStream();
@@ -85,21 +85,15 @@ std::vector<Tensor> Move(int64_t tokens, int64_t chosen, int64_t columns, DType 
                routed = Shifted({tokens * chosen, columns}, dtype, 3, shift),
                w = OnDevice(RandomTensor({tokens, chosen}, DType::kF32, 4));
   const TensorRef position = sorted.position.Ref();
-  std::vector<Tensor> outputs;
+  Tensor there = Shifted({tokens * chosen, columns}, dtype, 5, shift);
+  ops::PermuteRows({.x = x.Ref(), .position = position, .y = there.MutableRef()}, stream);
+  std::vector<Tensor> outputs = {there.To(kCpu)};
   for (const TensorRef& weights : {TensorRef{}, w.Ref()}) {
-    Tensor there = Shifted({tokens * chosen, columns}, dtype, 5, shift),
-           back = Shifted({tokens, columns}, dtype, 6, shift);
-    ops::PermuteRows({.x = x.Ref(), .position = position, .w = weights, .y = there.MutableRef()},
-                     stream);
+    Tensor back = Shifted({tokens, columns}, dtype, 6, shift);
     ops::UnpermuteRows(
         {.x = routed.Ref(), .position = position, .w = weights, .y = back.MutableRef()}, stream);
-    outputs.push_back(there.To(kCpu));
     outputs.push_back(back.To(kCpu));
   }
-  Tensor dw = Tensor::EmptyLike(w);
-  ops::UnpermuteDw({.dy = x.Ref(), .x = routed.Ref(), .position = position, .dw = dw.MutableRef()},
-                   stream);
-  outputs.push_back(dw.To(kCpu));
   return outputs;
 }
 
@@ -128,7 +122,7 @@ TEST(CudaPermute, TheSameBitsTwice) {
 }
 
 // Rows are copied, not computed: a NaN's payload and a negative zero come through.
-TEST(CudaPermute, WithoutWeightsRowsKeepTheirBits) {
+TEST(CudaPermute, RowsKeepTheirBits) {
   Tensor x = RandomTensor({50, 16}, DType::kBF16, 1);
   x.mutable_data<BFloat16>()[3].bits = 0x7FA1;
   x.mutable_data<BFloat16>()[5].bits = 0x8000;
@@ -137,7 +131,7 @@ TEST(CudaPermute, WithoutWeightsRowsKeepTheirBits) {
     const Tensor in = x.To(device);
     const Sorted s = Sort(ids.To(device), 4);
     Tensor y = Tensor::Empty({150, 16}, DType::kBF16, device);
-    ops::PermuteRows({.x = in.Ref(), .position = s.position.Ref(), .w = {}, .y = y.MutableRef()},
+    ops::PermuteRows({.x = in.Ref(), .position = s.position.Ref(), .y = y.MutableRef()},
                      ComputeStream(device));
     return y.To(kCpu);
   };

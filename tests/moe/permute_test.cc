@@ -3,9 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "moe/functions.h"
 #include "tests/support/compare.h"
-#include "tests/support/gradcheck.h"
 #include "tests/support/random.h"
 
 namespace lacuna {
@@ -54,9 +52,10 @@ TEST(Permute, RowsLandAtTheirExpertAndComeBack) {
     const Tensor ids = RandomIds({rows, chosen}, experts, 1),
                  x = RandomTensor({rows, columns}, dtype, 2);
     const Sorted s = Sort(ids, experts);
-    Tape tape(Tape::Mode::kInference);
-    const Variable there = PermuteRows(tape, Variable(x), s.position);
-    const std::vector<double> routed = there.value().ToDoubles(), original = x.ToDoubles();
+    Tensor there = Tensor::Empty({rows * chosen, columns}, dtype), back = Tensor::EmptyLike(x);
+    ops::PermuteRows({.x = x.Ref(), .position = s.position.Ref(), .y = there.MutableRef()},
+                     kCpuStream);
+    const std::vector<double> routed = there.ToDoubles(), original = x.ToDoubles();
     const int32_t *position = s.position.data<int32_t>(), *id = ids.data<int32_t>();
     const int64_t* offsets = s.offsets.data<int64_t>();
     for (int64_t i = 0; i < rows * chosen; ++i) {
@@ -67,7 +66,12 @@ TEST(Permute, RowsLandAtTheirExpertAndComeBack) {
     // K weights of 1/K add up exactly to the row they came from.
     const Tensor weights = Tensor::FromDoubles(std::vector<double>(rows * chosen, 0.25),
                                                {rows, chosen}, AccumulationType(dtype));
-    EXPECT_TRUE(SameBits(UnpermuteRows(tape, there, Variable(weights), s.position).value(), x));
+    ops::UnpermuteRows({.x = there.Ref(),
+                        .position = s.position.Ref(),
+                        .w = weights.Ref(),
+                        .y = back.MutableRef()},
+                       kCpuStream);
+    EXPECT_TRUE(SameBits(back, x));
   }
 }
 
@@ -80,20 +84,6 @@ TEST(Permute, SumsAreRoundedOnce) {
   ops::UnpermuteRows({.x = x.Ref(), .position = position.Ref(), .w = {}, .y = y.MutableRef()},
                      kCpuStream);
   EXPECT_EQ(y.ToDoubles()[0], 258);
-}
-
-TEST(Permute, Gradients) {
-  const Sorted s = Sort(RandomIds({17, 3}, 5, 1), 5);
-  EXPECT_TRUE(test::GradCheck(
-      [&](Tape& t, const std::vector<Variable>& in) {
-        return std::vector<Variable>{PermuteRows(t, in[0], s.position)};
-      },
-      {RandomTensor({17, 4}, DType::kF64, 2)}));
-  EXPECT_TRUE(test::GradCheck(
-      [&](Tape& t, const std::vector<Variable>& in) {
-        return std::vector<Variable>{UnpermuteRows(t, in[0], in[1], s.position)};
-      },
-      {RandomTensor({51, 4}, DType::kF64, 2), RandomTensor({17, 3}, DType::kF64, 3)}));
 }
 
 }  // namespace

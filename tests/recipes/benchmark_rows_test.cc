@@ -72,7 +72,7 @@ TEST(BenchmarkRows, WorkIsWhatTheFormulasSay) {
 TEST(BenchmarkRows, RoutingSpreadsRowsAsAsked) {
   const auto counts = [](BenchRouting routing) {
     const BenchSizes sizes = Small(routing);
-    const RoutedRows routed = RouteRows(sizes, 600, kCpu);
+    const RoutedChoices routed = RouteRows(sizes, 600, kCpu);
     const int64_t* offsets = routed.offsets.data<int64_t>();
     const int32_t* ids = routed.ids.data<int32_t>();
     for (int64_t n = 0; n < 600; ++n)

@@ -114,7 +114,6 @@ REACHED_THROUGH = {
     "attention_bwd": "AttentionOverRanges",
     "count_choices": "MoeLayer",
     "mean_probabilities": "MoeLayer",
-    "unpermute_dw": "UnpermuteRows",
 }
 
 if __name__ == "__main__":

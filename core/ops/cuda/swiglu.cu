@@ -1,15 +1,12 @@
 // SwiGLU. A block takes kThreads packs of a row: blockIdx.x which ones, blockIdx.y the row (and
 // every gridDim.y-th after it), so that no index is divided. Rows whose halves do not start at a
 // multiple of 16 bytes go in packs of one.
+#include "core/cuda/swiglu.cuh"
 #include "core/cuda/vector.cuh"
 #include "core/ops/swiglu.h"
 
 namespace lacuna::cuda {
 namespace {
-
-__device__ float SigmoidOf(float x) {
-  return 1.0f / (1.0f + __expf(-x));
-}
 
 template <int kCount, class T>
 __global__ void SwiGluFwdKernel(const T* x, T* h, int64_t rows, int64_t width) {
@@ -20,10 +17,7 @@ __global__ void SwiGluFwdKernel(const T* x, T* h, int64_t rows, int64_t width) {
                up = LoadFloats<kCount>(x + (2 * n + 1) * width + f);
     Floats<kCount> out;
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) {
-      const float a = gate.value[k];
-      out.value[k] = a * SigmoidOf(a) * up.value[k];
-    }
+    for (int k = 0; k < kCount; ++k) out.value[k] = Silu(gate.value[k]) * up.value[k];
     StoreFloats(h + n * width + f, out);
   }
 }
@@ -39,9 +33,10 @@ __global__ void SwiGluBwdKernel(const T* x, const T* dh, T* dx, int64_t rows, in
     Floats<kCount> dgate, dup;
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      const float a = gate.value[k], s = SigmoidOf(a), g = d.value[k];
-      dgate.value[k] = g * up.value[k] * s * (1.0f + a * (1.0f - s));
-      dup.value[k] = g * a * s;
+      const auto [g, u] =
+          SwiGluBackward(gate.value[k], up.value[k], FastSigmoid(gate.value[k]), d.value[k]);
+      dgate.value[k] = g;
+      dup.value[k] = u;
     }
     StoreFloats(dx + 2 * n * width + f, dgate);
     StoreFloats(dx + (2 * n + 1) * width + f, dup);

@@ -1,0 +1,182 @@
+// What sm_90a adds, in inline PTX: barriers in shared memory that count bytes, the copy engine
+// (TMA), clusters, registers moved between warpgroups. Products are in core/cuda/wgmma.cuh.
+//
+// Addresses in shared memory are 32 bits wide (SharedAddress). The tensor cores and the copy engine
+// read and write shared memory through the asynchronous proxy: ordinary stores that they are to see
+// need FenceAsyncProxy in the storing thread and a barrier behind it.
+#pragma once
+
+#include <cuda.h>
+
+#include "core/cuda/tensor_core.cuh"
+
+// Bodies of kernels that need sm_90a are empty in code for other cards; the host never starts them
+// there (HasHopperCode).
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__)
+#define LACUNA_HOPPER_CODE 1
+#else
+#define LACUNA_HOPPER_CODE 0
+#endif
+
+namespace lacuna::cuda {
+
+inline constexpr int kWarpgroup = 128;
+
+// --- Barriers: 8 bytes in shared memory; a phase ends when all arrivals and all bytes are in. ---
+
+__device__ inline void InitBarrier(uint32_t barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+// After the inits, before any other thread of the cluster or the copy engine uses them.
+__device__ inline void FenceBarrierInit() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+__device__ inline void Arrive(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+// Arrives at the barrier that lies at the same place in block `rank` of the cluster. Orders nothing
+// between blocks but reads of operands that are already done: a release at the cluster's scope would
+// wait for all of the thread's stores.
+__device__ inline void ArriveAt(uint32_t barrier, uint32_t rank) {
+  asm volatile(
+      "{\n.reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(barrier),
+      "r"(rank)
+      : "memory");
+}
+__device__ inline void ArriveExpecting(uint32_t barrier, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+// Until the phase of that parity has ended.
+__device__ inline void WaitBarrier(uint32_t barrier, uint32_t parity) {
+  asm volatile(
+      "{\n.reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n}" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+// Barrier `id` (1 to 15) of the block among `threads` threads.
+__device__ inline void SyncNamed(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// --- The copy engine. Coordinates count elements, the contiguous dimension first. ---
+
+__device__ inline void CopyTile(uint32_t to, const CUtensorMap& map, uint32_t barrier, int c0,
+                                int c1) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%3, %4}], [%2];" ::"r"(to),
+      "l"(&map), "r"(barrier), "r"(c0), "r"(c1)
+      : "memory");
+}
+// To the same place in every block of the cluster whose bit is set in `blocks`; each block's
+// barrier at the same place counts the bytes.
+__device__ inline void CopyTileToCluster(uint32_t to, const CUtensorMap& map, uint32_t barrier,
+                                         uint16_t blocks, int c0, int c1) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%4, %5}], [%2], %3;" ::"r"(to),
+      "l"(&map), "r"(barrier), "h"(blocks), "r"(c0), "r"(c1)
+      : "memory");
+}
+__device__ inline void CopyTileToCluster(uint32_t to, const CUtensorMap& map, uint32_t barrier,
+                                         uint16_t blocks, int c0, int c1, int c2) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%4, %5, %6}], [%2], %3;" ::"r"(to),
+      "l"(&map), "r"(barrier), "h"(blocks), "r"(c0), "r"(c1), "r"(c2)
+      : "memory");
+}
+__device__ inline void CopyTileToCluster(uint32_t to, const CUtensorMap& map, uint32_t barrier,
+                                         uint16_t blocks, int c0, int c1, int c2, int c3, int c4) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%4, %5, %6, %7, %8}], [%2], %3;" ::"r"(to),
+      "l"(&map), "r"(barrier), "h"(blocks), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4)
+      : "memory");
+}
+// From shared memory; what of the box lies outside the tensor is not written. Stores are committed
+// and waited for in groups, a thread its own.
+__device__ inline void StoreTile(const CUtensorMap& map, uint32_t from, int c0, int c1) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(&map),
+      "r"(from), "r"(c0), "r"(c1)
+      : "memory");
+}
+__device__ inline void StoreTile(const CUtensorMap& map, uint32_t from, int c0, int c1, int c2) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(&map),
+      "r"(from), "r"(c0), "r"(c1), "r"(c2)
+      : "memory");
+}
+// Bytes that follow one another, a multiple of 16 at multiples of 16.
+__device__ inline void StoreBytes(void* to, uint32_t from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(
+                   __cvta_generic_to_global(to)),
+               "r"(from), "r"(bytes)
+               : "memory");
+}
+__device__ inline void AddFloats(float* to, uint32_t from, uint32_t bytes) {
+  asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(
+                   __cvta_generic_to_global(to)),
+               "r"(from), "r"(bytes)
+               : "memory");
+}
+__device__ inline void CommitStores() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+// Until at most kPending of this thread's groups still read shared memory.
+template <int kPending>
+__device__ void WaitStoresRead() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
+}
+__device__ inline void PrefetchMap(const CUtensorMap& map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+__device__ inline void FenceAsyncProxy() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// --- Clusters. ---
+
+__device__ inline uint32_t ClusterRank() {
+  uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+__device__ inline void SyncCluster() {
+  asm volatile(
+      "barrier.cluster.arrive.release.aligned;\n"
+      "barrier.cluster.wait.acquire.aligned;" ::
+          : "memory");
+}
+
+// --- Registers a thread, for a whole warpgroup; multiples of 8. ---
+
+template <int kRegisters>
+__device__ void GiveRegisters() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ void TakeRegisters() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// --- Fragments to shared memory: the inverse of LoadMatrices<true>. ---
+
+// Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8 as it is to stand in
+// memory. Register i of a lane: rows 2t and 2t + 1 of column g.
+__device__ inline void StoreMatricesTransposed(uint32_t shared, uint32_t r0, uint32_t r1,
+                                               uint32_t r2, uint32_t r3) {
+  asm volatile(
+      "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared),
+      "r"(r0), "r"(r1), "r"(r2), "r"(r3)
+      : "memory");
+}
+
+}  // namespace lacuna::cuda

@@ -1,0 +1,44 @@
+#include "moe/grouped_swiglu.h"
+
+#include "core/cpu/math.h"
+#include "core/dispatch.h"
+#include "core/ops/swiglu.h"
+#include "core/parallel.h"
+#include "moe/grouped_matmul.h"
+
+namespace lacuna::cpu {
+
+void GroupedSwiGlu(const GroupedSwiGluArgs& args, Stream stream) {
+  GroupedMatMul({.x = args.x, .w = args.w, .offsets = args.offsets, .y = args.z}, stream);
+  SwiGluFwd({.x = args.z, .h = args.h}, stream);
+}
+
+void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs& args, Stream) {
+  DispatchFloat(args.z.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using A = ComputeType<T>;
+    const int64_t width = args.dh.dim(1);
+    ParallelForChunks(args.dh.dim(0), 16, 12 * width, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t r = args.position.As<int32_t>()[i];
+        const A weight = args.w.As<A>()[i];
+        const T *gate = args.z.As<T>() + 2 * r * width, *up = gate + width,
+                *dh = args.dh.As<T>() + r * width;
+        T *dgate = args.dz.As<T>() + 2 * r * width, *dup = dgate + width,
+          *wh = args.wh.As<T>() + r * width;
+        A dot = 0;
+        for (int64_t f = 0; f < width; ++f) {
+          const A a = Widen(gate[f]), u = Widen(up[f]), d = Widen(dh[f]), s = Sigmoid(a);
+          const A h = a * s * u, dw = weight * d;
+          dot += d * h;
+          wh[f] = Narrow<T>(weight * h);
+          dgate[f] = Narrow<T>(dw * u * s * (A(1) + a * (A(1) - s)));
+          dup[f] = Narrow<T>(dw * a * s);
+        }
+        args.dw.As<A>()[i] = dot;
+      }
+    });
+  });
+}
+
+}  // namespace lacuna::cpu

@@ -1,0 +1,53 @@
+#include "moe/grouped_swiglu.h"
+
+#include "core/kernel.h"
+#include "core/ops/check.h"
+
+namespace lacuna::ops {
+namespace {
+
+constinit const Kernel<GroupedSwiGluArgs> kGroupedSwiGlu{
+    "grouped_swiglu", "x w offsets =z =h", cpu::GroupedSwiGlu, LACUNA_IF_CUDA(cuda::GroupedSwiGlu)};
+constinit const Kernel<RoutedSwiGluBwdArgs> kRoutedSwiGluBwd{
+    "routed_swiglu_bwd", "z dh position w =dz =wh =dw", cpu::RoutedSwiGluBwd,
+    LACUNA_IF_CUDA(cuda::RoutedSwiGluBwd)};
+
+}  // namespace
+
+void GroupedSwiGlu(const GroupedSwiGluArgs& args, Stream stream) {
+  constexpr const char* kOp = "grouped_swiglu";
+  LACUNA_CHECK(args.x.rank == 2 && args.w.rank == 3 && args.h.rank == 2, "{}: x {}, w {}, h {}",
+               kOp, Describe(args.x), Describe(args.w), Describe(args.h));
+  const int64_t rows = args.x.dim(0), width = args.h.dim(1);
+  CheckShape(kOp, "w", args.w, {args.w.dim(0), 2 * width, args.x.dim(1)});
+  CheckShape(kOp, "offsets", args.offsets, {args.w.dim(0) + 1});
+  CheckShape(kOp, "z", args.z, {rows, 2 * width});
+  CheckShape(kOp, "h", args.h, {rows, width});
+  CheckDType(kOp, "offsets", args.offsets, DType::kI64);
+  CheckDType(kOp, "w", args.w, args.x.dtype);
+  CheckDType(kOp, "z", args.z, args.x.dtype);
+  CheckDType(kOp, "h", args.h, args.x.dtype);
+  kGroupedSwiGlu(args, stream);
+}
+
+void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs& args, Stream stream) {
+  constexpr const char* kOp = "routed_swiglu_bwd";
+  LACUNA_CHECK(args.dh.rank == 2 && args.position.rank == 2 &&
+                   args.position.dim(0) * args.position.dim(1) == args.dh.dim(0),
+               "{}: dh {}, position {}", kOp, Describe(args.dh), Describe(args.position));
+  const int64_t rows = args.dh.dim(0), width = args.dh.dim(1);
+  CheckShape(kOp, "z", args.z, {rows, 2 * width});
+  CheckShape(kOp, "dz", args.dz, {rows, 2 * width});
+  CheckShape(kOp, "wh", args.wh, {rows, width});
+  CheckShape(kOp, "w", args.w, {args.position.dim(0), args.position.dim(1)});
+  CheckShape(kOp, "dw", args.dw, {args.position.dim(0), args.position.dim(1)});
+  CheckDType(kOp, "position", args.position, DType::kI32);
+  CheckDType(kOp, "z", args.z, args.dh.dtype);
+  CheckDType(kOp, "dz", args.dz, args.dh.dtype);
+  CheckDType(kOp, "wh", args.wh, args.dh.dtype);
+  CheckDType(kOp, "w", args.w, AccumulationType(args.dh.dtype));
+  CheckDType(kOp, "dw", args.dw, AccumulationType(args.dh.dtype));
+  kRoutedSwiGluBwd(args, stream);
+}
+
+}  // namespace lacuna::ops
