@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 
 #include "core/tensor.h"
 
@@ -29,11 +30,18 @@ struct Parameter {
   // and accumulates (+=).
   Tensor value;
   Tensor grad;
+  // True where the rule that gives the gradient can set it: `grad` then need not be zeroed before a
+  // step, only marked (FlatParameters::ZeroGrad).
+  bool gradient_can_be_set = false;
+  // `grad` counts as zero, whatever stands there: the next gradient is set, not added.
+  bool gradient_is_unset = false;
   // Called once per backward pass in which hooks fire (the last micro-batch of a step), when `grad`
   // is complete.
   std::function<void(Parameter&)> on_grad_ready;
 
   int64_t numel() const { return NumElements(shape); }
+  // For the rule: true where this gradient is to be added to what is there.
+  bool AddsGradient() { return !std::exchange(gradient_is_unset, false); }
 };
 
 }  // namespace lacuna

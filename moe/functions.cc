@@ -89,7 +89,8 @@ struct ExpertPass {
     ops::GroupedMatMulDw({.dy = dy.Ref(),
                           .x = x.Ref(),
                           .offsets = rows.offsets.Ref(),
-                          .dw = weight.grad.MutableRef()},
+                          .dw = weight.grad.MutableRef(),
+                          .accumulate = weight.AddsGradient()},
                          stream);
   }
 };

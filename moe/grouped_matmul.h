@@ -3,12 +3,13 @@
 //     Cout])                              (GroupedMatMul)
 //   y[r] = x[r] w[e]     (otherwise:   x [R, Cout], w [E, Cout, Cin], y [R, Cin]; the gradient of
 //     x)
-//   dw[e] += dy_e^T x_e  over the rows of e: dy [R, Cout], x [R, Cin], dw [E, Cout,
-//     Cin]                       (GroupedMatMulDw)
+//   dw[e] += dy_e^T x_e  over the rows of e (= where not `accumulate`): dy [R, Cout], x [R, Cin],
+//     dw [E, Cout, Cin]                                            (GroupedMatMulDw)
 // offsets: [E + 1] i64, non-decreasing from 0 to R; others throw on the CPU, on CUDA, where the
 // host does not see them, the products are wrong but stay inside y and dw.
 // x, w, y, dy: one dtype; dw: its accumulation type. Sums in the accumulation type.
-// y is set, dw is accumulated. Experts without rows are never read and leave dw[e] as it is.
+// y is set, dw is accumulated or set. Experts without rows are never read and leave dw[e] as it is,
+// or zero.
 #pragma once
 
 #include "core/tensor_ref.h"
@@ -21,6 +22,7 @@ struct GroupedMatMulArgs {
 };
 struct GroupedMatMulDwArgs {
   TensorRef dy, x, offsets, dw;
+  bool accumulate = true;
 };
 
 namespace cpu {

@@ -62,7 +62,24 @@ FlatParameters::FlatParameters(Module& root, DType dtype, uint64_t seed, bool gr
 }
 
 void FlatParameters::ZeroGrad() {
-  grad_.Zero();
+  int64_t begin = 0;
+  const auto zero_until = [&](int64_t end) {
+    if (end > begin) grad_.View(begin, {end - begin}).Zero();
+  };
+  for (const Entry& entry : entries_) {
+    Parameter& parameter = *entry.parameter;
+    if (!parameter.gradient_can_be_set) continue;
+    zero_until(entry.offset);
+    parameter.gradient_is_unset = true;
+    begin = entry.offset + parameter.numel();  // the padding behind it is zeroed too
+  }
+  zero_until(size());
+}
+
+void FlatParameters::ZeroUnsetGrad() {
+  for (const Entry& entry : entries_) {
+    if (!entry.parameter->AddsGradient()) entry.parameter->grad.Zero();
+  }
 }
 
 void FlatParameters::SyncValueFromMaster() {

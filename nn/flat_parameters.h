@@ -44,7 +44,11 @@ class FlatParameters {
     return master_.View(entry.offset, entry.parameter->shape);
   }
 
+  // Parameters whose gradient can be set are marked instead, and hold anything until it is.
   void ZeroGrad();
+  // Zeroes gradients that are still unset, of parameters that no rule reached. After the backward
+  // passes of a step, before anything reads gradients.
+  void ZeroUnsetGrad();
   // Rounds the master copy into the compute copy (nothing to do where they are one buffer).
   void SyncValueFromMaster();
 

@@ -22,6 +22,12 @@ namespace lacuna::cuda {
 
 inline constexpr int kWarpgroup = 128;
 
+// A value that all lanes of the warp have, told to the compiler: it then stands in a uniform
+// register, where the descriptions of operands have to be. All lanes.
+__device__ inline int Uniform(int value) {
+  return __shfl_sync(0xFFFFFFFFu, value, 0);
+}
+
 // --- Barriers: 8 bytes in shared memory; a phase ends when all arrivals and all bytes are in. ---
 
 __device__ inline void InitBarrier(uint32_t barrier, int arrivals) {
@@ -74,6 +80,22 @@ __device__ inline void CopyTile(uint32_t to, const CUtensorMap& map, uint32_t ba
       "l"(&map), "r"(barrier), "r"(c0), "r"(c1)
       : "memory");
 }
+__device__ inline void CopyTile(uint32_t to, const CUtensorMap& map, uint32_t barrier, int c0,
+                                int c1, int c2) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%3, %4, %5}], [%2];" ::"r"(to),
+      "l"(&map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2)
+      : "memory");
+}
+__device__ inline void CopyTile(uint32_t to, const CUtensorMap& map, uint32_t barrier, int c0,
+                                int c1, int c2, int c3, int c4) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%3, %4, %5, %6, %7}], [%2];" ::"r"(to),
+      "l"(&map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4)
+      : "memory");
+}
 // To the same place in every block of the cluster whose bit is set in `blocks`; each block's
 // barrier at the same place counts the bytes.
 __device__ inline void CopyTileToCluster(uint32_t to, const CUtensorMap& map, uint32_t barrier,
@@ -83,60 +105,6 @@ __device__ inline void CopyTileToCluster(uint32_t to, const CUtensorMap& map, ui
       ".multicast::cluster [%0], [%1, {%4, %5}], [%2], %3;" ::"r"(to),
       "l"(&map), "r"(barrier), "h"(blocks), "r"(c0), "r"(c1)
       : "memory");
-}
-__device__ inline void CopyTileToCluster(uint32_t to, const CUtensorMap& map, uint32_t barrier,
-                                         uint16_t blocks, int c0, int c1, int c2) {
-  asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      ".multicast::cluster [%0], [%1, {%4, %5, %6}], [%2], %3;" ::"r"(to),
-      "l"(&map), "r"(barrier), "h"(blocks), "r"(c0), "r"(c1), "r"(c2)
-      : "memory");
-}
-__device__ inline void CopyTileToCluster(uint32_t to, const CUtensorMap& map, uint32_t barrier,
-                                         uint16_t blocks, int c0, int c1, int c2, int c3, int c4) {
-  asm volatile(
-      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      ".multicast::cluster [%0], [%1, {%4, %5, %6, %7, %8}], [%2], %3;" ::"r"(to),
-      "l"(&map), "r"(barrier), "h"(blocks), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4)
-      : "memory");
-}
-// From shared memory; what of the box lies outside the tensor is not written. Stores are committed
-// and waited for in groups, a thread its own.
-__device__ inline void StoreTile(const CUtensorMap& map, uint32_t from, int c0, int c1) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(&map),
-      "r"(from), "r"(c0), "r"(c1)
-      : "memory");
-}
-__device__ inline void StoreTile(const CUtensorMap& map, uint32_t from, int c0, int c1, int c2) {
-  asm volatile(
-      "cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(&map),
-      "r"(from), "r"(c0), "r"(c1), "r"(c2)
-      : "memory");
-}
-// Bytes that follow one another, a multiple of 16 at multiples of 16.
-__device__ inline void StoreBytes(void* to, uint32_t from, uint32_t bytes) {
-  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(
-                   __cvta_generic_to_global(to)),
-               "r"(from), "r"(bytes)
-               : "memory");
-}
-__device__ inline void AddFloats(float* to, uint32_t from, uint32_t bytes) {
-  asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(
-                   __cvta_generic_to_global(to)),
-               "r"(from), "r"(bytes)
-               : "memory");
-}
-__device__ inline void CommitStores() {
-  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
-}
-// Until at most kPending of this thread's groups still read shared memory.
-template <int kPending>
-__device__ void WaitStoresRead() {
-  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
-}
-__device__ inline void PrefetchMap(const CUtensorMap& map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 __device__ inline void FenceAsyncProxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

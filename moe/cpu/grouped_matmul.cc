@@ -115,6 +115,7 @@ void WeightGradient(const GroupedMatMulDwArgs& args) {
       pieces.push_back({e, r, std::min(r + kRowsPerPiece, out)});
   }
   A* dw = args.dw.As<A>();
+  if (!args.accumulate) std::fill(dw, dw + args.dw.numel(), A(0));
   ParallelFor(static_cast<int64_t>(pieces.size()),
               args.x.dim(0) / std::max<int64_t>(experts, 1) * in * kRowsPerPiece, [&](int64_t i) {
                 const Piece& p = pieces[static_cast<size_t>(i)];

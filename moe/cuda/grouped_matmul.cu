@@ -158,6 +158,10 @@ void GroupedMatMul(const GroupedMatMulArgs& args, Stream stream) {
 
 void GroupedMatMulDw(const GroupedMatMulDwArgs& args, Stream stream) {
   if (hopper::Supports(args, stream)) return hopper::GroupedMatMulDw(args, stream);
+  if (!args.accumulate) {
+    LACUNA_CUDA_CHECK(cudaMemsetAsync(args.dw.data, 0, static_cast<size_t>(args.dw.numel()) * 4,
+                                      static_cast<cudaStream_t>(stream.handle)));
+  }
   DispatchDeviceFloat(args.x.dtype,
                       [&](auto tag) { Dw<typename decltype(tag)::type>(args, stream); });
 }

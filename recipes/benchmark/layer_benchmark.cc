@@ -44,6 +44,7 @@ Layer<M> MakeLayer(std::shared_ptr<M> module, const BenchSizes& sizes, Device de
 
 template <class M>
 void Run(Layer<M>& layer, bool backward, Stream stream) {
+  if (backward) layer.parameters->ZeroGrad();  // as the first micro-batch of a step finds them
   Tape tape(backward ? Tape::Mode::kRecord : Tape::Mode::kInference, stream);
   ForwardContext ctx{.tape = tape,
                      .sequences = layer.sequences,

@@ -133,6 +133,7 @@ StepResult TrainingStep::Run(const std::vector<Batch>& micro_batches, double lea
   result.first_work = std::chrono::steady_clock::now();
   model_.parameters->ZeroGrad();
   Losses losses = Accumulate(micro_batches, 1.0 / targets, metrics);
+  model_.parameters->ZeroUnsetGrad();
   Reduce(losses.mean);
   const int64_t updates = optimizer_.num_updates();
   const GradientNorm norm = Update(result, losses.mean, learning_rate);

@@ -31,7 +31,7 @@ struct Shapes {
   std::vector<int64_t> offsets;
 };
 
-// y, dx and dw of random operands; dw adds to what is there.
+// y, dx and dw of random operands; dw is added to what is there, and set.
 std::vector<Tensor> Products(const Shapes& s, DType dtype) {
   const int64_t experts = static_cast<int64_t>(s.offsets.size()) - 1, rows = s.offsets.back();
   const Tensor offsets = Offsets(s.offsets), x = OnDevice(RandomTensor({rows, s.in}, dtype, 1)),
@@ -47,10 +47,16 @@ std::vector<Tensor> Products(const Shapes& s, DType dtype) {
                       .y = dx.MutableRef(),
                       .transpose_w = false},
                      CudaStream());
-  ops::GroupedMatMulDw(
-      {.dy = dy.Ref(), .x = x.Ref(), .offsets = offsets.Ref(), .dw = dw.MutableRef()},
-      CudaStream());
-  return {y.To(kCpu), dx.To(kCpu), dw.To(kCpu)};
+  Tensor set = dw.Clone();
+  for (const bool accumulate : {true, false}) {
+    ops::GroupedMatMulDw({.dy = dy.Ref(),
+                          .x = x.Ref(),
+                          .offsets = offsets.Ref(),
+                          .dw = (accumulate ? dw : set).MutableRef(),
+                          .accumulate = accumulate},
+                         CudaStream());
+  }
+  return {y.To(kCpu), dx.To(kCpu), dw.To(kCpu), set.To(kCpu)};
 }
 
 TEST(CudaGroupedMatMul, EqualsTheCpu) {

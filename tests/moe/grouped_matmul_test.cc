@@ -131,6 +131,24 @@ TEST(GroupedMatMul, ExpertsWithoutRowsAreNotRead) {
   }
 }
 
+TEST(GroupedMatMulDw, AddsOrSets) {
+  const Tensor offsets = Tensor::FromVector(std::vector<int64_t>{0, 2, 2, 5}, {4}),
+               x = RandomTensor({5, 4}, DType::kF32, 1), dy = RandomTensor({5, 3}, DType::kF32, 2);
+  const auto gradient = [&](Tensor dw, bool accumulate) {
+    ops::GroupedMatMulDw({.dy = dy.Ref(),
+                          .x = x.Ref(),
+                          .offsets = offsets.Ref(),
+                          .dw = dw.MutableRef(),
+                          .accumulate = accumulate},
+                         kCpuStream);
+    return dw;
+  };
+  const Tensor added = gradient(Tensor::Zeros({3, 3, 4}, DType::kF32), true),
+               set = gradient(RandomTensor({3, 3, 4}, DType::kF32, 3), false);
+  EXPECT_TRUE(test::SameBits(added, set));
+  EXPECT_EQ(set.Slice(1, 2).ToDoubles(), std::vector<double>(12, 0.0));  // no rows
+}
+
 TEST(GroupedMatMul, OffsetsThatDoNotCutTheRowsAreAnError) {
   const Tensor x = RandomTensor({4, 5}, DType::kF32, 1),
                w = RandomTensor({2, 3, 5}, DType::kF32, 2);

@@ -2,6 +2,9 @@
 // numbers.
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "tests/moe/moe_fixture.h"
 #include "tests/support/compare.h"
 #include "tests/support/gradcheck.h"
@@ -106,6 +109,36 @@ TEST_P(MoeLayerTest, EqualsTheNaiveReferenceInEveryType) {
       ExpectGradients(f, out, naive, exact, config.num_shared > 0);
     }
   }
+}
+
+// The first gradient of the experts' matrices is set, whatever stands there; the others are zeroed.
+TEST_P(MoeLayerTest, TheFirstGradientOfAStepFindsNothing) {
+  MoeFixture f(kWidth, GetParam().config, DType::kF32), g(kWidth, GetParam().config, DType::kF32);
+  const Tensor x = RandomTensor({21, kWidth}, DType::kF32, 5),
+               dy = RandomTensor({21, kWidth}, DType::kF32, 6);
+  f.flat().ZeroGrad();
+  for (const FlatParameters::Entry& entry : g.flat().entries()) {
+    Tensor& grad = entry.parameter->grad;
+    grad.CopyFrom(Tensor::FromDoubles(std::vector<double>(static_cast<size_t>(grad.numel()),
+                                                          std::numeric_limits<double>::quiet_NaN()),
+                                      grad.shape(), grad.dtype()));
+  }
+  g.flat().ZeroGrad();
+  EXPECT_TRUE(std::isnan(g.Get("experts.down_proj.weight").grad.ToDoubles()[0]));
+  for (int micro_batch = 0; micro_batch < 2; ++micro_batch) {
+    f.Step(x, dy);
+    g.Step(x, dy);
+    EXPECT_TRUE(SameBits(f.flat().grad(), g.flat().grad())) << micro_batch;
+  }
+  // Without a backward pass they are zero too.
+  g.flat().ZeroGrad();
+  g.flat().ZeroUnsetGrad();
+  EXPECT_TRUE(SameBits(g.flat().grad(), Tensor::ZerosLike(g.flat().grad())));
+  f.Step(x, dy);
+  f.flat().ZeroGrad();
+  f.Step(x, dy);
+  g.Step(x, dy);
+  EXPECT_TRUE(SameBits(f.flat().grad(), g.flat().grad()));
 }
 
 TEST_P(MoeLayerTest, GradientsOfInputAndEveryParameter) {

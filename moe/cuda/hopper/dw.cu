@@ -3,26 +3,41 @@
 #include "moe/cuda/hopper/products.h"
 
 namespace lacuna::cuda::hopper {
+namespace {
+
+int64_t RoundUp(int64_t n, int64_t to) {
+  return (n + to - 1) / to * to;
+}
+
+}  // namespace
 
 bool Supports(const GroupedMatMulDwArgs& args, Stream stream) {
-  return HasCode(DwKernel<true>, stream) && IsPackable(args.dy) && IsPackable(args.x) &&
-         IsAligned(args.dw.data) && args.x.dim(0) < (int64_t{1} << 31);
+  return HasCode(DwKernel<true, false>, stream) && IsPackable(args.dy) && IsPackable(args.x) &&
+         IsAligned(args.dw.data) && DwKernelShared(args.dw.dim(0)) <= kMaxShared &&
+         args.x.dim(0) > 0 && args.x.dim(0) < (int64_t{1} << 31);
 }
 
 void GroupedMatMulDw(const GroupedMatMulDwArgs& args, Stream stream) {
-  if (args.x.dim(0) == 0) return;
+  constexpr int kPair = kCluster * DwTile::kM;
+  const int64_t out = args.dw.dim(1), in = args.dw.dim(2);
+  const bool transposed =
+      RoundUp(in, kPair) * RoundUp(out, DwTile::kN) < RoundUp(out, kPair) * RoundUp(in, DwTile::kN);
+  const TensorRef &a = transposed ? args.x : args.dy, &b = transposed ? args.dy : args.x;
   DwParams p = {};
-  p.a = RowsMap(args.dy, kDepth);
-  p.b = RowsMap(args.x, kDepth);
+  p.a = RowsMap(a, kDepth);
+  p.b = RowsMap(b, kDepth / 2);
   p.offsets = args.offsets.As<int64_t>();
   p.dw = args.dw.As<float>();
   p.rows = args.x.dim(0);
   p.experts = static_cast<int>(args.dw.dim(0));
-  p.out = static_cast<int>(args.dw.dim(1));
-  p.in = static_cast<int>(args.dw.dim(2));
-  p.out_tiles = (p.out + kM - 1) / kM;
-  p.in_pairs = (p.in + kCluster * kN - 1) / (kCluster * kN);
-  LaunchPersistent(DwKernel<true>, kDwShared, stream, p);
+  p.m = static_cast<int>(a.dim(1));
+  p.n = static_cast<int>(b.dim(1));
+  p.pairs = (p.m + kPair - 1) / kPair;
+  p.columns = (p.n + DwTile::kN - 1) / DwTile::kN;
+  const auto kernel = args.accumulate
+                          ? (transposed ? DwKernel<true, true> : DwKernel<true, false>)
+                          : (transposed ? DwKernel<false, true> : DwKernel<false, false>);
+  LaunchPersistent(kernel, DwKernelShared(p.experts), stream, p);
 }
 
 }  // namespace lacuna::cuda::hopper

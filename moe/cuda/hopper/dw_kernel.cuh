@@ -1,164 +1,239 @@
-// Gradients of experts' matrices: dw[e] = or += a_e^T b_e over the rows of expert e, both operands
+// Gradients of experts' matrices: dw[e] = or += dy_e^T x_e over the rows of expert e, both operands
 // standing across, the depth ragged.
 //
-// The last slice of an expert also holds rows of the next; they are zeroed in shared memory before
-// the tensor cores see them, in both operands, so that a NaN of one expert stays there. Every sum
-// stays in one block and is added to memory once: the same bits every time.
+//   tile       128 x 192 of dw or of its transpose, whichever cuts it with less waste: A is dy or x.
+//              The blocks of a cluster share B.
+//   depth      The last slice of an expert also holds rows of the next. They are zeroed in shared
+//              memory before the tensor cores see them, in both operands, so that a NaN of one
+//              expert stays there.
+//   epilogue   96 sums a thread are held and go to memory between the next tile's slices; four
+//              lanes, or eight, cover a sector of 32 bytes. Every sum stays in one block and is
+//              added once: the same bits every time.
 #pragma once
 
-#include "core/cuda/vector.cuh"
+#include <utility>
+
 #include "moe/cuda/hopper/tile.cuh"
 
 namespace lacuna::cuda::hopper {
 
+using DwTile = Tile<128, 192, 5>;
+
 struct DwParams {
-  CUtensorMap a, b;
+  CUtensorMap a, b;  // rows of dy and x, or of x and dy where `transposed`
   const int64_t* offsets;
-  float* dw;  // [E, out, in], rows a multiple of 16 bytes
+  float* dw;  // [E, out, in], in a multiple of 2
   int64_t rows;
-  int experts, out, in, out_tiles, in_pairs;
+  int experts, m, n;   // m, n: out and in, or in and out
+  int pairs, columns;  // of clusters' tiles along m and n
 };
 
-inline constexpr int kDwShared = Ring::kBytes + Ring::kBarrierBytes + 1024;
+inline int64_t DwKernelShared(int64_t experts) {
+  return Ring<DwTile>::kBytes + Ring<DwTile>::kBarrierBytes + (experts + 1) * 4 + 1024;
+}
 
-// Zeroes rows valid .. roundup(valid, 16) - 1 of a stage's operands; all consumers.
-__device__ inline void ZeroRows(const Ring& ring, uint32_t stage, int valid) {
-  constexpr int kRowPieces = (kM + kN) / 8, kThreadsHere = kConsumers * kWarpgroup;
+// Zeroes rows valid .. roundup(valid, 16) - 1 of what a warpgroup reads of a stage. Both zero B, so
+// that neither waits for the other: what one still reads there is zero already.
+__device__ inline void ZeroRows(const Ring<DwTile>& ring, uint32_t stage, int valid,
+                                uint32_t warpgroup) {
+  constexpr int kBoxes = 1 + DwTile::kN / 64, kRowPieces = kBoxes * 8;
   const int rows = (valid + 15) / 16 * 16 - valid;
-  for (int i = threadIdx.x; i < rows * kRowPieces; i += kThreadsHere) {
-    const int row = valid + i / kRowPieces, piece = i % kRowPieces;
-    // Boxes of A and B follow one another; the swizzle moves pieces within a row only.
-    StoreShared16(ring.A(stage) + piece / 8 * kBoxBytes + row * 128 + piece % 8 * 16,
-                  make_uint4(0, 0, 0, 0));
+  for (int i = threadIdx.x % kWarpgroup; i < rows * kRowPieces; i += kWarpgroup) {
+    const int row = valid + i / kRowPieces, box = i % kRowPieces / 8, piece = i % 8;
+    const uint32_t start =
+        box == 0 ? ring.A(stage) + warpgroup * kBoxBytes : ring.B(stage) + (box - 1) * kBoxBytes;
+    // The swizzle moves pieces within a row only.
+    StoreShared16(start + row * 128 + piece * 16, make_uint4(0, 0, 0, 0));
   }
   FenceAsyncProxy();
-  SyncNamed(1, kThreadsHere);
+  SyncNamed(1 + static_cast<int>(warpgroup), kWarpgroup);
 }
 
-// A warp's 32 rows of dw stand in the borrowed stages, kRowsAStage in each, and leave row by row.
-// The pitch keeps eight rows of a fragment in different banks.
-inline constexpr int kDwPitch = kN * 4 + 32, kDwWarpBytes = kStageBytes / kConsumerWarps,
-                     kDwRowsAStage = kDwWarpBytes / kDwPitch, kDwBorrowed = 3;
-static_assert(kDwBorrowed * kDwRowsAStage >= 32 && kDwBorrowed <= kMaxBorrowed);
-
+// How a sum gets to memory.
 template <bool kAccumulate>
-__device__ void StoreSums(const DwParams& p, const Sums<kN>& sum, const Ring& ring,
-                          RingPlace& place, int expert, int row0, int column0) {
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  float* const dw = p.dw + static_cast<int64_t>(expert) * p.out * p.in + column0;
-  const int bytes = min(kN, p.in - column0) * 4;
-#pragma unroll
-  for (int b = 0; b < kDwBorrowed; ++b, place.Next()) {
-    const uint32_t shared = ring.A(place.stage) + warp * kDwWarpBytes;
-    WaitBarrier(ring.Full(place.stage), place.round);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {  // 8 of the warp's rows each
-      if (i * 8 + 8 <= b * kDwRowsAStage || i * 8 >= (b + 1) * kDwRowsAStage) continue;
-      const int here = i * 8 + lane / 4 - b * kDwRowsAStage;
-      if (here < 0 || here >= kDwRowsAStage) continue;
-      const uint32_t to = shared + here * kDwPitch + lane % 4 * 8;
-#pragma unroll
-      for (int j = 0; j < kN / 8; ++j) {
-        asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + j * 32),
-                     "f"(sum[i / 2][4 * j + i % 2 * 2]), "f"(sum[i / 2][4 * j + i % 2 * 2 + 1])
-                     : "memory");
-      }
-    }
-    FenceAsyncProxy();
-    __syncwarp();
-    const int index = b * kDwRowsAStage + lane,  // of the warp's rows
-        row = row0 + warp / 4 * (kM / 2) + index / 16 * 64 + warp % 4 * 16 + index % 16;
-    if (lane < kDwRowsAStage && index < 32 && row < p.out && bytes > 0) {
-      float* const to = dw + static_cast<int64_t>(row) * p.in;
-      if constexpr (kAccumulate) {
-        AddFloats(to, shared + lane * kDwPitch, bytes);
-      } else {
-        StoreBytes(to, shared + lane * kDwPitch, bytes);
-      }
-    }
-    CommitStores();
+__device__ void Put(float* to, float x) {
+  if constexpr (kAccumulate) {
+    asm volatile("red.global.add.f32 [%0], %1;" ::"l"(__cvta_generic_to_global(to)), "f"(x)
+                 : "memory");
+  } else {
+    __stcs(to, x);
+  }
+}
+template <bool kAccumulate>
+__device__ void Put(float* to, float x, float y) {
+  if constexpr (kAccumulate) {
+    asm volatile("red.global.add.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)),
+                 "f"(x), "f"(y)
+                 : "memory");
+  } else {
+    __stcs(reinterpret_cast<float2*>(to), make_float2(x, y));
   }
 }
 
-template <bool kAccumulate>
+struct DwPlace {
+  int expert, begin, rows;  // of x and dy
+  int row, column;          // of the tile in the expert's matrix
+};
+
+// A tile's sums until they are stored, 8 columns at a time, kGroup such parts a step.
+template <bool kAccumulate, bool kTransposed>
+struct HeldSums {
+  static constexpr int kParts = DwTile::kN / 8, kGroup = 2, kGroups = kParts / kGroup;
+  static_assert(kParts % kGroup == 0 && DwTile::kTiles == 1);
+
+  float sum[DwTile::kN / 2];
+  float* to;                    // of this thread's first sum
+  int rows_left, columns_left;  // from there to the matrix's edges
+  int next = kGroups;
+
+  template <int kFirst>
+  __device__ __forceinline__ void StoreGroup(const DwParams& p) const {
+#pragma unroll
+    for (int j = kFirst * kGroup; j < (kFirst + 1) * kGroup; ++j) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        if (8 * j >= columns_left || 8 * half >= rows_left) continue;
+        const float x = sum[4 * j + 2 * half], y = sum[4 * j + 2 * half + 1];
+        if constexpr (kTransposed) {
+          float* const at = to + int64_t{8} * j * p.m + 8 * half;
+          Put<kAccumulate>(at, x);
+          Put<kAccumulate>(at + p.m, y);
+        } else {
+          Put<kAccumulate>(to + int64_t{8} * half * p.n + 8 * j, x, y);
+        }
+      }
+    }
+  }
+  __device__ __forceinline__ void StoreNext(const DwParams& p) {
+    // Registers have no addresses: each group has its code.
+    [&]<int... kGroupIndex>(std::integer_sequence<int, kGroupIndex...>) {
+      ((next == kGroupIndex ? StoreGroup<kGroupIndex>(p) : void()), ...);
+    }
+    (std::make_integer_sequence<int, kGroups>{});
+    ++next;
+  }
+  __device__ __forceinline__ void StoreRest(const DwParams& p) {
+    while (next < kGroups) StoreNext(p);
+  }
+  __device__ __forceinline__ void Take(const Sums<DwTile>& from, const DwParams& p,
+                                       const DwPlace& at) {
+    const int lane = threadIdx.x % kWarp;
+#pragma unroll
+    for (int i = 0; i < DwTile::kN / 2; ++i) sum[i] = from[0][i];
+    const int row = at.row + static_cast<int>(threadIdx.x) / kWarp * 16 + lane / 4,
+              column = at.column + lane % 4 * 2;
+    to = p.dw + static_cast<int64_t>(at.expert) * p.m * p.n +
+         (kTransposed ? static_cast<int64_t>(column) * p.m + row
+                      : static_cast<int64_t>(row) * p.n + column);
+    rows_left = p.m - row;
+    columns_left = p.n - column;
+    next = 0;
+  }
+};
+
+// Walks a cluster's tiles, expert by expert; whole warps.
+class DwTiles {
+ public:
+  // begins: of LoadOffsets. Experts without rows are left out where nothing is to be set.
+  __device__ DwTiles(const DwParams& p, const int* begins, bool skip_empty)
+      : begins_(begins),
+        experts_(p.experts),
+        per_expert_(p.pairs * p.columns),
+        columns_(p.columns),
+        skip_empty_(skip_empty) {
+    Advance(static_cast<int>(blockIdx.x / kCluster));
+  }
+
+  __device__ bool Next(DwPlace& place) {
+    while (expert_ < experts_) {
+      const int begin = Uniform(begins_[expert_]),
+                rows = max(0, Uniform(begins_[expert_ + 1]) - begin);
+      place = {expert_, begin, rows,
+               (tile_ / columns_ * kCluster + static_cast<int>(ClusterRank())) * DwTile::kM,
+               tile_ % columns_ * DwTile::kN};
+      Advance(static_cast<int>(gridDim.x / kCluster));
+      if (rows > 0 || !skip_empty_) return true;
+    }
+    return false;
+  }
+
+ private:
+  __device__ void Advance(int tiles) {
+    tile_ += tiles;
+    expert_ += tile_ / per_expert_;
+    tile_ %= per_expert_;
+  }
+
+  const int* begins_;
+  int experts_, per_expert_, columns_;
+  bool skip_empty_;
+  int expert_ = 0, tile_ = 0;
+};
+
+template <bool kAccumulate, bool kTransposed>
 __global__ void __cluster_dims__(kCluster) __launch_bounds__(kThreads, 1)
     DwKernel(const __grid_constant__ DwParams p) {
 #if LACUNA_HOPPER_CODE
   extern __shared__ char dynamic[];
-  const uint32_t start = (SharedAddress(dynamic) + 1023) / 1024 * 1024;
-  const Ring ring = {start, start + Ring::kBytes};
-  const uint32_t warpgroup = threadIdx.x / kWarpgroup, rank = ClusterRank();
+  const uint32_t start = (SharedAddress(dynamic) + 1023) / 1024 * 1024,
+                 barriers = start + Ring<DwTile>::kBytes;
+  const Ring<DwTile> ring = {start, barriers};
+  int* const begins = reinterpret_cast<int*>(
+      dynamic + (barriers + Ring<DwTile>::kBarrierBytes - SharedAddress(dynamic)));
+  const uint32_t warp = Uniform(threadIdx.x / kWarp), warpgroup = warp / (kWarpgroup / kWarp),
+                 rank = ClusterRank();
   if (threadIdx.x == 0) ring.Init(1);
+  LoadOffsets(p.offsets, p.rows, p.experts, begins);
   __syncthreads();
   SyncCluster();
 
-  const int per_expert = p.out_tiles * p.in_pairs, clusters = gridDim.x / kCluster;
-  const int64_t end = int64_t{p.experts} * per_expert;
-  RingPlace place;
-  // f(expert, its rows, first row and column of dw) for this block's tiles.
-  const auto for_tiles = [&](auto&& f) {
-    for (int64_t index = blockIdx.x / kCluster; index < end; index += clusters) {
-      const int expert = static_cast<int>(index / per_expert),
-                tile = static_cast<int>(index % per_expert);
-      f(expert, RowsOf(p.offsets, expert, p.rows), tile / p.in_pairs * kM,
-        (tile % p.in_pairs * kCluster + static_cast<int>(rank)) * kN);
-    }
-  };
+  DwTiles tiles(p, begins, kAccumulate);
+  DwPlace at;
   if (warpgroup == kConsumers) {
     GiveRegisters<kProducerRegisters>();
-    if (threadIdx.x == kConsumers * kWarpgroup) {
-      for_tiles([&](int, const RowRange& range, int row, int column) {
-        if (kAccumulate && range.rows == 0) return;
-        for (int depth = 0; depth < range.rows; depth += kDepth) {
-          const uint32_t full = ring.Full(place.stage),
-                         a = ring.A(place.stage) + rank * kHalfABytes, b = ring.B(place.stage);
-          const int r = static_cast<int>(range.begin) + depth;
+    Ring<DwTile>::Place place;
+    if (warp == kConsumerWarps) {
+      while (tiles.Next(at)) {
+        for (int depth = 0; depth < at.rows; depth += kDepth) {
+          const uint32_t full = ring.Full(place.stage), a = ring.A(place.stage),
+                         b = ring.B(place.stage) + rank * (kBoxBytes / 2);
+          const int r = at.begin + depth, half = r + static_cast<int>(rank) * (kDepth / 2);
           WaitBarrier(ring.Empty(place.stage), place.round ^ 1);
-          ArriveExpecting(full, kStageBytes);
+          if (threadIdx.x % kWarp == 0) {
+            ArriveExpecting(full, Ring<DwTile>::kStageBytes);
 #pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            CopyTileToCluster(a + i * kBoxBytes, p.a, full, kBothBlocks,
-                              row + static_cast<int>(rank) * (kM / 2) + i * 64, r);
-            CopyTile(b + i * kBoxBytes, p.b, full, column + i * 64, r);
+            for (int i = 0; i < DwTile::kM / 64; ++i)
+              CopyTile(a + i * kBoxBytes, p.a, full, at.row + i * 64, r);
+#pragma unroll
+            for (int i = 0; i < DwTile::kN / 64; ++i)
+              CopyTileToCluster(b + i * kBoxBytes, p.b, full, kBothBlocks, at.column + i * 64,
+                                half);
           }
           place.Next();
         }
-        ring.Lend(place, kDwBorrowed);
-      });
+      }
     }
   } else {
     TakeRegisters<kConsumerRegisters>();
-    Borrowed borrowed;
-    for_tiles([&](int expert, const RowRange& range, int row, int column) {
-      if (kAccumulate && range.rows == 0) return;
-      Sums<kN> sum = {};
-      const int full_slices = range.rows / kDepth, valid = range.rows % kDepth;
-      MultiplySlices<kN, false, false>(sum, ring, place, borrowed, full_slices);
-      if (valid > 0) {
-        WaitBarrier(ring.Full(place.stage), place.round);
-        if (valid % 16 != 0) ZeroRows(ring, place.stage, valid);
-        const uint64_t a = DescribeAcross(ring.A(place.stage) + warpgroup * kHalfABytes, 0),
-                       b = DescribeAcross(ring.B(place.stage), kBoxBytes);
-        for (int step = 0; step * 16 < valid; ++step) {
-          BeginProducts();
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            WarpgroupProduct<kN>::Add<false, false>(
-                sum[i], a + step * kDepthStep<false> + i * (kBoxBytes >> 4),
-                b + step * kDepthStep<false>);
-          }
-          CommitProducts();
-          WaitProducts<0>();
-        }
-        PinSums(sum[0]);
-        PinSums(sum[1]);
-        ring.Release(place.stage);
-        place.Next();
+    Ring<DwTile>::Place place;
+    HeldSums<kAccumulate, kTransposed> held;
+    while (tiles.Next(at)) {
+      Sums<DwTile> sum = {};
+      Multiplier<DwTile, DwTile::kN, false, false> multiplier = {sum, ring, place, warpgroup};
+      for (int slice = 0; slice < at.rows / kDepth; ++slice) {
+        multiplier.Slice();
+        if (held.next < held.kGroups) held.StoreNext(p);
       }
-      borrowed = {place.stage, kDwBorrowed};
-      StoreSums<kAccumulate>(p, sum, ring, place, expert, row, column);
-    });
-    borrowed.GiveBack(ring);
+      if (const int valid = at.rows % kDepth; valid > 0) {
+        multiplier.Slice((valid + 15) / 16, [&](uint32_t stage) {
+          if (valid % 16 != 0) ZeroRows(ring, stage, valid, warpgroup);
+        });
+      }
+      held.StoreRest(p);
+      multiplier.Finish();
+      held.Take(sum, p, at);
+    }
+    held.StoreRest(p);
   }
   __syncwarp();
   SyncCluster();  // the other block may still write here or arrive at a barrier

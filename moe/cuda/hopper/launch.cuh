@@ -17,13 +17,16 @@ bool HasCode(void (*kernel)(Parameters...), Stream stream) {
   return has;
 }
 
+// Shared memory a block can have.
+inline constexpr int64_t kMaxShared = 227 * 1024;
+
 inline bool IsPackable(const TensorRef& t) {
   return t.dtype == DType::kBF16 && Packable<BFloat16>(t.data, t.dim(t.rank - 1));
 }
 
 // Matrices by rows [N, C], in boxes of `rows` rows of 64.
 inline CUtensorMap RowsMap(const TensorRef& x, int rows) {
-  return MakeTensorMap(x.data, {{x.dim(1), 1, 64}, {x.dim(0), x.dim(1), rows}});
+  return MakeTensorMap(x.data, x.dtype, {{x.dim(1), 1, 64}, {x.dim(0), x.dim(1), rows}});
 }
 
 // One block a multiprocessor, in whole clusters.

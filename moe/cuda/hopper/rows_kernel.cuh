@@ -1,7 +1,8 @@
 // Grouped products of rows: y[r] = x[r] w[e]^T or x[r] w[e], and what an epilogue makes of them.
 //
 // Computed transposed, A = features of w[e], B = rows: the tensor cores take tiles of any multiple of
-// 8 columns but only of 64 rows, and it is the experts' rows whose number is ragged.
+// 8 columns but only of 64 rows, and it is the experts' rows whose number is ragged. The blocks of a
+// cluster share B.
 #pragma once
 
 #include "moe/cuda/hopper/store_rows.cuh"
@@ -13,16 +14,74 @@ struct RowsParams {
   CUtensorMap w, x;
   const int64_t* offsets;
   int64_t rows;
-  int experts, slices, features, feature_tiles;
+  int experts, slices, features, feature_pairs;  // pairs of tiles of kM
   typename Epilogue::Params epilogue;
 };
 
-inline int64_t RowsKernelShared(int64_t experts) {
-  return Ring::kBytes + Ring::kBarrierBytes + (experts + 1) * 4 + 1024;
+template <class Epilogue>
+int64_t RowsKernelShared(int64_t experts) {
+  return Ring<RowsTile>::kBytes + kConsumers * Staging<Epilogue::kPieces>::kBytes +
+         Ring<RowsTile>::kBarrierBytes + (experts + 1) * 8 + 1024;
 }
 
-// Boxes of rows of B.
+// Of rows of B; the blocks of a cluster bring them in turns.
 inline constexpr int kRowBox = 32;
+
+// A consumer: what it multiplies now, and what it still has to store.
+template <class Epilogue, bool kTransposeW>
+struct RowsConsumer {
+  const RowsParams<Epilogue>& p;
+  Ring<RowsTile> ring;
+  uint32_t warpgroup;  // uniform
+  Staging<Epilogue::kPieces> staging;
+  Ring<RowsTile>::Place place = {};
+  HeldRows held = {};
+
+  __device__ __forceinline__ void StoreRest() {
+    while (held.next < held.steps) StoreNext<Epilogue>(p.epilogue, held, staging, p.features);
+  }
+  // Inlined, as sums under way cannot cross a call.
+  template <int kColumns>
+  __device__ __forceinline__ void Multiply(const RowTile& tile) {
+    Sums<RowsTile, kColumns> sum = {};
+    Multiplier<RowsTile, kColumns, kTransposeW, true> multiplier = {sum, ring, place, warpgroup};
+    for (int slice = 0; slice < p.slices; ++slice) {
+      multiplier.Slice();
+      StoreNext<Epilogue>(p.epilogue, held, staging, p.features);
+    }
+    multiplier.Finish();
+    StoreRest();  // where there are fewer slices than steps
+    held.Take<kColumns>(sum, tile);
+  }
+  __device__ __forceinline__ void Run(const RowTile& tile) {
+    switch (tile.columns) {
+      case 16:
+        return Multiply<16>(tile);
+      case 32:
+        return Multiply<32>(tile);
+      case 48:
+        return Multiply<48>(tile);
+      case 64:
+        return Multiply<64>(tile);
+      case 80:
+        return Multiply<80>(tile);
+      case 96:
+        return Multiply<96>(tile);
+      case 112:
+        return Multiply<112>(tile);
+      case 128:
+        return Multiply<128>(tile);
+      case 160:
+        return Multiply<160>(tile);
+      case 192:
+        return Multiply<192>(tile);
+      case 224:
+        return Multiply<224>(tile);
+      default:
+        return Multiply<256>(tile);
+    }
+  }
+};
 
 // kTransposeW: depth contiguous in w.
 template <class Epilogue, bool kTransposeW>
@@ -31,66 +90,63 @@ __global__ void __cluster_dims__(kCluster) __launch_bounds__(kThreads, 1)
 #if LACUNA_HOPPER_CODE
   extern __shared__ char dynamic[];
   const uint32_t start = (SharedAddress(dynamic) + 1023) / 1024 * 1024,
-                 barriers = start + Ring::kBytes;
-  const Ring ring = {start, barriers};
-  int* const starts =
-      reinterpret_cast<int*>(dynamic + (barriers + Ring::kBarrierBytes - SharedAddress(dynamic)));
-  const uint32_t warpgroup = threadIdx.x / kWarpgroup, rank = ClusterRank();
+                 staging = start + Ring<RowsTile>::kBytes,
+                 barriers = staging + kConsumers * Staging<Epilogue::kPieces>::kBytes;
+  const Ring<RowsTile> ring = {start, barriers};
+  int* const begins = reinterpret_cast<int*>(
+      dynamic + (barriers + Ring<RowsTile>::kBarrierBytes - SharedAddress(dynamic)));
+  int* const starts = begins + p.experts + 1;
+  const uint32_t warp = Uniform(threadIdx.x / kWarp), warpgroup = warp / (kWarpgroup / kWarp),
+                 rank = ClusterRank();
   if (threadIdx.x == 0) ring.Init(1);
-  CountPairs(p.offsets, p.rows, p.experts, starts);
+  LoadOffsets(p.offsets, p.rows, p.experts, begins);
+  __syncthreads();
+  CountRowTiles(begins, p.experts, starts);
   __syncthreads();
   SyncCluster();
 
-  RowTiles tiles(p.offsets, p.rows, p.experts, starts, p.feature_tiles);
+  RowTiles tiles(begins, starts, p.experts, p.feature_pairs);
   RowTile tile;
-  RingPlace place;
   if (warpgroup == kConsumers) {
     GiveRegisters<kProducerRegisters>();
-    if (threadIdx.x == kConsumers * kWarpgroup) {
+    Ring<RowsTile>::Place place;
+    if (warp == kConsumerWarps) {
       while (tiles.Next(tile)) {
         const int boxes = (tile.columns + kRowBox - 1) / kRowBox;
         for (int slice = 0; slice < p.slices; ++slice) {
-          const uint32_t full = ring.Full(place.stage),
-                         a = ring.A(place.stage) + rank * kHalfABytes, b = ring.B(place.stage);
+          const uint32_t full = ring.Full(place.stage), a = ring.A(place.stage),
+                         b = ring.B(place.stage);
           const int depth = slice * kDepth;
           WaitBarrier(ring.Empty(place.stage), place.round ^ 1);
-          ArriveExpecting(full, kABytes + boxes * kRowBox * kDepth * 2);
-          if constexpr (Epilogue::kInterleaved) {
-            static_assert(kTransposeW);
-            CopyTileToCluster(a, p.w, full, kBothBlocks, depth, 0, 0,
-                              tile.feature_tile * (kM / 16) + static_cast<int>(rank) * (kM / 32),
-                              tile.expert);
-          } else {
-            const int feature = tile.feature_tile * kM + static_cast<int>(rank) * (kM / 2);
-            if constexpr (kTransposeW) {
-              CopyTileToCluster(a, p.w, full, kBothBlocks, depth, feature, tile.expert);
+          if (threadIdx.x % kWarp == 0) {
+            ArriveExpecting(full, RowsTile::kABytes + boxes * kRowBox * kDepth * 2);
+            if constexpr (Epilogue::kInterleaved) {
+              static_assert(kTransposeW);
+              CopyTile(a, p.w, full, depth, 0, 0, tile.feature_tile * (kM / 16), tile.expert);
             } else {
-              CopyTileToCluster(a, p.w, full, kBothBlocks, feature, depth, tile.expert);
-              CopyTileToCluster(a + kBoxBytes, p.w, full, kBothBlocks, feature + 64, depth,
-                                tile.expert);
+              const int feature = tile.feature_tile * kM;
+              if constexpr (kTransposeW) {
+                CopyTile(a, p.w, full, depth, feature, tile.expert);
+              } else {
+                CopyTile(a, p.w, full, feature, depth, tile.expert);
+                CopyTile(a + kBoxBytes, p.w, full, feature + 64, depth, tile.expert);
+              }
+            }
+            for (int i = static_cast<int>(rank); i < boxes; i += kCluster) {
+              CopyTileToCluster(b + i * kRowBox * kDepth * 2, p.x, full, kBothBlocks, depth,
+                                tile.begin + i * kRowBox);
             }
           }
-          for (int i = 0; i < boxes; ++i)
-            CopyTile(b + i * kRowBox * kDepth * 2, p.x, full, depth,
-                     static_cast<int>(tile.begin) + i * kRowBox);
           place.Next();
         }
-        ring.Lend(place, Epilogue::kBorrowed);
       }
     }
   } else {
     TakeRegisters<kConsumerRegisters>();
-    Borrowed borrowed;
-    while (tiles.Next(tile)) {
-      WithColumns(tile.columns, [&](auto columns) {
-        constexpr int kColumns = decltype(columns)::value;
-        Sums<kColumns> sum = {};
-        MultiplySlices<kColumns, kTransposeW, true>(sum, ring, place, borrowed, p.slices);
-        borrowed = {place.stage, Epilogue::kBorrowed};
-        Epilogue::template Run<kColumns>(p.epilogue, sum, ring, place, tile, p.features);
-      });
-    }
-    borrowed.GiveBack(ring);
+    RowsConsumer<Epilogue, kTransposeW> consumer = {
+        p, ring, warpgroup, {staging + warpgroup * Staging<Epilogue::kPieces>::kBytes}};
+    while (tiles.Next(tile)) consumer.Run(tile);
+    consumer.StoreRest();
   }
   __syncwarp();
   SyncCluster();  // the other block may still write here or arrive at a barrier

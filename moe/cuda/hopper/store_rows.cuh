@@ -1,9 +1,11 @@
-// From a warpgroup's sums to rows of bf16 in memory. The product stands transposed in the sums
-// (features x rows): stmatrix turns it into a stage of the ring that the warpgroup borrows, as boxes
-// of 64 features in rows of 128 bytes with the copy engine's swizzle. 16 rows at a time leave through
-// the engine; a last group of fewer is stored by the threads, as the rows behind it are another
-// expert's.
+// From a warpgroup's sums to rows of bf16 in memory, kStoreRows rows a step.
+//
+// The product stands transposed in the sums (features x rows). A step's stmatrix turns it into a
+// staging buffer, from which threads store 16 bytes each, a row's pieces side by side. Two buffers a
+// warpgroup take turns, so that one barrier a step is enough.
 #pragma once
+
+#include <utility>
 
 #include "core/cuda/swiglu.cuh"
 #include "core/cuda/vector.cuh"
@@ -11,13 +13,61 @@
 
 namespace lacuna::cuda::hopper {
 
-inline constexpr int kStoreRows = 16;  // of the boxes that are stored
-inline constexpr int kRowsBoxBytes = kN * 128;
+inline constexpr int kStoreRows = 32, kStoreSteps = kN / kStoreRows;
 
-// The address of a 16-byte piece of a row in a box.
-__device__ inline uint32_t PieceAt(uint32_t box, int row, int piece) {
-  return box + row * 128 + ((piece ^ (row % 8)) << 4);
-}
+// 16 rows of a warp's 16 features in a thread: features g and g + 8, of the first 8 rows (2t, 2t + 1)
+// and of the other 8.
+using Pairs = uint32_t[4];
+
+// A tile's products as bf16, until they are stored.
+struct HeldRows {
+  Pairs pairs[kStoreSteps][2];
+  RowTile tile;
+  int steps = 0, next = 0;
+
+  template <int kColumns>
+  __device__ __forceinline__ void Take(const Sums<RowsTile, kColumns>& sum, const RowTile& of) {
+#pragma unroll
+    for (int i = 0; i < kColumns / 16; ++i) {
+#pragma unroll
+      for (int r = 0; r < 4; ++r)
+        pairs[i / 2][i % 2][r] = PackBFloat16(sum[0][8 * i + 2 * r], sum[0][8 * i + 2 * r + 1]);
+    }
+    if constexpr (kColumns % kStoreRows != 0) {
+#pragma unroll
+      for (int r = 0; r < 4; ++r) pairs[kColumns / kStoreRows][1][r] = 0;
+    }
+    tile = of;
+    steps = (kColumns + kStoreRows - 1) / kStoreRows;
+    next = 0;
+  }
+};
+
+// The staging buffers of a warpgroup. kPieces 16-byte pieces a row; an odd number in all keeps
+// neighbouring rows in other banks.
+template <int kPieces>
+struct Staging {
+  static constexpr int kPitch = (kPieces + 1) * 16, kBufferBytes = kStoreRows * kPitch,
+                       kBytes = 2 * kBufferBytes;
+  static_assert(kPieces % 2 == 0);
+
+  uint32_t base;
+  uint32_t turn = 0;
+
+  __device__ uint32_t At(int row, int piece) const {
+    return base + turn * kBufferBytes + row * kPitch + piece * 16;
+  }
+  // What this lane tells stmatrix of 16 rows from `row` on: lanes 0 to 15 the first 8, 16 to 31 the
+  // others; even groups of 8 lanes one piece, odd ones another.
+  __device__ uint32_t MatrixAt(int row, int even_piece, int odd_piece) const {
+    const int lane = threadIdx.x % kWarp;
+    return At(row + lane / 16 * 8 + lane % 8, lane / 8 % 2 == 0 ? even_piece : odd_piece);
+  }
+  __device__ static void Sync() {
+    SyncNamed(1 + static_cast<int>(threadIdx.x / kWarpgroup), kWarpgroup);
+  }
+};
+
 __device__ inline uint4 LoadShared16(uint32_t shared) {
   uint4 v;
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
@@ -26,84 +76,38 @@ __device__ inline uint4 LoadShared16(uint32_t shared) {
                : "memory");
   return v;
 }
-__device__ inline void StoreGlobal16(BFloat16* to, const uint4& value) {
-  StoreWord(reinterpret_cast<uint4*>(to), value);
+__device__ inline void StoreGlobal16(BFloat16* to, uint32_t shared) {
+  StoreWord(reinterpret_cast<uint4*>(to), LoadShared16(shared));
 }
-
-// A warpgroup's threads have written `boxes` boxes of `rows` rows from `shared` on.
-//   store(box, address, row)       16 rows from `row` on through the engine
-//   to(box, row)                   where a row's 64 features go, and how many of them there are
-template <class Store, class To>
-__device__ void StoreBoxes(uint32_t shared, int boxes, int rows, Store&& store, To&& to) {
-  const int thread = threadIdx.x % kWarpgroup, warp = thread / kWarp, whole = rows / kStoreRows;
-  FenceAsyncProxy();
-  SyncNamed(1 + static_cast<int>(threadIdx.x / kWarpgroup), kWarpgroup);
-  if (thread % kWarp == 0) {
-    for (int group = warp; group < whole; group += kWarpgroup / kWarp) {
-      for (int box = 0; box < boxes; ++box)
-        store(box, shared + box * kRowsBoxBytes + group * kStoreRows * 128, group * kStoreRows);
-    }
-  }
-  __syncwarp();
-  const int row = whole * kStoreRows + thread / 8, piece = thread % 8;
-  if (row >= rows) return;
-  for (int box = 0; box < boxes; ++box) {
-    const auto [out, count] = to(box, row);
-    if (piece * 8 < count)
-      StoreGlobal16(out + piece * 8,
-                    LoadShared16(PieceAt(shared + box * kRowsBoxBytes, row, piece)));
-  }
-}
-
-struct RowPart {
-  BFloat16* data;
-  int count;
-};
 
 // y[row] = the products.   y: [R, features], packable
 struct StoreProducts {
   static constexpr bool kInterleaved = false;
-  static constexpr int kBorrowed = kConsumers;  // one a warpgroup
+  static constexpr int kPieces = 8;  // 64 features of a warpgroup
   struct Params {
-    CUtensorMap y_map;
     BFloat16* y;
   };
 
-  template <int kRows>
-  static __device__ void Run(const Params& p, Sums<kRows>& sum, const Ring& ring, RingPlace& place,
-                             const RowTile& tile, int features) {
-    const int warpgroup = threadIdx.x / kWarpgroup, warp = threadIdx.x % kWarpgroup / kWarp,
-              lane = threadIdx.x % kWarp;
+  static __device__ __forceinline__ void Step(const Params& p, const Pairs (&pairs)[2], int step,
+                                              const RowTile& tile, Staging<kPieces>& staging,
+                                              int features) {
+    const int warpgroup = threadIdx.x / kWarpgroup, thread = threadIdx.x % kWarpgroup,
+              at = thread / kWarp * 2, piece = thread % 8,
+              feature = tile.feature_tile * kM + warpgroup * (kM / 2) + piece * 8;
 #pragma unroll
-    for (int w = 0; w < kConsumers; ++w, place.Next()) {
-      if (w == warpgroup) {
-        const uint32_t shared = ring.A(place.stage);
-        WaitBarrier(ring.Full(place.stage), place.round);
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-#pragma unroll
-          for (int step = 0; step < kRows / 16; ++step) {
-            const float* const s = sum[i] + 8 * step;
-            StoreMatricesTransposed(
-                PieceAt(shared + i * kRowsBoxBytes, step * 16 + lane / 16 * 8 + lane % 8,
-                        warp * 2 + lane / 8 % 2),
-                PackBFloat16(s[0], s[1]), PackBFloat16(s[2], s[3]), PackBFloat16(s[4], s[5]),
-                PackBFloat16(s[6], s[7]));
-          }
-        }
-        const int feature = tile.feature_tile * kM + warpgroup * (kM / 2);
-        StoreBoxes(
-            shared, 2, tile.rows,
-            [&](int box, uint32_t from, int row) {
-              StoreTile(p.y_map, from, feature + box * 64, static_cast<int>(tile.begin) + row);
-            },
-            [&](int box, int row) {
-              const int f = feature + box * 64;
-              return RowPart{p.y + (tile.begin + row) * features + f, features - f};
-            });
-      }
-      CommitStores();
+    for (int i = 0; i < 2; ++i) {
+      StoreMatricesTransposed(staging.MatrixAt(16 * i, at, at + 1), pairs[i][0], pairs[i][1],
+                              pairs[i][2], pairs[i][3]);
     }
+    staging.Sync();
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int in_step = thread / 8 + 16 * i, row = step * kStoreRows + in_step;
+      if (row < tile.rows && feature < features)
+        StoreGlobal16(p.y + int64_t{tile.begin + row} * features + feature,
+                      staging.At(in_step, piece));
+    }
+    staging.turn ^= 1;
   }
 };
 
@@ -114,70 +118,69 @@ __device__ inline float LowOf(uint32_t pair) {
 __device__ inline float HighOf(uint32_t pair) {
   return __uint_as_float(pair & 0xFFFF0000u);
 }
+// The value, not known before this point: what is made of it is not computed ahead, for all steps at
+// once, in registers that are not there.
+__device__ inline uint32_t Here(uint32_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
 // SwiGLU of pre-activations as they are stored: rounded to bf16.
 __device__ inline uint32_t SwiGluOf(uint32_t gate, uint32_t up) {
   return PackBFloat16(Silu(LowOf(gate)) * LowOf(up), Silu(HighOf(gate)) * HighOf(up));
 }
 
-// z[row] = the products [gate | up], h[row] = silu(gate) * up.   z: [R, 2F], h: [R, F],
-// packable. The rows of A alternate, 8 of gates and the 8 of the same features' ups, so that a
-// thread holds both.
+// z[row] = the products [gate | up], h[row] = silu(gate) * up.   z: [R, 2F], h: [R, F], packable.
+// The rows of A alternate, 8 of gates and the 8 of the same features' ups, so that a thread holds
+// both.
 struct StoreSwiGlu {
   static constexpr bool kInterleaved = true;
-  static constexpr int kBorrowed = kConsumers;  // one a warpgroup: gate, up, h
-  static_assert(3 * kRowsBoxBytes <= kStageBytes);
+  static constexpr int kPieces = 12;  // 32 features of a warpgroup: gate, up, h
   struct Params {
-    CUtensorMap z_map, h_map;  // z as [R, 2, F]
     BFloat16 *z, *h;
   };
 
-  template <int kRows>
-  static __device__ void Run(const Params& p, Sums<kRows>& sum, const Ring& ring, RingPlace& place,
-                             const RowTile& tile, int features) {
-    const int warpgroup = threadIdx.x / kWarpgroup, warp = threadIdx.x % kWarpgroup / kWarp,
-              lane = threadIdx.x % kWarp;
+  static __device__ __forceinline__ void Step(const Params& p, const Pairs (&pairs)[2], int step,
+                                              const RowTile& tile, Staging<kPieces>& staging,
+                                              int features) {
+    const int warpgroup = threadIdx.x / kWarpgroup, thread = threadIdx.x % kWarpgroup,
+              warp = thread / kWarp, lane = thread % kWarp, piece = thread % 4,
+              in_step = thread / 4;
+    uint32_t h[4];
 #pragma unroll
-    for (int w = 0; w < kConsumers; ++w, place.Next()) {
-      if (w == warpgroup) {
-        const uint32_t shared = ring.A(place.stage), odd = lane / 8 % 2,
-                       z_box = shared + odd * kRowsBoxBytes, h_box = shared + 2 * kRowsBoxBytes;
-        WaitBarrier(ring.Full(place.stage), place.round);
-#pragma unroll
-        for (int step = 0; step < kRows / 16; ++step) {
-          const int row = step * 16 + lane / 16 * 8 + lane % 8;
-          uint32_t h[4];
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            const float* const s = sum[i] + 8 * step;
-            const uint32_t gate0 = PackBFloat16(s[0], s[1]), up0 = PackBFloat16(s[2], s[3]),
-                           gate1 = PackBFloat16(s[4], s[5]), up1 = PackBFloat16(s[6], s[7]);
-            StoreMatricesTransposed(PieceAt(z_box, row, i * 4 + warp), gate0, up0, gate1, up1);
-            h[i] = SwiGluOf(gate0, up0);
-            h[2 + i] = SwiGluOf(gate1, up1);
-          }
-          StoreMatricesTransposed(PieceAt(h_box, row, odd * 4 + warp), h[0], h[1], h[2], h[3]);
-        }
-        const int width = features / 2,
-                  feature = tile.feature_tile * (kM / 2) + warpgroup * (kM / 4);
-        StoreBoxes(
-            shared, 3, tile.rows,
-            [&](int box, uint32_t from, int row) {
-              const int r = static_cast<int>(tile.begin) + row;
-              if (box == 2) {
-                StoreTile(p.h_map, from, feature, r);
-              } else {
-                StoreTile(p.z_map, from, feature, box, r);
-              }
-            },
-            [&](int box, int row) {
-              const int64_t r = tile.begin + row;
-              BFloat16* const to = box == 2 ? p.h + r * width : p.z + r * features + box * width;
-              return RowPart{to + feature, width - feature};
-            });
-      }
-      CommitStores();
+    for (int i = 0; i < 2; ++i) {
+      StoreMatricesTransposed(staging.MatrixAt(16 * i, warp, 4 + warp), pairs[i][0], pairs[i][1],
+                              pairs[i][2], pairs[i][3]);
+      h[2 * i] = SwiGluOf(Here(pairs[i][0]), Here(pairs[i][1]));
+      h[2 * i + 1] = SwiGluOf(Here(pairs[i][2]), Here(pairs[i][3]));
     }
+    StoreMatricesTransposed(staging.At(lane, 8 + warp), h[0], h[1], h[2], h[3]);
+    staging.Sync();
+    const int width = features / 2, row = step * kStoreRows + in_step,
+              feature = tile.feature_tile * (kM / 2) + warpgroup * (kM / 4) + piece * 8;
+    if (row < tile.rows && feature < width) {
+      const int64_t r = tile.begin + row;
+      BFloat16* const z = p.z + r * features + feature;
+      StoreGlobal16(z, staging.At(in_step, piece));
+      StoreGlobal16(z + width, staging.At(in_step, 4 + piece));
+      StoreGlobal16(p.h + r * width + feature, staging.At(in_step, 8 + piece));
+    }
+    staging.turn ^= 1;
   }
 };
+
+// The next step of what is held, if there is one.
+template <class Epilogue>
+__device__ __forceinline__ void StoreNext(const typename Epilogue::Params& p, HeldRows& held,
+                                          Staging<Epilogue::kPieces>& staging, int features) {
+  if (held.next >= held.steps) return;
+  // Registers have no addresses: each step has its code.
+  [&]<int... kStep>(std::integer_sequence<int, kStep...>) {
+    ((held.next == kStep ? Epilogue::Step(p, held.pairs[kStep], kStep, held.tile, staging, features)
+                         : void()),
+     ...);
+  }
+  (std::make_integer_sequence<int, kStoreSteps>{});
+  ++held.next;
+}
 
 }  // namespace lacuna::cuda::hopper

@@ -1,55 +1,61 @@
 // Tiles of grouped products on Hopper: what the kernels in this folder share.
 //
-//   block      two warpgroups multiply, one brings operands. A [256 x 64] and B [128 x 64] a slice,
-//              kStages slices under way. Warpgroup w holds rows 128 w .. 128 w + 127 of the
-//              product of A and B, as two tiles of 64 rows: 128 sums a thread.
-//   cluster    two blocks with the same A and different B. Each brings half of A, for both: an A
-//              byte crosses from L2 once for two blocks. A slice of 48 KB costs L2 32 KB.
-//   ring       stages of the operands in shared memory. `full`: a stage's operands are there. `empty`:
-//              the warps of both blocks are done with it, since both write its A.
-//   borrowing  behind a tile's slices the epilogue gets a few stages of the ring, empty, for what it
-//              stores through the copy engine. They are given back during the next tile's first
-//              slices, when the engine has read them: stores and products overlap.
+//   block      two warpgroups multiply, one brings operands. A [kM x 64] and B [kN x 64] a slice,
+//              kStages slices under way. Warpgroup w holds rows w kM / 2 .. of the product of A and
+//              B, in tiles of 64 rows.
+//   cluster    two blocks that share one operand and differ in the other. Each brings half of the
+//              shared one, for both: its bytes cross from L2 once for two blocks.
+//   ring       stages of the operands in shared memory. `full`: a stage's operands are there.
+//              `empty`: the warps of both blocks are done with it, since both write it.
+//   epilogue   what a tile's sums become is held in registers and stored bit by bit between the
+//              next tile's slices: the tensor cores work meanwhile.
 //   schedule   as many clusters as fit on the card; cluster c takes tiles c, c + clusters, ...
 #pragma once
 
 #include "core/cuda/hopper.cuh"
+#include "core/cuda/reduce.cuh"
 #include "core/cuda/wgmma.cuh"
-#include "moe/cuda/grouped_tile.cuh"
 
 namespace lacuna::cuda::hopper {
 
-inline constexpr int kM = 256, kN = 128, kDepth = 64, kStages = 4, kSteps = kDepth / 16;
+inline constexpr int kDepth = 64, kSteps = kDepth / 16;
 inline constexpr int kConsumers = 2, kConsumerWarps = kConsumers * kWarpgroup / kWarp,
                      kThreads = (kConsumers + 1) * kWarpgroup;
-inline constexpr int kHalfABytes = kM / 2 * kDepth * 2, kABytes = 2 * kHalfABytes,
-                     kBBytes = kN * kDepth * 2, kStageBytes = kABytes + kBBytes;
 // Of a tile of 64 rows or columns, also of a box that stands across.
 inline constexpr int kBoxBytes = 64 * kDepth * 2;
 inline constexpr int kCluster = 2;
 inline constexpr uint16_t kBothBlocks = 3;
-inline constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
+inline constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 
-// A stage and how often the ring went round.
-struct RingPlace {
-  uint32_t stage = 0, round = 0;
-  __device__ void Next() {
-    if (++stage == kStages) {
-      stage = 0;
-      round ^= 1;
-    }
-  }
+template <int kRows, int kColumns, int kStageCount>
+struct Tile {
+  static constexpr int kM = kRows, kN = kColumns, kStages = kStageCount;
+  static constexpr int kTiles = kM / kConsumers / 64;  // of 64 rows, of a warpgroup
+  static constexpr int kABytes = kM * kDepth * 2, kBBytes = kN * kDepth * 2;
 };
 
 // The ring of stages in shared memory; `base` is a multiple of 1024.
+template <class Tile>
 struct Ring {
-  static constexpr int kBarrierBytes = kStages * 16;
-  static constexpr int kBytes = kStages * kStageBytes;
+  static constexpr int kStages = Tile::kStages, kStageBytes = Tile::kABytes + Tile::kBBytes;
+  static constexpr int kBytes = kStages * kStageBytes, kBarrierBytes = kStages * 16;
+  static_assert(kStageBytes % 1024 == 0);
+
+  // A stage and how often the ring went round.
+  struct Place {
+    uint32_t stage = 0, round = 0;
+    __device__ void Next() {
+      if (++stage == kStages) {
+        stage = 0;
+        round ^= 1;
+      }
+    }
+  };
 
   uint32_t base, barriers;
 
   __device__ uint32_t A(uint32_t stage) const { return base + stage * kStageBytes; }
-  __device__ uint32_t B(uint32_t stage) const { return A(stage) + kABytes; }
+  __device__ uint32_t B(uint32_t stage) const { return A(stage) + Tile::kABytes; }
   __device__ uint32_t Full(uint32_t stage) const { return barriers + stage * 16; }
   __device__ uint32_t Empty(uint32_t stage) const { return Full(stage) + 8; }
 
@@ -61,14 +67,6 @@ struct Ring {
     }
     FenceBarrierInit();
   }
-  // By the producer: `count` stages for the consumers to use.
-  __device__ void Lend(RingPlace& place, int count) const {
-    for (int i = 0; i < count; ++i) {
-      WaitBarrier(Empty(place.stage), place.round ^ 1);
-      Arrive(Full(place.stage));
-      place.Next();
-    }
-  }
   // By all lanes of a consumer's warp.
   __device__ void Release(uint32_t stage) const {
     const uint32_t lane = threadIdx.x % kWarp;
@@ -76,79 +74,74 @@ struct Ring {
   }
 };
 
-// Sums of a thread of a warpgroup: two tiles of 64 x kColumns.
-template <int kColumns>
-using Sums = float[2][kColumns / 2];
+// Sums of a thread of a warpgroup, kColumns of the tile's columns.
+template <class Tile, int kColumns = Tile::kN>
+using Sums = float[Tile::kTiles][kColumns / 2];
 
-// One slice's products, added to the sums.
-template <int kColumns, bool kADepthContiguous, bool kBDepthContiguous>
-__device__ void MultiplySlice(Sums<kColumns>& sum, const Ring& ring, uint32_t stage) {
-  const uint32_t warpgroup = threadIdx.x / kWarpgroup;
-  const uint64_t a = Describe<kADepthContiguous>(ring.A(stage) + warpgroup * kHalfABytes, 0),
+// The products of 16 of the depth, step `step` of the slice in `stage`, added to the sums.
+template <class Tile, int kColumns, bool kADepthContiguous, bool kBDepthContiguous>
+__device__ __forceinline__ void MultiplyStep(Sums<Tile, kColumns>& sum, const Ring<Tile>& ring,
+                                             uint32_t stage, int step, uint32_t warpgroup) {
+  const uint64_t a = Describe<kADepthContiguous>(
+                     ring.A(stage) + warpgroup * Tile::kTiles * kBoxBytes, 0),
                  b = Describe<kBDepthContiguous>(ring.B(stage), kBoxBytes);
-  BeginProducts();
 #pragma unroll
-  for (int step = 0; step < kSteps; ++step) {
-#pragma unroll
-    for (int tile = 0; tile < 2; ++tile) {
-      WarpgroupProduct<kColumns>::template Add<kADepthContiguous, kBDepthContiguous>(
-          sum[tile], a + step * kDepthStep<kADepthContiguous> + tile * (kBoxBytes >> 4),
-          b + step * kDepthStep<kBDepthContiguous>);
-    }
+  for (int tile = 0; tile < Tile::kTiles; ++tile) {
+    WarpgroupProduct<kColumns>::template Add<kADepthContiguous, kBDepthContiguous>(
+        sum[tile], a + step * kDepthStep<kADepthContiguous> + tile * (kBoxBytes >> 4),
+        b + step * kDepthStep<kBDepthContiguous>);
   }
-  CommitProducts();
 }
 
-// Stages that a tile's epilogue borrowed: `count` from `first` on, a committed group of stores each.
-struct Borrowed {
-  uint32_t first = 0;
-  int count = 0, given_back = 0;
+// A tile's products, slice after slice from `place` on. One slice's are under way while the next is
+// waited for; Finish waits for the last.
+template <class Tile, int kColumns, bool kADepthContiguous, bool kBDepthContiguous>
+struct Multiplier {
+  Sums<Tile, kColumns>& sum;
+  const Ring<Tile>& ring;
+  typename Ring<Tile>::Place& place;
+  uint32_t warpgroup;  // uniform
+  int before = -1;     // the stage whose products are under way
 
-  // The next one, when its stores are read; all lanes.
-  __device__ void GiveBackOne(const Ring& ring) {
-    switch (count - given_back) {
-      case 3:
-        WaitStoresRead<2>();
-        break;
-      case 2:
-        WaitStoresRead<1>();
-        break;
-      default:
-        WaitStoresRead<0>();
-    }
-    __syncwarp();
-    ring.Release((first + given_back++) % kStages);
-  }
-  __device__ void GiveBack(const Ring& ring) {
-    while (given_back < count) GiveBackOne(ring);
-  }
-};
-// One stage has to be left for the next tile's first slice, which is waited for before any is given
-// back.
-inline constexpr int kMaxBorrowed = kStages - 1;
-
-// The products of `slices` slices from `place` on; one slice's products are under way while the
-// next is waited for.
-template <int kColumns, bool kADepthContiguous, bool kBDepthContiguous>
-__device__ void MultiplySlices(Sums<kColumns>& sum, const Ring& ring, RingPlace& place,
-                               Borrowed& borrowed, int slices) {
-  uint32_t before = 0;
-  for (int slice = 0; slice < slices; ++slice) {
+  // steps: of 16 in depth. prepare(stage): before the products, when the operands are there.
+  template <class Prepare>
+  __device__ __forceinline__ void Slice(int steps, Prepare&& prepare) {
     WaitBarrier(ring.Full(place.stage), place.round);
-    MultiplySlice<kColumns, kADepthContiguous, kBDepthContiguous>(sum, ring, place.stage);
-    if (borrowed.given_back < borrowed.count) borrowed.GiveBackOne(ring);
-    if (slice > 0) {
+    prepare(place.stage);
+    BeginProducts();
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      if (step < steps) {
+        MultiplyStep<Tile, kColumns, kADepthContiguous, kBDepthContiguous>(sum, ring, place.stage,
+                                                                           step, warpgroup);
+      }
+    }
+    CommitProducts();
+    if (before >= 0) {
       WaitProducts<1>();
       ring.Release(before);
     }
-    before = place.stage;
+    before = static_cast<int>(place.stage);
     place.Next();
   }
-  WaitProducts<0>();
-  if (slices > 0) ring.Release(before);
-  PinSums(sum[0]);
-  PinSums(sum[1]);
-  borrowed.GiveBack(ring);
+  __device__ __forceinline__ void Slice() {
+    Slice(kSteps, [](uint32_t) {});
+  }
+  __device__ __forceinline__ void Finish() {
+    WaitProducts<0>();
+    if (before >= 0) ring.Release(before);
+    before = -1;
+#pragma unroll
+    for (int tile = 0; tile < Tile::kTiles; ++tile) PinSums(sum[tile]);
+  }
+};
+
+// Where the experts' rows begin, in shared memory: [experts + 1], between 0 and `rows`, not falling
+// (offsets that do not cut the rows give a wrong product, never an address outside). All threads of
+// the block; the caller synchronizes.
+__device__ inline void LoadOffsets(const int64_t* offsets, int64_t rows, int experts, int* begins) {
+  for (int e = threadIdx.x; e <= experts; e += kThreads)
+    begins[e] = static_cast<int>(max(int64_t{0}, min(offsets[e], rows)));
 }
 
 }  // namespace lacuna::cuda::hopper
