@@ -380,8 +380,19 @@ class Moe(torch.nn.Module):
         return combine(rows, position, weights) + F.linear(swiglu(F.linear(x, self.shared_up)), self.shared_down)
 
 
+class Block(torch.nn.Module):
+    def __init__(self, c, t):
+        super().__init__()
+        self.attention_norm, self.moe_norm = (torch.nn.Parameter(torch.empty(c.width)) for _ in range(2))
+        self.attention, self.moe = Attention(c, t), Moe(c, t)
+
+    def forward(self, x):
+        x = x + self.attention(rms_norm(x, self.attention_norm))
+        return x + self.moe(rms_norm(x, self.moe_norm))
+
+
 # PyTorch's attention has one backward pass: dq by atomics.
-LAYERS = {"attention_full": Attention, "attention_full_atomics": Attention, "moe": Moe}
+LAYERS = {"attention_full": Attention, "attention_full_atomics": Attention, "moe": Moe, "block_full": Block}
 
 
 @row(*(layer + what for layer in LAYERS for what in ("_fwd", "_fwd_bwd")))
@@ -401,6 +412,14 @@ def layer(name, c, n):
             return torch.autograd.grad(function(x), inputs, dy)
         with torch.no_grad():
             return function(x)
+
+    def held():
+        function(x)  # compiles
+        before = torch.cuda.memory_allocated()
+        y = function(x)
+        return torch.cuda.memory_allocated() - before + x.nbytes - y.nbytes
+    if back and c.device == "cuda":
+        call.held = held
     return call
 
 
@@ -460,7 +479,10 @@ def measure(c, builder, tokens, scratch, seconds=0.12):
         marks.append((begin, clock.mark()))
     clock.wait()
     times = sorted(clock.milliseconds(*pair) / calls for pair in marks)
-    return times[len(times) // 2]
+    result = {"ms": times[len(times) // 2]}
+    if hasattr(sets[0], "held"):
+        result["held_bytes"] = sets[0].held()
+    return result
 
 
 def answer(c, op, tokens, scratch):
@@ -469,7 +491,7 @@ def answer(c, op, tokens, scratch):
     if op not in BUILDERS:
         return {"left_out": "tools/bench_torch.py does not know it"}
     try:
-        return {"ms": measure(c, BUILDERS[op], tokens, scratch)}
+        return measure(c, BUILDERS[op], tokens, scratch)
     except Exception as error:  # one operator that this PyTorch lacks must not lose the others
         return {"left_out": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}"}
 

@@ -35,9 +35,10 @@ std::string Line(const Ceilings& ceilings) {
 
 std::string Line(const RowResult& r) {
   const BenchRow::Bound bound = r.row.bound;
-  return fmt::format("  {:<34} {:>10.4f} ms {:>9.1f} {:<7} {:>6.1f} %  {}", Name(r.row),
-                     r.timing.milliseconds, InUnit(bound, r.per_second()), UnitOf(bound),
-                     100 * r.ratio(), r.row.formula);
+  return fmt::format(
+      "  {:<34} {:>10.4f} ms {:>9.1f} {:<7} {:>6.1f} %  {}{}", Name(r.row), r.timing.milliseconds,
+      InUnit(bound, r.per_second()), UnitOf(bound), 100 * r.ratio(), r.row.formula,
+      r.held_bytes ? fmt::format("; held for backward {:.2f} GiB", GiB(*r.held_bytes)) : "");
 }
 
 std::string Line(const LossMemory& memory) {
@@ -74,6 +75,12 @@ std::string PeerTable(const BenchReport& report) {
                           peer == report.torch_rows.end() ? "no answer" : peer->second.left_out);
     }
   }
+  for (const RowResult& r : report.rows) {
+    const auto peer = report.torch_rows.find({r.row.op, r.row.tokens});
+    if (!r.held_bytes || peer == report.torch_rows.end() || !peer->second.held_bytes) continue;
+    text += fmt::format("  {:<34} {:>8.2f} GiB {:>8.2f} GiB held for backward\n", Name(r.row),
+                        GiB(*r.held_bytes), GiB(*peer->second.held_bytes));
+  }
   return text;
 }
 
@@ -93,8 +100,10 @@ nlohmann::json ToJson(const BenchReport& report) {
                           {r.row.bound == BenchRow::Bound::kBytes ? "bytes" : "flops", r.row.work},
                           {"formula", r.row.formula},
                           {"ratio", r.ratio()}};
+    if (r.held_bytes) row["held_bytes"] = *r.held_bytes;
     if (const auto peer = report.torch_rows.find({r.row.op, r.row.tokens});
         peer != report.torch_rows.end()) {
+      if (peer->second.held_bytes) row["torch_held_bytes"] = *peer->second.held_bytes;
       if (peer->second.milliseconds) {
         row["torch_ms"] = *peer->second.milliseconds;
       } else {

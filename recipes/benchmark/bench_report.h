@@ -19,7 +19,8 @@ struct RowResult {
   std::string section;  // ops or layers
   BenchRow row;         // `prepare` is not needed any more
   Timing timing;
-  double ceiling = 0;  // bytes or FLOPs a second
+  double ceiling = 0;                                // bytes or FLOPs a second
+  std::optional<int64_t> held_bytes = std::nullopt;  // BenchRow::held
 
   double per_second() const { return 1e3 * row.work / timing.milliseconds; }
   double ratio() const { return per_second() / ceiling; }
@@ -28,6 +29,7 @@ struct RowResult {
 // What the PyTorch twin says of a row: a time, or why it has none.
 struct TorchResult {
   std::optional<double> milliseconds;
+  std::optional<int64_t> held_bytes;
   std::string left_out;
 };
 using RowKey = std::pair<std::string, int64_t>;  // BenchRow::op, tokens
@@ -56,7 +58,7 @@ std::string Line(const Ceilings& ceilings);
 std::string Line(const RowResult& result);
 std::string Line(const LossMemory& memory);
 std::string Lines(const StepsResult& steps, const Ceilings& ceilings);
-// Every row beside its twin.
+// Every row beside its twin; then what layers hold for their backward passes.
 std::string PeerTable(const BenchReport& report);
 
 nlohmann::json ToJson(const BenchReport& report);

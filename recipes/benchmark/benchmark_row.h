@@ -70,6 +70,9 @@ struct BenchRow {
   std::string formula;  // of `work`, in the letters of core/shape.h
   // Allocates and fills the inputs, which live as long as what it returns.
   std::function<BenchCall()> prepare;
+  // Bytes that a forward pass leaves for the backward pass, its input among them, its output not.
+  // Of layers.
+  std::function<int64_t()> held;
 };
 
 // prepare() of a row: as many input sets `make(number)` as it takes to leave nothing in the cache
@@ -94,13 +97,13 @@ struct BenchRows {
   void Bytes(std::string op, int64_t tokens, double bytes, std::string formula, Make make,
              Call call) {
     rows.push_back({std::move(op), tokens, BenchRow::Bound::kBytes, bytes, std::move(formula),
-                    Rotating(bytes, make, call)});
+                    Rotating(bytes, make, call), nullptr});
   }
   template <class Make, class Call>
   void Flops(std::string op, int64_t tokens, double flops, std::string formula, double set_bytes,
              Make make, Call call) {
     rows.push_back({std::move(op), tokens, BenchRow::Bound::kFlops, flops, std::move(formula),
-                    Rotating(set_bytes, make, call)});
+                    Rotating(set_bytes, make, call), nullptr});
   }
 };
 

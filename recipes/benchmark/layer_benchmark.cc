@@ -1,9 +1,11 @@
 #include "recipes/benchmark/layer_benchmark.h"
 
+#include "core/allocator.h"
 #include "core/stream.h"
 #include "moe/moe_layer.h"
 #include "nn/flat_parameters.h"
 #include "nn/gqa_attention.h"
+#include "nn/transformer_block.h"
 #include "nsa/nsa_attention.h"
 #include "recipes/benchmark/benchmark_inputs.h"
 #include "recipes/model_builder.h"
@@ -43,16 +45,36 @@ Layer<M> MakeLayer(std::shared_ptr<M> module, const BenchSizes& sizes, Device de
 }
 
 template <class M>
-void Run(Layer<M>& layer, bool backward, Stream stream) {
-  if (backward) layer.parameters->ZeroGrad();  // as the first micro-batch of a step finds them
-  Tape tape(backward ? Tape::Mode::kRecord : Tape::Mode::kInference, stream);
+Variable Forward(Layer<M>& layer, Tape& tape) {
   ForwardContext ctx{.tape = tape,
                      .sequences = layer.sequences,
                      .rows_per_sample = layer.sequences.num_rows(),
                      .deterministic = layer.deterministic};
-  const Variable y =
-      layer.module->Forward(ctx, backward ? tape.Leaf(layer.x) : Variable(layer.x), {});
+  const Variable x = tape.recording() ? tape.Leaf(layer.x) : Variable(layer.x);
+  if constexpr (std::is_same_v<M, TransformerBlock>) {
+    return layer.module->Forward(ctx, x);
+  } else {
+    return layer.module->Forward(ctx, x, {});
+  }
+}
+
+template <class M>
+void Run(Layer<M>& layer, bool backward, Stream stream) {
+  if (backward) layer.parameters->ZeroGrad();  // as the first micro-batch of a step finds them
+  Tape tape(backward ? Tape::Mode::kRecord : Tape::Mode::kInference, stream);
+  const Variable y = Forward(layer, tape);
   if (backward) tape.Backward({{y, layer.dy}});
+}
+
+template <class M>
+int64_t HeldForBackward(Layer<M> layer, Device device) {
+  const auto in_use = [&] {
+    return (device == kCpu ? CpuMemoryStats() : CudaMemoryStats(device)).in_use;
+  };
+  const int64_t before = in_use();
+  Tape tape(Tape::Mode::kRecord, ComputeStream(device));
+  const Variable y = Forward(layer, tape);
+  return in_use() - before + layer.x.bytes() - y.value().bytes();
 }
 
 // Its weights alone are more than the cache holds.
@@ -61,14 +83,15 @@ constexpr double kOneSet = 1e12;
 template <class Build>
 void AddBackward(const std::string& name, double forward_flops, bool deterministic,
                  const BenchSizes& sizes, Device device, Build build, BenchRows& rows) {
+  const auto make = [=](uint64_t) {
+    auto layer = MakeLayer(build(), sizes, device);
+    layer.deterministic = deterministic;
+    return layer;
+  };
   rows.Flops(
-      name + "_fwd_bwd", sizes.tokens, 3 * forward_flops, "3 forward", kOneSet,
-      [=](uint64_t) {
-        auto layer = MakeLayer(build(), sizes, device);
-        layer.deterministic = deterministic;
-        return layer;
-      },
+      name + "_fwd_bwd", sizes.tokens, 3 * forward_flops, "3 forward", kOneSet, make,
       [stream = ComputeStream(device)](auto& layer) { Run(layer, /*backward=*/true, stream); });
+  rows.rows.back().held = [=] { return HeldForBackward(make(0), device); };
 }
 
 // name_fwd and name_fwd_bwd. `build` makes the module.
@@ -129,13 +152,27 @@ std::vector<BenchRow> LayerRows(const BenchSizes& sizes, Device device) {
       "2T (C H (Dk + Dv) + 3 C G (Dk + Dv) + 3HC) + 2 G Tc phi + 2H pairs (Dk + Dv)", sizes, device,
       [=, nsa = sizes.nsa] { return std::make_shared<NsaAttention>(SpecOf(m, device), nsa); },
       rows);
+  const double moe_a_token = 2 * c *
+                             (3 * D(e.experts_per_token * e.expert_width) +
+                              3 * D(e.num_shared * e.expert_width) + D(e.num_experts));
+  for (const int64_t tokens : {sizes.tokens, 4 * sizes.tokens}) {
+    BenchSizes these = sizes;
+    these.tokens = tokens;
+    AddLayer(
+        "moe", D(tokens) * moe_a_token, "2T (K 3C F + 3C F shared + C E)", these, device,
+        [=] {
+          return std::make_shared<MoeLayer>(m.width, e, m.init_std, m.init_std, kType, device);
+        },
+        rows);
+  }
   AddLayer(
-      "moe",
-      2 * t * c *
-          (3 * D(e.experts_per_token * e.expert_width) + 3 * D(e.num_shared * e.expert_width) +
-           D(e.num_experts)),
-      "2T (K 3C F + 3C F shared + C E)", sizes, device,
-      [=] { return std::make_shared<MoeLayer>(m.width, e, m.init_std, m.init_std, kType, device); },
+      "block_full", full_flops + t * moe_a_token, "attention_full + moe", sizes, device,
+      [=] {
+        return std::make_shared<TransformerBlock>(
+            m.width, m.norm_eps, std::make_unique<GqaAttention>(SpecOf(m, device)),
+            std::make_unique<MoeLayer>(m.width, e, m.init_std, m.init_std, kType, device),
+            RecomputePolicy{});
+      },
       rows);
   return std::move(rows.rows);
 }

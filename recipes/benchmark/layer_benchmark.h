@@ -1,5 +1,6 @@
-// The paper's layers as rows of `lacuna bench cuda`: attention with its projections (full and NSA)
-// and the mixture of experts, forward and forward + backward, one document of `tokens` tokens.
+// The paper's layers as rows of `lacuna bench cuda`: attention with its projections (full and NSA),
+// the mixture of experts (of four times as many tokens, too) and the block of the two, forward and
+// forward + backward, one document of `tokens` tokens.
 #pragma once
 
 #include <vector>

@@ -53,6 +53,7 @@ absl::Status RunTorchTwin(const std::string& python, const std::string& script,
   for (const nlohmann::json& row : ObjectsWith("op", lines)) {
     TorchResult result;
     if (row.contains("ms")) result.milliseconds = row["ms"].get<double>();
+    if (row.contains("held_bytes")) result.held_bytes = row["held_bytes"].get<int64_t>();
     result.left_out = row.value("left_out", "");
     report->torch_rows[{row["op"].get<std::string>(), row.value("tokens", int64_t{0})}] = result;
   }

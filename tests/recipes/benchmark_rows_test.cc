@@ -117,6 +117,22 @@ TEST(BenchmarkRows, MeasuredAndReported) {
   EXPECT_EQ(json["rows"][1]["torch_left_out"], "no reason");
 }
 
+// The input, the pre-activations of routed and shared experts, the shared experts' activations, and
+// small things of the router: neither permuted rows nor experts' outputs.
+TEST(BenchmarkRows, ExpertsHoldLittleForTheBackwardPass) {
+  const BenchSizes sizes = Small();
+  int64_t rows = 0;
+  for (const BenchRow& row : LayerRows(sizes, kCpu)) {
+    if (row.op != "moe_fwd_bwd") continue;
+    ++rows;
+    const int64_t n = row.tokens, held = row.held(), least = 2 * n * (16 + 3 * 2 * 8 + 2 * 8 + 8),
+                  router = n * 4 * (2 * 6 + 1 + 3 * 3) + 8 * 7;
+    EXPECT_GE(held, least) << n;
+    EXPECT_LE(held, least + 2 * router) << n;
+  }
+  EXPECT_EQ(rows, 2);
+}
+
 TEST(BenchmarkRows, LossTakesAChunkOfLogits) {
   BenchSizes sizes = Small();
   sizes.model.vocab_size = 2000;

@@ -35,6 +35,7 @@ struct Options {
   std::vector<std::string> overrides;
   int64_t tokens = 8192;
   std::string routing = "real";
+  std::string match;
   std::string json;
   std::string pytorch;
   std::string script = "tools/bench_torch.py";
@@ -47,24 +48,30 @@ void Say(const std::string& text) {
   std::fflush(stdout);  // rows take a while each
 }
 
-void MeasureRows(const char* section, const std::vector<BenchRow>& rows, DeviceTimer& timer,
-                 BenchReport* report) {
+// Of the rows whose name contains `match`.
+void MeasureRows(const char* section, const std::vector<BenchRow>& rows, const std::string& match,
+                 DeviceTimer& timer, BenchReport* report) {
   for (const BenchRow& row : rows) {
+    if (row.op.find(match) == std::string::npos) continue;
     RowResult result{.section = section,
                      .row = row,
                      .timing = timer.Measure(row),
                      .ceiling = report->ceilings.Of(row.bound)};
+    if (row.held) result.held_bytes = row.held();
     result.row.prepare = nullptr;
+    result.row.held = nullptr;
     Say(Line(result));
     report->rows.push_back(std::move(result));
   }
 }
 
-void BenchOps(const BenchSizes& sizes, Device device, DeviceTimer& timer, BenchReport* report) {
+void BenchOps(const Options& options, const BenchSizes& sizes, Device device, DeviceTimer& timer,
+              BenchReport* report) {
   Say(fmt::format("\nOperators in bf16, routing {}: time, rate, share of the ceiling, work",
                   NameOf(sizes.routing)));
-  MeasureRows("ops", OpRows(sizes, device), timer, report);
+  MeasureRows("ops", OpRows(sizes, device), options.match, timer, report);
   ReleaseCudaCache(device);
+  if (!options.match.empty()) return;
   report->loss_memory = MeasureLossMemory(sizes, 4 * sizes.tokens, device);
   Say(Line(*report->loss_memory));
 }
@@ -133,11 +140,11 @@ absl::Status BenchCuda(Options options) {
   Say(Line(report.ceilings));
   {
     DeviceTimer timer(device);
-    if (options.ops) BenchOps(sizes, device, timer, &report);
+    if (options.ops) BenchOps(options, sizes, device, timer, &report);
     ReleaseCudaCache(device);
     if (options.layers) {
-      Say(fmt::format("\nLayers in bf16, {} tokens, the router's own routing", options.tokens));
-      MeasureRows("layers", LayerRows(sizes, device), timer, &report);
+      Say("\nLayers in bf16, the router's own routing");
+      MeasureRows("layers", LayerRows(sizes, device), options.match, timer, &report);
     }
   }
   ReleaseCudaCache(device);
@@ -177,6 +184,7 @@ void AddBenchCudaCommand(CLI::App& bench, Runner& run) {
                    "zipf (skewed)")
       ->check(CLI::IsMember({"real", "forced", "zipf"}))
       ->capture_default_str();
+  cuda->add_option("--match", options->match, "only operators and layers whose name contains this");
   cuda->add_option("--json", options->json, "file for all results");
   cuda->add_option("--pytorch", options->pytorch,
                    "Python interpreter with torch, for the same rows in PyTorch");

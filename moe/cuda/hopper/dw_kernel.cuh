@@ -78,7 +78,7 @@ struct DwPlace {
 // A tile's sums until they are stored, 8 columns at a time, kGroup such parts a step.
 template <bool kAccumulate, bool kTransposed>
 struct HeldSums {
-  static constexpr int kParts = DwTile::kN / 8, kGroup = 2, kGroups = kParts / kGroup;
+  static constexpr int kParts = DwTile::kN / 8, kGroup = 3, kGroups = kParts / kGroup;
   static_assert(kParts % kGroup == 0 && DwTile::kTiles == 1);
 
   float sum[DwTile::kN / 2];
