@@ -20,6 +20,8 @@ import torch.nn.functional as F
 
 BUILDERS, LEFT_OUT = {}, {
     "adamw_bf16_moments": "AdamW(fused=True) keeps the moments in the parameters' type",
+    **{f"grouped_{matrix}_dw_add": "torch._grouped_mm only sets" for matrix in ("up", "down")},
+    "routed_swiglu_bwd": "part of a compiled layer's backward pass",
     "select_blocks": "PyTorch has no such operator",
     "selected_attention_fwd": "PyTorch has no attention to a list of blocks for each query",
     "selected_attention_bwd": "PyTorch has no attention to a list of blocks for each query",

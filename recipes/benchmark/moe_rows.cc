@@ -142,7 +142,8 @@ struct ProductSet {
   Tensor x, w, y, dw;
 };
 
-// The three products of one matrix of the experts: name_fwd, name_dx, name_dw.
+// The three products of one matrix of the experts: name_fwd, name_dx, name_dw (set) and
+// name_dw_add.
 void AddProducts(const std::string& name, int64_t n, int64_t in, int64_t out,
                  const std::string& flops_text, const BenchSizes& sizes, Device device,
                  BenchRows& rows) {
@@ -170,13 +171,17 @@ void AddProducts(const std::string& name, int64_t n, int64_t in, int64_t out,
                         .transpose_w = false},
                        stream);
   });
-  rows.Flops(name + "_dw", n, flops, flops_text, bytes, make, [=](ProductSet& s) {
-    ops::GroupedMatMulDw({.dy = s.y.Ref(),
-                          .x = s.x.Ref(),
-                          .offsets = s.routed.offsets.Ref(),
-                          .dw = s.dw.MutableRef()},
-                         stream);
-  });
+  for (const bool accumulate : {false, true}) {
+    rows.Flops(name + (accumulate ? "_dw_add" : "_dw"), n, flops, flops_text, bytes, make,
+               [=](ProductSet& s) {
+                 ops::GroupedMatMulDw({.dy = s.y.Ref(),
+                                       .x = s.x.Ref(),
+                                       .offsets = s.routed.offsets.Ref(),
+                                       .dw = s.dw.MutableRef(),
+                                       .accumulate = accumulate},
+                                      stream);
+               });
+  }
 }
 
 struct SwiGluSet {

@@ -2,6 +2,7 @@
 // against the same layer on the CPU, and that the host never waits.
 #include <gtest/gtest.h>
 
+#include "core/cuda/graph.h"
 #include "tests/moe/moe_fixture.h"
 #include "tests/support/compare.h"
 #include "tests/support/cuda_parity.h"
@@ -138,6 +139,44 @@ TEST(CudaMoeLayerInference, OneRowAndNone) {
       EXPECT_EQ(y.shape(), (Shape{rows, kWidth}));
       metrics.Collect();
       EXPECT_EQ(metrics.scalars().at(std::string(kName) + ".max_load").weight, rows == 0 ? 0 : 1);
+    }
+  }
+}
+
+// Rows of experts are counted on the device: one graph serves every routing.
+TEST(CudaMoeLayerGraph, ReplaysHaveTheBitsOfTheCalls) {
+  struct Step {
+    explicit Step(DType dtype)
+        : layer(kWidth, Config(RouterKind::kSigmoid, AuxLossScope::kSequence), dtype, 1,
+                CudaDevice()),
+          x(Tensor::Empty({kRows, kWidth}, dtype, CudaDevice())),
+          dy(RandomTensor({kRows, kWidth}, dtype, 9).To(CudaDevice())),
+          y(Tensor::EmptyLike(x)),
+          dx(Tensor::EmptyLike(x)) {}
+    void Run() {
+      layer.flat().ZeroGrad();
+      const std::vector<Tensor> out = layer.Step(x, dy, {.rows_per_sample = kRows / kSamples});
+      y.CopyFrom(out[0]);
+      dx.CopyFrom(out[1]);
+    }
+    MoeFixture layer;
+    Tensor x, dy, y, dx;
+  };
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    Step called(dtype), captured(dtype);
+    captured.x.CopyFrom(RandomTensor({kRows, kWidth}, dtype, 1));
+    captured.Run();  // what is prepared once is prepared
+    const cuda::CapturedWork graph = cuda::Capture(test::CudaStream(), [&] { captured.Run(); });
+    for (const uint64_t seed : {2, 3, 4}) {
+      for (Step* step : {&called, &captured})
+        step->x.CopyFrom(RandomTensor({kRows, kWidth}, dtype, seed));
+      called.Run();
+      graph.Replay(test::CudaStream());
+      EXPECT_TRUE(SameBits(called.y.To(kCpu), captured.y.To(kCpu))) << seed;
+      EXPECT_TRUE(SameBits(called.dx.To(kCpu), captured.dx.To(kCpu))) << seed;
+      EXPECT_TRUE(
+          SameBits(called.layer.flat().grad().To(kCpu), captured.layer.flat().grad().To(kCpu)))
+          << seed;
     }
   }
 }

@@ -24,6 +24,7 @@ void GroupedMatMulDw(const GroupedMatMulDwArgs& args, Stream stream) {
       RoundUp(in, kPair) * RoundUp(out, DwTile::kN) < RoundUp(out, kPair) * RoundUp(in, DwTile::kN);
   const TensorRef &a = transposed ? args.x : args.dy, &b = transposed ? args.dy : args.x;
   DwParams p = {};
+  p.delays = RandomDelays();
   p.a = RowsMap(a, kDepth);
   p.b = RowsMap(b, kDepth / 2);
   p.offsets = args.offsets.As<int64_t>();

@@ -26,6 +26,7 @@ struct DwParams {
   int64_t rows;
   int experts, m, n;   // m, n: out and in, or in and out
   int pairs, columns;  // of clusters' tiles along m and n
+  uint32_t delays;     // of RandomDelay
 };
 
 inline int64_t DwKernelShared(int64_t experts) {
@@ -75,7 +76,7 @@ struct DwPlace {
   int row, column;          // of the tile in the expert's matrix
 };
 
-// A tile's sums until they are stored, 8 columns at a time, kGroup such parts a step.
+// A tile's sums until they are stored, 8 columns a part, kGroup parts at once.
 template <bool kAccumulate, bool kTransposed>
 struct HeldSums {
   static constexpr int kParts = DwTile::kN / 8, kGroup = 3, kGroups = kParts / kGroup;
@@ -104,7 +105,9 @@ struct HeldSums {
       }
     }
   }
+  // The next group, if there is one.
   __device__ __forceinline__ void StoreNext(const DwParams& p) {
+    if (next >= kGroups) return;
     // Registers have no addresses: each group has its code.
     [&]<int... kGroupIndex>(std::integer_sequence<int, kGroupIndex...>) {
       ((next == kGroupIndex ? StoreGroup<kGroupIndex>(p) : void()), ...);
@@ -131,6 +134,24 @@ struct HeldSums {
   }
 };
 
+// An index below `size` that steps on, with what it carries over; without divisions, which take
+// hundreds of cycles between two tiles. Whole warps.
+struct Digit {
+  int size, by, carry;  // a step adds `by` and carries `carry`, one more past `size`
+  int value;
+
+  __device__ Digit(int size, int first, int step)
+      : size(size),
+        by(Uniform(step % size)),
+        carry(Uniform(step / size)),
+        value(Uniform(first % size)) {}
+  __device__ int Step() {
+    const int over = value + by >= size;
+    value += by - over * size;
+    return carry + over;
+  }
+};
+
 // Walks a cluster's tiles, expert by expert; whole warps.
 class DwTiles {
  public:
@@ -138,36 +159,36 @@ class DwTiles {
   __device__ DwTiles(const DwParams& p, const int* begins, bool skip_empty)
       : begins_(begins),
         experts_(p.experts),
-        per_expert_(p.pairs * p.columns),
-        columns_(p.columns),
-        skip_empty_(skip_empty) {
-    Advance(static_cast<int>(blockIdx.x / kCluster));
-  }
+        skip_empty_(skip_empty),
+        column_(p.columns, blockIdx.x / kCluster, gridDim.x / kCluster),
+        pair_(p.pairs, Uniform(blockIdx.x / kCluster / p.columns), column_.carry),
+        expert_(Uniform(blockIdx.x / kCluster / p.columns / p.pairs)) {}
 
   __device__ bool Next(DwPlace& place) {
     while (expert_ < experts_) {
       const int begin = Uniform(begins_[expert_]),
                 rows = max(0, Uniform(begins_[expert_ + 1]) - begin);
       place = {expert_, begin, rows,
-               (tile_ / columns_ * kCluster + static_cast<int>(ClusterRank())) * DwTile::kM,
-               tile_ % columns_ * DwTile::kN};
-      Advance(static_cast<int>(gridDim.x / kCluster));
+               (pair_.value * kCluster + static_cast<int>(ClusterRank())) * DwTile::kM,
+               column_.value * DwTile::kN};
+      // Steps by column_.carry pairs, and by one more where the columns went round.
+      const bool round = column_.Step() > column_.carry;
+      expert_ += pair_.Step();
+      if (round && ++pair_.value == pair_.size) {
+        pair_.value = 0;
+        ++expert_;
+      }
       if (rows > 0 || !skip_empty_) return true;
     }
     return false;
   }
 
  private:
-  __device__ void Advance(int tiles) {
-    tile_ += tiles;
-    expert_ += tile_ / per_expert_;
-    tile_ %= per_expert_;
-  }
-
   const int* begins_;
-  int experts_, per_expert_, columns_;
+  int experts_;
   bool skip_empty_;
-  int expert_ = 0, tile_ = 0;
+  Digit column_, pair_;
+  int expert_;
 };
 
 template <bool kAccumulate, bool kTransposed>
@@ -198,6 +219,7 @@ __global__ void __cluster_dims__(kCluster) __launch_bounds__(kThreads, 1)
           const uint32_t full = ring.Full(place.stage), a = ring.A(place.stage),
                          b = ring.B(place.stage) + rank * (kBoxBytes / 2);
           const int r = at.begin + depth, half = r + static_cast<int>(rank) * (kDepth / 2);
+          RandomDelay(p.delays, depth);
           WaitBarrier(ring.Empty(place.stage), place.round ^ 1);
           if (threadIdx.x % kWarp == 0) {
             ArriveExpecting(full, Ring<DwTile>::kStageBytes);
@@ -219,15 +241,28 @@ __global__ void __cluster_dims__(kCluster) __launch_bounds__(kThreads, 1)
     HeldSums<kAccumulate, kTransposed> held;
     while (tiles.Next(at)) {
       Sums<DwTile> sum = {};
-      Multiplier<DwTile, DwTile::kN, false, false> multiplier = {sum, ring, place, warpgroup};
-      for (int slice = 0; slice < at.rows / kDepth; ++slice) {
+      Multiplier<DwTile, DwTile::kN, false, false> multiplier = {sum, ring, place, warpgroup,
+                                                                 p.delays};
+      const int slices = at.rows / kDepth, valid = at.rows % kDepth;
+      for (int slice = 0; slice < slices; ++slice) {
         multiplier.Slice();
-        if (held.next < held.kGroups) held.StoreNext(p);
+        held.StoreNext(p);
       }
-      if (const int valid = at.rows % kDepth; valid > 0) {
-        multiplier.Slice((valid + 15) / 16, [&](uint32_t stage) {
-          if (valid % 16 != 0) ZeroRows(ring, stage, valid, warpgroup);
-        });
+      const auto zero_rows = [&](uint32_t stage) {
+        if (valid % 16 != 0) ZeroRows(ring, stage, valid, warpgroup);
+      };
+      switch ((valid + 15) / 16) {
+        case 1:
+          multiplier.Slice<1>(zero_rows);
+          break;
+        case 2:
+          multiplier.Slice<2>(zero_rows);
+          break;
+        case 3:
+          multiplier.Slice<3>(zero_rows);
+          break;
+        case 4:
+          multiplier.Slice<4>(zero_rows);
       }
       held.StoreRest(p);
       multiplier.Finish();

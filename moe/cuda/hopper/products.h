@@ -2,6 +2,8 @@
 // those of moe/grouped_matmul.h and moe/grouped_swiglu.h.
 #pragma once
 
+#include <cstdint>
+
 #include "moe/grouped_matmul.h"
 #include "moe/grouped_swiglu.h"
 
@@ -10,6 +12,10 @@ namespace lacuna::cuda::hopper {
 bool Supports(const GroupedMatMulArgs&, Stream);
 bool Supports(const GroupedMatMulDwArgs&, Stream);
 bool Supports(const GroupedSwiGluArgs&, Stream);
+
+// For tests: the kernels started from now on delay their warps at random, by this seed; 0 ends it.
+void SetRandomDelays(uint32_t seed);
+uint32_t RandomDelays();
 
 // Only what Supports says yes to.
 void GroupedMatMul(const GroupedMatMulArgs&, Stream);

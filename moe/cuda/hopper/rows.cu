@@ -1,3 +1,5 @@
+#include <atomic>
+
 #include "moe/cuda/hopper/launch.cuh"
 #include "moe/cuda/hopper/products.h"
 #include "moe/cuda/hopper/rows_kernel.cuh"
@@ -30,6 +32,7 @@ template <class Epilogue>
 RowsParams<Epilogue> Params(const TensorRef& x, const TensorRef& w, const TensorRef& offsets,
                             int64_t features) {
   RowsParams<Epilogue> p = {};
+  p.delays = RandomDelays();
   p.x = RowsMap(x, kRowBox);
   p.offsets = offsets.As<int64_t>();
   p.rows = x.dim(0);
@@ -45,7 +48,16 @@ bool SupportsRows(const TensorRef& x, const TensorRef& w, int64_t shared, Stream
          shared <= kMaxShared && x.dim(0) > 0 && w.dim(0) > 0 && x.dim(0) < (int64_t{1} << 31);
 }
 
+std::atomic<uint32_t> random_delays = 0;
+
 }  // namespace
+
+void SetRandomDelays(uint32_t seed) {
+  random_delays = seed;
+}
+uint32_t RandomDelays() {
+  return random_delays;
+}
 
 bool Supports(const GroupedMatMulArgs& args, Stream stream) {
   return SupportsRows(args.x, args.w, RowsKernelShared<StoreProducts>(args.w.dim(0)), stream) &&

@@ -15,6 +15,7 @@ struct RowsParams {
   const int64_t* offsets;
   int64_t rows;
   int experts, slices, features, feature_pairs;  // pairs of tiles of kM
+  uint32_t delays;                               // of RandomDelay
   typename Epilogue::Params epilogue;
 };
 
@@ -44,7 +45,8 @@ struct RowsConsumer {
   template <int kColumns>
   __device__ __forceinline__ void Multiply(const RowTile& tile) {
     Sums<RowsTile, kColumns> sum = {};
-    Multiplier<RowsTile, kColumns, kTransposeW, true> multiplier = {sum, ring, place, warpgroup};
+    Multiplier<RowsTile, kColumns, kTransposeW, true> multiplier = {sum, ring, place, warpgroup,
+                                                                    p.delays};
     for (int slice = 0; slice < p.slices; ++slice) {
       multiplier.Slice();
       StoreNext<Epilogue>(p.epilogue, held, staging, p.features);
@@ -117,6 +119,7 @@ __global__ void __cluster_dims__(kCluster) __launch_bounds__(kThreads, 1)
           const uint32_t full = ring.Full(place.stage), a = ring.A(place.stage),
                          b = ring.B(place.stage);
           const int depth = slice * kDepth;
+          RandomDelay(p.delays, slice);
           WaitBarrier(ring.Empty(place.stage), place.round ^ 1);
           if (threadIdx.x % kWarp == 0) {
             ArriveExpecting(full, RowsTile::kABytes + boxes * kRowBox * kDepth * 2);

@@ -93,6 +93,18 @@ __device__ __forceinline__ void MultiplyStep(Sums<Tile, kColumns>& sum, const Ri
   }
 }
 
+// For tests: a warp waits now and then, at random, where seed is not zero. What is right only while
+// warps happen to be in step shows.
+__device__ inline void RandomDelay(uint32_t seed, uint32_t place) {
+  if (seed == 0) return;
+  uint32_t h = seed ^ place * 0x9E3779B9u ^ (blockIdx.x * 12 + threadIdx.x / kWarp) * 0x85EBCA6Bu;
+  h = (h ^ h >> 16) * 0x7FEB352Du;
+  h ^= h >> 15;
+  if (h % 4 != 0) return;
+  const long long start = clock64(), length = (h >> 8) % 4096;
+  while (clock64() - start < length) continue;
+}
+
 // A tile's products, slice after slice from `place` on. One slice's are under way while the next is
 // waited for; Finish waits for the last.
 template <class Tile, int kColumns, bool kADepthContiguous, bool kBDepthContiguous>
@@ -101,20 +113,20 @@ struct Multiplier {
   const Ring<Tile>& ring;
   typename Ring<Tile>::Place& place;
   uint32_t warpgroup;  // uniform
+  uint32_t delays;     // of RandomDelay
   int before = -1;     // the stage whose products are under way
 
-  // steps: of 16 in depth. prepare(stage): before the products, when the operands are there.
-  template <class Prepare>
-  __device__ __forceinline__ void Slice(int steps, Prepare&& prepare) {
+  // kCount steps of 16 in depth. prepare(stage): before the products, when the operands are there.
+  template <int kCount, class Prepare>
+  __device__ __forceinline__ void Slice(Prepare&& prepare) {
+    RandomDelay(delays, place.stage + place.round);
     WaitBarrier(ring.Full(place.stage), place.round);
     prepare(place.stage);
     BeginProducts();
 #pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      if (step < steps) {
-        MultiplyStep<Tile, kColumns, kADepthContiguous, kBDepthContiguous>(sum, ring, place.stage,
-                                                                           step, warpgroup);
-      }
+    for (int step = 0; step < kCount; ++step) {
+      MultiplyStep<Tile, kColumns, kADepthContiguous, kBDepthContiguous>(sum, ring, place.stage,
+                                                                         step, warpgroup);
     }
     CommitProducts();
     if (before >= 0) {
@@ -125,7 +137,7 @@ struct Multiplier {
     place.Next();
   }
   __device__ __forceinline__ void Slice() {
-    Slice(kSteps, [](uint32_t) {});
+    Slice<kSteps>([](uint32_t) {});
   }
   __device__ __forceinline__ void Finish() {
     WaitProducts<0>();
