@@ -60,6 +60,7 @@ __device__ void PinSums(float (&d)[kCount]) {
 template <int kN>
 struct WarpgroupProduct;
 
+// clang-format off
 #define LACUNA_SUMS_8(i) \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])
@@ -77,7 +78,6 @@ struct WarpgroupProduct;
     }                                                                                              \
   };
 
-// clang-format off
 LACUNA_WARPGROUP_PRODUCT(16,
     "%0, %1, %2, %3, %4, %5, %6, %7",
     "%8", "%9", "%10", "%11",
