@@ -14,8 +14,10 @@
 // there (HasHopperCode).
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__)
 #define LACUNA_HOPPER_CODE 1
+#define LACUNA_CLUSTER(blocks) __cluster_dims__(blocks)
 #else
 #define LACUNA_HOPPER_CODE 0
+#define LACUNA_CLUSTER(blocks)
 #endif
 
 namespace lacuna::cuda {

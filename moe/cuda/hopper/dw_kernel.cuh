@@ -192,7 +192,7 @@ class DwTiles {
 };
 
 template <bool kAccumulate, bool kTransposed>
-__global__ void __cluster_dims__(kCluster) __launch_bounds__(kThreads, 1)
+__global__ void LACUNA_CLUSTER(kCluster) __launch_bounds__(kThreads, 1)
     DwKernel(const __grid_constant__ DwParams p) {
 #if LACUNA_HOPPER_CODE
   extern __shared__ char dynamic[];

@@ -25,8 +25,8 @@ __device__ inline int RowTilesOf(const int* begins, int e) {
   return (max(0, begins[e + 1] - begins[e]) + kN - 1) / kN;
 }
 
-// Walks a cluster's tiles; whole warps. Feature tiles of the same rows follow one another: what runs together
-// shares a few experts' matrices and rows in L2.
+// Walks a cluster's tiles; whole warps. Feature tiles of the same rows follow one another: what runs
+// together shares a few experts' matrices and rows in L2.
 class RowTiles {
  public:
   // In shared memory, [experts + 1] each: begins of LoadOffsets; starts of CountRowTiles.

@@ -87,7 +87,7 @@ struct RowsConsumer {
 
 // kTransposeW: depth contiguous in w.
 template <class Epilogue, bool kTransposeW>
-__global__ void __cluster_dims__(kCluster) __launch_bounds__(kThreads, 1)
+__global__ void LACUNA_CLUSTER(kCluster) __launch_bounds__(kThreads, 1)
     RowsKernel(const __grid_constant__ RowsParams<Epilogue> p) {
 #if LACUNA_HOPPER_CODE
   extern __shared__ char dynamic[];
