@@ -57,10 +57,19 @@ Kept FeedForwardKept(const Recipe& recipe, bool dense) {
     return {.compute = width + swiglu(recipe.model.dense_width), .accumulation = 1, .ids = 0};
   const MoeConfig& e = recipe.moe;
   const double chosen = Real(e.experts_per_token);
-  return {.compute = width + swiglu(e.num_shared * e.expert_width) +
-                     chosen * (2 * width + swiglu(e.expert_width)),
-          .accumulation = 1 + 2 * Real(e.num_experts) + chosen,
-          .ids = 3 * chosen};
+  return {
+      .compute = width + swiglu(e.num_shared * e.expert_width) + chosen * 2 * Real(e.expert_width),
+      .accumulation = 1 + 2 * Real(e.num_experts) + chosen,
+      .ids = 2 * chosen};
+}
+
+// What a layer of experts works with in its backward pass and does not keep: the rows' gradients
+// before and behind them, and the weighted activations.
+Kept ExpertsAtWork(const Recipe& recipe) {
+  const MoeConfig& e = recipe.moe;
+  return {.compute = Real(e.experts_per_token) * Real(2 * recipe.model.width + e.expert_width),
+          .accumulation = 0,
+          .ids = 0};
 }
 
 // Tokens kept of one layer under the recipe's recompute policy.
@@ -107,8 +116,9 @@ RankMemory EstimateMemory(const Recipe& recipe) {
   const RecomputePolicy& policy = recipe.train.recompute;
   const double attention = bytes(AttentionKept(recipe));
   const double dense = m.num_dense_layers > 0 ? bytes(FeedForwardKept(recipe, true)) : 0;
+  const double experts = recipe.uses_moe() ? bytes(ExpertsAtWork(recipe)) : 0;
   const double feed_forward =
-      recipe.uses_moe() ? std::max(dense, bytes(FeedForwardKept(recipe, false))) : dense;
+      recipe.uses_moe() ? std::max(dense, bytes(FeedForwardKept(recipe, false)) + experts) : dense;
   // The last block's attention is formed again when what its feed-forward layer kept is gone.
   const double last = bytes(FeedForwardKept(recipe, !recipe.uses_moe())),
                gone = policy.feed_forward ? 0 : last;
@@ -119,7 +129,7 @@ RankMemory EstimateMemory(const Recipe& recipe) {
   constexpr double kHeadChunk = 1024;  // of LinearCrossEntropy
   const double logits = std::min(rows, kHeadChunk) * Real(m.vocab_size) * Real(narrow);
   const double head = logits + bytes({.compute = Real(m.width), .accumulation = 1, .ids = 0});
-  memory.transient = static_cast<int64_t>(std::max(head, segment));
+  memory.transient = static_cast<int64_t>(std::max({head, segment, experts}));
   return memory;
 }
 

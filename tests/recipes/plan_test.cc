@@ -193,6 +193,10 @@ TEST_P(Memory, EstimateIsNearTheMeasured) {
 INSTANTIATE_TEST_SUITE_P(
     Recipes, Memory,
     testing::Values(std::vector<std::string>{}, std::vector<std::string>{"model.attention=full"},
+                    std::vector<std::string>{"moe.experts_per_token=6"},
+                    std::vector<std::string>{"moe.experts_per_token=6", "train.recompute=block"},
+                    std::vector<std::string>{"moe.experts_per_token=6",
+                                             "train.recompute=[feed_forward]"},
                     std::vector<std::string>{"train.dtype=bf16"},
                     std::vector<std::string>{"train.recompute=block"},
                     std::vector<std::string>{"nsa.phi=mean", "model.qk_norm=true"},
