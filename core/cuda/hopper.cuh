@@ -39,9 +39,6 @@ __device__ inline void InitBarrier(uint32_t barrier, int arrivals) {
 __device__ inline void FenceBarrierInit() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
-__device__ inline void Arrive(uint32_t barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
 // Arrives at the barrier that lies at the same place in block `rank` of the cluster. Orders nothing
 // between blocks but reads of operands that are already done: a release at the cluster's scope would
 // wait for all of the thread's stores.

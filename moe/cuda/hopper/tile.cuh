@@ -148,9 +148,9 @@ struct Multiplier {
   }
 };
 
-// Where the experts' rows begin, in shared memory: [experts + 1], between 0 and `rows`, not falling
-// (offsets that do not cut the rows give a wrong product, never an address outside). All threads of
-// the block; the caller synchronizes.
+// Where the experts' rows begin, in shared memory: [experts + 1], between 0 and `rows`. Offsets that do
+// not cut the rows give a wrong product, never an address outside: an expert whose successor begins
+// before it has no rows. All threads of the block; the caller synchronizes.
 __device__ inline void LoadOffsets(const int64_t* offsets, int64_t rows, int experts, int* begins) {
   for (int e = threadIdx.x; e <= experts; e += kThreads)
     begins[e] = static_cast<int>(max(int64_t{0}, min(offsets[e], rows)));
