@@ -114,9 +114,11 @@ Variable RoutedExperts(Tape& tape, const Variable& x, const Variable& weights,
   Tensor y = pass.ByToken(forward(), weights.value());
   return tape.Record(
       "routed_experts", {x, weights}, {&gate_up, &down}, std::move(y),
-      [pass, &gate_up, &down, x = SavedTensor(x.value()), weights = SavedTensor(weights.value()),
-       up_w = SavedTensor(gate_up.value), down_w = SavedTensor(down.value),
-       z](GradContext& g) mutable {
+      [stream = tape.stream(), &gate_up, &down, x = SavedTensor(x.value()),
+       weights = SavedTensor(weights.value()), offsets = SavedTensor(rows.offsets),
+       position = SavedTensor(rows.position), up_w = SavedTensor(gate_up.value),
+       down_w = SavedTensor(down.value), z](GradContext& g) mutable {
+        const ExpertPass pass{stream, {offsets.get(), position.get()}};
         const Tensor dy = pass.ByExpert(g.dy());
         // The gradient of z takes its place: nothing else reads it.
         Tensor dz = std::move(z), wh = pass.New(down.shape[2], dy),

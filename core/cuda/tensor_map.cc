@@ -27,9 +27,8 @@ PFN_cuTensorMapEncodeTiled_v12000 Encoder() {
 
 }  // namespace
 
-CUtensorMap MakeTensorMap(const void* data, DType dtype, std::initializer_list<TensorMapDim> dims) {
-  const bool narrow = dtype == DType::kBF16;
-  LACUNA_CHECK(narrow || dtype == DType::kF32, "a tensor map of {}", NameOf(dtype));
+CUtensorMap MakeTensorMap(const void* data, std::initializer_list<TensorMapDim> dims) {
+  constexpr int64_t kElementBytes = 2;
   std::array<cuuint64_t, 5> sizes{}, strides{};
   std::array<cuuint32_t, 5> boxes{}, steps{};
   size_t rank = 0;
@@ -37,15 +36,15 @@ CUtensorMap MakeTensorMap(const void* data, DType dtype, std::initializer_list<T
     sizes.at(rank) = static_cast<cuuint64_t>(dim.size);
     boxes.at(rank) = static_cast<cuuint32_t>(dim.box);
     steps.at(rank) = 1;
-    if (rank > 0) strides.at(rank - 1) = static_cast<cuuint64_t>(dim.stride * SizeOf(dtype));
+    if (rank > 0) strides.at(rank - 1) = static_cast<cuuint64_t>(dim.stride * kElementBytes);
     ++rank;
   }
   CUtensorMap map;
-  const CUresult result = Encoder()(
-      &map, narrow ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
-      static_cast<cuuint32_t>(rank), const_cast<void*>(data), sizes.data(), strides.data(),
-      boxes.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      Encoder()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, static_cast<cuuint32_t>(rank),
+                const_cast<void*>(data), sizes.data(), strides.data(), boxes.data(), steps.data(),
+                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   LACUNA_CHECK(result == CUDA_SUCCESS,
                "cuTensorMapEncodeTiled refused a tensor of {} x {} x {} ..., "
                "box {} x {} x {} ...: error {}",

@@ -14,14 +14,12 @@ namespace lacuna {
 namespace {
 
 using test::CudaStream;
+using test::OnDevice;
 using test::RandomTensor;
 using test::SameBits;
 
 constexpr DType kTypes[] = {DType::kF32, DType::kBF16};
 
-Tensor OnDevice(const Tensor& x) {
-  return x.To(CudaDevice());
-}
 Tensor Offsets(const std::vector<int64_t>& offsets) {
   return OnDevice(Tensor::FromVector(offsets, {static_cast<int64_t>(offsets.size())}));
 }

@@ -14,13 +14,10 @@ namespace lacuna {
 namespace {
 
 using test::CudaStream;
+using test::OnDevice;
 using test::RandomIds;
 using test::RandomTensor;
 using test::SameBits;
-
-Tensor OnDevice(const Tensor& x) {
-  return x.To(CudaDevice());
-}
 
 struct Sorted {
   Tensor offsets, position;

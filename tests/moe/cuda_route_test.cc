@@ -16,15 +16,13 @@ namespace lacuna {
 namespace {
 
 using test::CudaStream;
+using test::OnDevice;
 using test::RandomIds;
 using test::RandomTensor;
 using test::SameBits;
 
 constexpr DType kF32 = DType::kF32;
 
-Tensor OnDevice(const Tensor& x) {
-  return x.To(CudaDevice());
-}
 Tensor EmptyThere(Shape shape, DType dtype) {
   return Tensor::Empty(std::move(shape), dtype, CudaDevice());
 }

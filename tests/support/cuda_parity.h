@@ -6,6 +6,7 @@
 
 #include "core/cuda/parity.h"
 #include "core/stream.h"
+#include "core/tensor.h"
 
 namespace lacuna::test {
 
@@ -25,6 +26,9 @@ class CudaParity {
 
 inline Stream CudaStream() {
   return ComputeStream(CudaDevice());
+}
+inline Tensor OnDevice(const Tensor& x) {
+  return x.To(CudaDevice());
 }
 
 }  // namespace lacuna::test

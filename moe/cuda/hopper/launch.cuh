@@ -26,7 +26,7 @@ inline bool IsPackable(const TensorRef& t) {
 
 // Matrices by rows [N, C], in boxes of `rows` rows of 64.
 inline CUtensorMap RowsMap(const TensorRef& x, int rows) {
-  return MakeTensorMap(x.data, x.dtype, {{x.dim(1), 1, 64}, {x.dim(0), x.dim(1), rows}});
+  return MakeTensorMap(x.data, {{x.dim(1), 1, 64}, {x.dim(0), x.dim(1), rows}});
 }
 
 // One block a multiprocessor, in whole clusters.

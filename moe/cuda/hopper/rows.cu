@@ -10,22 +10,21 @@ namespace {
 // The matrices [E, Cout, Cin] as A of y = x w^T: a tile's features, 64 of the depth.
 CUtensorMap FeatureRows(const TensorRef& w) {
   const int64_t out = w.dim(1), in = w.dim(2);
-  return MakeTensorMap(w.data, w.dtype, {{in, 1, 64}, {out, in, kM}, {w.dim(0), out * in, 1}});
+  return MakeTensorMap(w.data, {{in, 1, 64}, {out, in, kM}, {w.dim(0), out * in, 1}});
 }
 // As A of y = x w.
 CUtensorMap FeatureColumns(const TensorRef& w) {
   const int64_t out = w.dim(1), in = w.dim(2);
-  return MakeTensorMap(w.data, w.dtype, {{in, 1, 64}, {out, in, 64}, {w.dim(0), out * in, 1}});
+  return MakeTensorMap(w.data, {{in, 1, 64}, {out, in, 64}, {w.dim(0), out * in, 1}});
 }
 // [E, 2F, C] as A of y = x w^T with 8 rows of gates and their 8 rows of ups taking turns.
 CUtensorMap InterleavedRows(const TensorRef& w) {
   const int64_t width = w.dim(1) / 2, in = w.dim(2);
-  return MakeTensorMap(w.data, w.dtype,
-                       {{in, 1, 64},
-                        {8, in, 8},
-                        {2, width * in, 2},
-                        {width / 8, 8 * in, kM / 16},
-                        {w.dim(0), 2 * width * in, 1}});
+  return MakeTensorMap(w.data, {{in, 1, 64},
+                                {8, in, 8},
+                                {2, width * in, 2},
+                                {width / 8, 8 * in, kM / 16},
+                                {w.dim(0), 2 * width * in, 1}});
 }
 
 template <class Epilogue>
