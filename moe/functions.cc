@@ -123,8 +123,10 @@ Variable RoutedExperts(Tape& tape, const Variable& x, const Variable& weights,
         // The gradient of z takes its place: nothing else reads it.
         Tensor dz = std::move(z), wh = pass.New(down.shape[2], dy),
                dweights = Tensor::EmptyLike(weights.get());
-        ops::RoutedSwiGluBwd({.z = dz.Ref(),
-                              .dh = pass.Product(dy, down_w.get(), /*transpose_w=*/false).Ref(),
+        ops::RoutedSwiGluBwd({.dy = dy.Ref(),
+                              .down = down_w.get().Ref(),
+                              .offsets = pass.rows.offsets.Ref(),
+                              .z = dz.Ref(),
                               .position = pass.rows.position.Ref(),
                               .w = weights.get().Ref(),
                               .dz = dz.MutableRef(),

@@ -1,5 +1,7 @@
 #include "moe/grouped_swiglu.h"
 
+#include <utility>
+
 #include "core/kernel.h"
 #include "core/ops/check.h"
 
@@ -9,7 +11,7 @@ namespace {
 constinit const Kernel<GroupedSwiGluArgs> kGroupedSwiGlu{
     "grouped_swiglu", "x w offsets =z =h", cpu::GroupedSwiGlu, LACUNA_IF_CUDA(cuda::GroupedSwiGlu)};
 constinit const Kernel<RoutedSwiGluBwdArgs> kRoutedSwiGluBwd{
-    "routed_swiglu_bwd", "z dh position w =dz =wh =dw", cpu::RoutedSwiGluBwd,
+    "routed_swiglu_bwd", "dy down offsets z position w =dz =wh =dw", cpu::RoutedSwiGluBwd,
     LACUNA_IF_CUDA(cuda::RoutedSwiGluBwd)};
 
 }  // namespace
@@ -32,21 +34,25 @@ void GroupedSwiGlu(const GroupedSwiGluArgs& args, Stream stream) {
 
 void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs& args, Stream stream) {
   constexpr const char* kOp = "routed_swiglu_bwd";
-  LACUNA_CHECK(args.dh.rank == 2 && args.position.rank == 2 &&
-                   args.position.dim(0) * args.position.dim(1) == args.dh.dim(0),
-               "{}: dh {}, position {}", kOp, Describe(args.dh), Describe(args.position));
-  const int64_t rows = args.dh.dim(0), width = args.dh.dim(1);
+  LACUNA_CHECK(args.dy.rank == 2 && args.down.rank == 3 && args.position.rank == 2 &&
+                   args.position.numel() == args.dy.dim(0),
+               "{}: dy {}, down {}, position {}", kOp, Describe(args.dy), Describe(args.down),
+               Describe(args.position));
+  const int64_t rows = args.dy.dim(0), width = args.down.dim(2);
+  CheckShape(kOp, "down", args.down, {args.down.dim(0), args.dy.dim(1), width});
+  CheckShape(kOp, "offsets", args.offsets, {args.down.dim(0) + 1});
   CheckShape(kOp, "z", args.z, {rows, 2 * width});
   CheckShape(kOp, "dz", args.dz, {rows, 2 * width});
   CheckShape(kOp, "wh", args.wh, {rows, width});
   CheckShape(kOp, "w", args.w, {args.position.dim(0), args.position.dim(1)});
   CheckShape(kOp, "dw", args.dw, {args.position.dim(0), args.position.dim(1)});
   CheckDType(kOp, "position", args.position, DType::kI32);
-  CheckDType(kOp, "z", args.z, args.dh.dtype);
-  CheckDType(kOp, "dz", args.dz, args.dh.dtype);
-  CheckDType(kOp, "wh", args.wh, args.dh.dtype);
-  CheckDType(kOp, "w", args.w, AccumulationType(args.dh.dtype));
-  CheckDType(kOp, "dw", args.dw, AccumulationType(args.dh.dtype));
+  CheckDType(kOp, "offsets", args.offsets, DType::kI64);
+  for (const auto& [name, t] :
+       {std::pair{"down", &args.down}, {"z", &args.z}, {"dz", &args.dz}, {"wh", &args.wh}})
+    CheckDType(kOp, name, *t, args.dy.dtype);
+  CheckDType(kOp, "w", args.w, AccumulationType(args.dy.dtype));
+  CheckDType(kOp, "dw", args.dw, AccumulationType(args.dy.dtype));
   kRoutedSwiGluBwd(args, stream);
 }
 

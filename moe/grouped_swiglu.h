@@ -1,14 +1,15 @@
 // SwiGLU between the two products of routed experts.
 //   z[r] = x[r] w[e]^T, rows by expert as in moe/grouped_matmul.h,   h = SwiGLU(z)   (GroupedSwiGlu)
-// Backward of y[n] = sum_k w[n, k] (h[r] through the second product), r = position[n, k], where
-// dh[r] is the gradient of h[r] without its weight:                              (RoutedSwiGluBwd)
-//   dw[n, k] = dh[r] . h[r]      the same as dy[n] . y[r], without y being kept
+// Backward of y[n] = sum_k w[n, k] h[r] down[e]^T, r = position[n, k], from dy[r], the gradient of y[n]
+// by expert:                                                       (RoutedSwiGluBwd)
+//   dh[r]    = dy[r] down[e]     the gradient of h[r] without its weight; not stored
+//   dw[n, k] = dh[r] . h[r]      the same as dy[r] . (h[r] down[e]^T), without that being kept
 //   dz[r]    = dSwiGLU(z[r], w[n, k] dh[r])
-//   wh[r]    = w[n, k] h[r]      what the second matrix's gradient is taken with
-// x: [R, C]   w of the product: [E, 2F, C], gate rows first   offsets: [E + 1] i64   z, dz: [R, 2F]
-// h, dh, wh: [R, F]   position: [N, K] i32, a permutation of 0 .. R - 1   w, dw: [N, K] in the
-// accumulation type. h is computed from z as it is stored. Sums in the accumulation type, rounded
-// once. Every output is set; dz may be z.
+//   wh[r]    = w[n, k] h[r]      what the gradient of down is taken with
+// x: [R, C]   w of the product: [E, 2F, C], gate rows first   down: [E, C, F]   offsets: [E + 1] i64
+// z, dz: [R, 2F]   h, wh: [R, F]   dy: [R, C]   position: [N, K] i32, a permutation of 0 .. R - 1
+// w, dw: [N, K] in the accumulation type. h is computed from z as it is stored, dh is rounded to the
+// type of dy. Sums in the accumulation type, rounded once. Every output is set; dz may be z.
 #pragma once
 
 #include "core/tensor_ref.h"
@@ -19,7 +20,7 @@ struct GroupedSwiGluArgs {
   TensorRef x, w, offsets, z, h;
 };
 struct RoutedSwiGluBwdArgs {
-  TensorRef z, dh, position, w, dz, wh, dw;
+  TensorRef dy, down, offsets, z, position, w, dz, wh, dw;
 };
 
 namespace cpu {

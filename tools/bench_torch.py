@@ -21,7 +21,6 @@ import torch.nn.functional as F
 BUILDERS, LEFT_OUT = {}, {
     "adamw_bf16_moments": "AdamW(fused=True) keeps the moments in the parameters' type",
     **{f"grouped_{matrix}_dw_add": "torch._grouped_mm only sets" for matrix in ("up", "down")},
-    "routed_swiglu_bwd": "part of a compiled layer's backward pass",
     "select_blocks": "PyTorch has no such operator",
     "selected_attention_fwd": "PyTorch has no attention to a list of blocks for each query",
     "selected_attention_bwd": "PyTorch has no attention to a list of blocks for each query",
@@ -277,6 +276,25 @@ def grouped_swiglu(c, n):
     w = c.normal(c.num_experts, 2 * c.expert_width, c.width, std=0.02)
     activation = c.compiled(swiglu)
     return lambda: activation(torch._grouped_mm(x, w.transpose(-2, -1), offs=ends))
+
+
+def routed_swiglu_bwd_of(dh, z, weight):
+    gate, up = z.float().chunk(2, -1)
+    sigmoid = torch.sigmoid(gate)
+    h, d = gate * sigmoid * up, dh * weight
+    dz = torch.cat([d * up * sigmoid * (1 + gate * (1 - sigmoid)), d * gate * sigmoid], -1)
+    return dz.to(z.dtype), (weight * h).to(z.dtype), (dh * h).sum(-1)
+
+
+@row("routed_swiglu_bwd")
+def routed_swiglu_bwd(c, n):
+    ends = sort_by_expert(choices(c, n), c.num_experts)[2]
+    routed = n * c.experts_per_token
+    dy, z = c.normal(routed, c.width), c.normal(routed, 2 * c.expert_width)
+    weight = c.normal(routed, 1).float()
+    w = c.normal(c.num_experts, c.width, c.expert_width, std=0.02)
+    backward = c.compiled(routed_swiglu_bwd_of)
+    return lambda: backward(torch._grouped_mm(dy, w, offs=ends), z, weight)
 
 
 # --- attention and nsa ---

@@ -105,6 +105,31 @@ __device__ inline void CopyTileToCluster(uint32_t to, const CUtensorMap& map, ui
       "l"(&map), "r"(barrier), "h"(blocks), "r"(c0), "r"(c1)
       : "memory");
 }
+// From shared memory to the tensor, set or added. Sent tiles form groups, a thread its own.
+template <bool kAdd>
+__device__ __forceinline__ void SendTile(const CUtensorMap& map, uint32_t from, int c0, int c1,
+                                         int c2) {
+  if constexpr (kAdd) {
+    asm volatile(
+        "cp.reduce.async.bulk.tensor.3d.global.shared::cta.add.tile.bulk_group "
+        "[%0, {%2, %3, %4}], [%1];" ::"l"(&map),
+        "r"(from), "r"(c0), "r"(c1), "r"(c2)
+        : "memory");
+  } else {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(
+            &map),
+        "r"(from), "r"(c0), "r"(c1), "r"(c2)
+        : "memory");
+  }
+}
+__device__ inline void CommitSent() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+// Until all that this thread sent has been read from shared memory.
+__device__ inline void WaitSentRead() {
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
 __device__ inline void FenceAsyncProxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

@@ -24,6 +24,12 @@ __device__ inline void CopyAsync16(uint32_t shared, const void* global, bool val
                "l"(global), "r"(valid ? 16 : 0)
                : "memory");
 }
+__device__ inline void CopyAsync16(uint32_t shared, const void* global) {
+  CopyAsync16(shared, global, true);
+}
+__device__ inline void CopyAsync4(uint32_t shared, const void* global) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;\n" ::"r"(shared), "l"(global) : "memory");
+}
 __device__ inline void CommitCopies() {
   asm volatile("cp.async.commit_group;\n" ::: "memory");
 }
@@ -36,6 +42,12 @@ __device__ inline void StoreShared16(uint32_t shared, const uint4& value) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"r"(shared), "r"(value.x),
                "r"(value.y), "r"(value.z), "r"(value.w)
                : "memory");
+}
+__device__ inline void StoreShared8(uint32_t shared, float x, float y) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};\n" ::"r"(shared), "f"(x), "f"(y) : "memory");
+}
+__device__ inline void StoreShared4(uint32_t shared, float x) {
+  asm volatile("st.shared.f32 [%0], %1;\n" ::"r"(shared), "f"(x) : "memory");
 }
 
 // Four 8 x 8 matrices of 2-byte elements; lane l gives the address of row l % 8 of matrix l / 8.

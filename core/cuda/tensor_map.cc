@@ -25,10 +25,8 @@ PFN_cuTensorMapEncodeTiled_v12000 Encoder() {
   return encoder;
 }
 
-}  // namespace
-
-CUtensorMap MakeTensorMap(const void* data, std::initializer_list<TensorMapDim> dims) {
-  constexpr int64_t kElementBytes = 2;
+CUtensorMap Encode(CUtensorMapDataType type, int64_t element_bytes, const void* data,
+                   std::initializer_list<TensorMapDim> dims) {
   std::array<cuuint64_t, 5> sizes{}, strides{};
   std::array<cuuint32_t, 5> boxes{}, steps{};
   size_t rank = 0;
@@ -36,21 +34,30 @@ CUtensorMap MakeTensorMap(const void* data, std::initializer_list<TensorMapDim> 
     sizes.at(rank) = static_cast<cuuint64_t>(dim.size);
     boxes.at(rank) = static_cast<cuuint32_t>(dim.box);
     steps.at(rank) = 1;
-    if (rank > 0) strides.at(rank - 1) = static_cast<cuuint64_t>(dim.stride * kElementBytes);
+    if (rank > 0) strides.at(rank - 1) = static_cast<cuuint64_t>(dim.stride * element_bytes);
     ++rank;
   }
   CUtensorMap map;
   const CUresult result =
-      Encoder()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, static_cast<cuuint32_t>(rank),
-                const_cast<void*>(data), sizes.data(), strides.data(), boxes.data(), steps.data(),
-                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      Encoder()(&map, type, static_cast<cuuint32_t>(rank), const_cast<void*>(data), sizes.data(),
+                strides.data(), boxes.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
+                CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   LACUNA_CHECK(result == CUDA_SUCCESS,
                "cuTensorMapEncodeTiled refused a tensor of {} x {} x {} ..., "
                "box {} x {} x {} ...: error {}",
                sizes[0], sizes[1], sizes[2], boxes[0], boxes[1], boxes[2],
                static_cast<int>(result));
   return map;
+}
+
+}  // namespace
+
+CUtensorMap MakeTensorMap(const void* data, std::initializer_list<TensorMapDim> dims) {
+  return Encode(CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, data, dims);
+}
+CUtensorMap MakeFloatTensorMap(const void* data, std::initializer_list<TensorMapDim> dims) {
+  return Encode(CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4, data, dims);
 }
 
 bool HasHopperCode(const void* kernel, int compute_major) {

@@ -1,5 +1,8 @@
 #include "moe/grouped_swiglu.h"
 
+#include <cstddef>
+#include <vector>
+
 #include "core/cpu/math.h"
 #include "core/dispatch.h"
 #include "core/ops/swiglu.h"
@@ -13,22 +16,28 @@ void GroupedSwiGlu(const GroupedSwiGluArgs& args, Stream stream) {
   SwiGluFwd({.x = args.z, .h = args.h}, stream);
 }
 
-void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs& args, Stream) {
+void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs& args, Stream stream) {
+  std::vector<std::byte> gradients(static_cast<size_t>(args.wh.numel() * SizeOf(args.wh.dtype)));
+  TensorRef dh = args.wh;
+  dh.data = gradients.data();
+  GroupedMatMul(
+      {.x = args.dy, .w = args.down, .offsets = args.offsets, .y = dh, .transpose_w = false},
+      stream);
   DispatchFloat(args.z.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using A = ComputeType<T>;
-    const int64_t width = args.dh.dim(1);
-    ParallelForChunks(args.dh.dim(0), 16, 12 * width, [&](int64_t begin, int64_t end) {
+    const int64_t width = dh.dim(1);
+    ParallelForChunks(dh.dim(0), 16, 12 * width, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t r = args.position.As<int32_t>()[i];
         const A weight = args.w.As<A>()[i];
         const T *gate = args.z.As<T>() + 2 * r * width, *up = gate + width,
-                *dh = args.dh.As<T>() + r * width;
+                *d_h = dh.As<T>() + r * width;
         T *dgate = args.dz.As<T>() + 2 * r * width, *dup = dgate + width,
           *wh = args.wh.As<T>() + r * width;
         A dot = 0;
         for (int64_t f = 0; f < width; ++f) {
-          const A a = Widen(gate[f]), u = Widen(up[f]), d = Widen(dh[f]), s = Sigmoid(a);
+          const A a = Widen(gate[f]), u = Widen(up[f]), d = Widen(d_h[f]), s = Sigmoid(a);
           const A h = a * s * u, dw = weight * d;
           dot += d * h;
           wh[f] = Narrow<T>(weight * h);

@@ -1,4 +1,5 @@
-// The backward's kernel: a warp a routed row.
+// The portable backward: the product, then a warp a routed row.
+#include "core/cuda/memory.h"
 #include "core/cuda/reduce.cuh"
 #include "core/cuda/swiglu.cuh"
 #include "core/cuda/vector.cuh"
@@ -64,14 +65,21 @@ void GroupedSwiGlu(const GroupedSwiGluArgs& args, Stream stream) {
 }
 
 void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs& args, Stream stream) {
-  const int64_t choices = args.dh.dim(0), width = args.dh.dim(1);
+  if (hopper::Supports(args, stream)) return hopper::RoutedSwiGluBwd(args, stream);
+  const int64_t choices = args.dy.dim(0), width = args.down.dim(2);
+  const Workspace gradients(choices * width * SizeOf(args.wh.dtype), stream);
+  TensorRef dh = args.wh;
+  dh.data = gradients.As<void>();
+  GroupedMatMul(
+      {.x = args.dy, .w = args.down, .offsets = args.offsets, .y = dh, .transpose_w = false},
+      stream);
   const dim3 grid(static_cast<unsigned>((choices + kWarpsABlock - 1) / kWarpsABlock));
   DispatchDeviceFloat(args.z.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const BwdParams<T> params = {args.z.As<T>(),      args.dh.As<T>(), args.position.As<int32_t>(),
+    const BwdParams<T> params = {args.z.As<T>(),      dh.As<T>(),      args.position.As<int32_t>(),
                                  args.w.As<float>(),  args.dz.As<T>(), args.wh.As<T>(),
                                  args.dw.As<float>(), choices,         width};
-    const bool packs = Packable<T>(args.z.data, width) && IsAligned(args.dh.data) &&
+    const bool packs = Packable<T>(args.z.data, width) && IsAligned(dh.data) &&
                        IsAligned(args.dz.data) && IsAligned(args.wh.data);
     LaunchGrid(packs ? RoutedSwiGluBwdKernel<kVector<T>, T> : RoutedSwiGluBwdKernel<1, T>, grid,
                kWarpsABlock * kWarp, 0, stream, params);

@@ -214,28 +214,32 @@ void AddGroupedSwiGlu(int64_t n, const BenchSizes& sizes, Device device, BenchRo
 
 struct SwiGluBwdSet {
   RoutedChoices routed;
-  Tensor z, dh, w, dz, wh, dw;
+  Tensor dy, down, z, w, dz, wh, dw;
 };
 
 void AddRoutedSwiGluBwd(int64_t n, const BenchSizes& sizes, Device device, BenchRows& rows) {
-  const int64_t f = sizes.moe.expert_width, k = sizes.moe.experts_per_token, r = n * k;
-  rows.Bytes(
-      "routed_swiglu_bwd", n, 12 * D(r) * D(f) + 12 * D(r), "12RF + 12R",
+  const int64_t c = sizes.model.width, f = sizes.moe.expert_width, e = sizes.moe.num_experts,
+                k = sizes.moe.experts_per_token, r = n * k;
+  rows.Flops(
+      "routed_swiglu_bwd", n, 2 * D(r) * D(c) * D(f), "2 R C F",
+      2 * D(r) * D(c + 5 * f) + 2 * D(e * c * f),
       [=](uint64_t seed) {
-        const Tensor z = NormalTensor({r, 2 * f}, kType, device, 3 * seed),
-                     dh = NormalTensor({r, f}, kType, device, 3 * seed + 1),
-                     w = NormalTensor({n, k}, DType::kF32, device, 3 * seed + 2);
+        const Tensor z = NormalTensor({r, 2 * f}, kType, device, 4 * seed),
+                     w = NormalTensor({n, k}, DType::kF32, device, 4 * seed + 2);
         return SwiGluBwdSet{.routed = RouteRows(sizes, n, device),
+                            .dy = NormalTensor({r, c}, kType, device, 4 * seed + 1),
+                            .down = NormalTensor({e, c, f}, kType, device, 4 * seed + 3, 0.02),
                             .z = z,
-                            .dh = dh,
                             .w = w,
                             .dz = Tensor::EmptyLike(z),
-                            .wh = Tensor::EmptyLike(dh),
+                            .wh = Tensor::Empty({r, f}, kType, device),
                             .dw = Tensor::EmptyLike(w)};
       },
       [stream = ComputeStream(device)](SwiGluBwdSet& s) {
-        ops::RoutedSwiGluBwd({.z = s.z.Ref(),
-                              .dh = s.dh.Ref(),
+        ops::RoutedSwiGluBwd({.dy = s.dy.Ref(),
+                              .down = s.down.Ref(),
+                              .offsets = s.routed.offsets.Ref(),
+                              .z = s.z.Ref(),
                               .position = s.routed.position.Ref(),
                               .w = s.w.Ref(),
                               .dz = s.dz.MutableRef(),

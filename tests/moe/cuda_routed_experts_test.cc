@@ -189,34 +189,65 @@ TEST(CudaGroupedSwiGlu, TheSameBitsBesideCopies) {
   ASSERT_EQ(cudaStreamDestroy(other), cudaSuccess);
 }
 
+struct RoutedGradient {
+  Tensor dz, wh, dw;
+};
+// Of `tokens` tokens that choose among 5 experts; outputs poisoned, dz in the place of z or not.
+RoutedGradient RunRoutedSwiGluBwd(int64_t tokens, int64_t chosen, int64_t c, int64_t width,
+                                  DType dtype, bool in_place) {
+  const int64_t rows = tokens * chosen;
+  const Tensor ids = OnDevice(RandomIds({tokens, chosen}, 5, 1)),
+               dy = OnDevice(RandomTensor({rows, c}, dtype, 3)),
+               down = OnDevice(RandomTensor({5, c, width}, dtype, 6)),
+               w = OnDevice(RandomTensor({tokens, chosen}, DType::kF32, 4));
+  Tensor z = OnDevice(RandomTensor({rows, 2 * width}, dtype, 2)),
+         offsets = Tensor::Empty({6}, DType::kI64, CudaDevice()), position = Tensor::EmptyLike(ids);
+  RoutedGradient out = {in_place ? z : Poisoned({rows, 2 * width}, dtype),
+                        Poisoned({rows, width}, dtype), Poisoned({tokens, chosen}, DType::kF32)};
+  ops::SortByExpert(
+      {.ids = ids.Ref(), .offsets = offsets.MutableRef(), .position = position.MutableRef()},
+      CudaStream());
+  ops::RoutedSwiGluBwd({.dy = dy.Ref(),
+                        .down = down.Ref(),
+                        .offsets = offsets.Ref(),
+                        .z = z.Ref(),
+                        .position = position.Ref(),
+                        .w = w.Ref(),
+                        .dz = out.dz.MutableRef(),
+                        .wh = out.wh.MutableRef(),
+                        .dw = out.dw.MutableRef()},
+                       CudaStream());
+  return out;
+}
+
+// Widths and depths inside and outside what the Hopper kernel takes; fewer slices than it has steps.
 TEST(CudaRoutedSwiGluBwd, EqualsTheCpu) {
   struct Case {
-    int64_t tokens, chosen, width;
+    int64_t tokens, chosen, c, width;
   };
-  for (const Case& c :
-       {Case{0, 2, 8}, Case{1, 1, 1}, Case{9, 3, 7}, Case{33, 2, 264}, Case{100, 6, 1536}}) {
+  for (const Case& c : {Case{0, 2, 8, 8}, Case{1, 1, 1, 1}, Case{1, 1, 8, 8}, Case{9, 3, 5, 7},
+                        Case{33, 2, 40, 264}, Case{400, 6, 72, 136}, Case{100, 6, 2560, 1536}}) {
     for (const DType dtype : kTypes) {
-      SCOPED_TRACE(testing::Message() << c.tokens << " x " << c.chosen << " x " << c.width);
+      SCOPED_TRACE(testing::Message()
+                   << c.tokens << " x " << c.chosen << ", " << c.c << " -> " << c.width);
       const test::CudaParity parity;
-      const Tensor ids = OnDevice(RandomIds({c.tokens, c.chosen}, 5, 1)),
-                   z = OnDevice(RandomTensor({c.tokens * c.chosen, 2 * c.width}, dtype, 2)),
-                   dh = OnDevice(RandomTensor({c.tokens * c.chosen, c.width}, dtype, 3)),
-                   w = OnDevice(RandomTensor({c.tokens, c.chosen}, DType::kF32, 4));
-      Tensor offsets = Tensor::Empty({6}, DType::kI64, CudaDevice()),
-             position = Tensor::EmptyLike(ids), dz = Tensor::EmptyLike(z),
-             wh = Tensor::EmptyLike(dh), dw = Tensor::EmptyLike(w);
-      ops::SortByExpert(
-          {.ids = ids.Ref(), .offsets = offsets.MutableRef(), .position = position.MutableRef()},
-          CudaStream());
-      ops::RoutedSwiGluBwd({.z = z.Ref(),
-                            .dh = dh.Ref(),
-                            .position = position.Ref(),
-                            .w = w.Ref(),
-                            .dz = dz.MutableRef(),
-                            .wh = wh.MutableRef(),
-                            .dw = dw.MutableRef()},
-                           CudaStream());
+      RunRoutedSwiGluBwd(c.tokens, c.chosen, c.c, c.width, dtype, /*in_place=*/false);
     }
+  }
+}
+
+TEST(CudaRoutedSwiGluBwd, TheSameBitsInPlaceAndWithRandomDelays) {
+  const auto run = [](bool in_place) {
+    return RunRoutedSwiGluBwd(500, 4, 1536, 200, DType::kBF16, in_place);
+  };
+  const RoutedGradient first = run(false);
+  for (uint32_t seed = 0; seed <= 20; ++seed) {
+    cuda::hopper::SetRandomDelays(seed);
+    const RoutedGradient again = run(/*in_place=*/true);
+    cuda::hopper::SetRandomDelays(0);
+    ASSERT_TRUE(SameBits(first.dz.To(kCpu), again.dz.To(kCpu))) << seed;
+    ASSERT_TRUE(SameBits(first.wh.To(kCpu), again.wh.To(kCpu))) << seed;
+    ASSERT_TRUE(SameBits(first.dw.To(kCpu), again.dw.To(kCpu))) << seed;
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "moe/functions.h"
+#include "moe/grouped_matmul.h"
 #include "moe/grouped_swiglu.h"
 #include "moe/permute.h"
 #include "tests/support/compare.h"
@@ -78,16 +79,20 @@ TEST(GroupedSwiGlu, RoundsTheProductFirst) {
 
 // The weight's gradient is what the token's gradient and the expert's output give.
 TEST(RoutedSwiGluBwd, EqualsTheFormulasInAnyType) {
-  const int64_t tokens = 11, chosen = 3, width = 7;
+  const int64_t tokens = 11, chosen = 3, width = 7, c = 5, experts = 4;
   for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
-    const RoutedRows rows = Sort(RandomIds({tokens, chosen}, 4, 1), 4);
+    const RoutedRows rows = Sort(RandomIds({tokens, chosen}, experts, 1), experts);
     const Tensor z = RandomTensor({tokens * chosen, 2 * width}, dtype, 2),
-                 dh = RandomTensor({tokens * chosen, width}, dtype, 3),
+                 dy = RandomTensor({tokens * chosen, c}, dtype, 3),
+                 down = RandomTensor({experts, c, width}, dtype, 5),
                  w = RandomTensor({tokens, chosen}, AccumulationType(dtype), 4);
-    Tensor dz = Tensor::EmptyLike(z), wh = Tensor::EmptyLike(dh), dw = Tensor::EmptyLike(w);
+    Tensor dz = Tensor::EmptyLike(z), wh = Tensor::Empty({tokens * chosen, width}, dtype),
+           dh = Tensor::EmptyLike(wh), dw = Tensor::EmptyLike(w);
     const auto run = [&](const Tensor& in, Tensor& out) {
-      ops::RoutedSwiGluBwd({.z = in.Ref(),
-                            .dh = dh.Ref(),
+      ops::RoutedSwiGluBwd({.dy = dy.Ref(),
+                            .down = down.Ref(),
+                            .offsets = rows.offsets.Ref(),
+                            .z = in.Ref(),
                             .position = rows.position.Ref(),
                             .w = w.Ref(),
                             .dz = out.MutableRef(),
@@ -96,6 +101,12 @@ TEST(RoutedSwiGluBwd, EqualsTheFormulasInAnyType) {
                            kCpuStream);
     };
     run(z, dz);
+    ops::GroupedMatMul({.x = dy.Ref(),
+                        .w = down.Ref(),
+                        .offsets = rows.offsets.Ref(),
+                        .y = dh.MutableRef(),
+                        .transpose_w = false},
+                       kCpuStream);
     const std::vector<double> pre = z.ToDoubles(), grad = dh.ToDoubles(), weight = w.ToDoubles();
     std::vector<double> dz_true(pre.size()), wh_true(grad.size()), dw_true(weight.size());
     for (size_t i = 0; i < weight.size(); ++i) {

@@ -28,13 +28,14 @@ void GroupedMatMulDw(const GroupedMatMulDwArgs& args, Stream stream) {
   p.a = RowsMap(a, kDepth);
   p.b = RowsMap(b, kDepth / 2);
   p.offsets = args.offsets.As<int64_t>();
-  p.dw = args.dw.As<float>();
+  p.dw = {MakeFloatTensorMap(args.dw.data, {{in, 1, kStepColumns},
+                                            {out, in, transposed ? kStepColumns : 64},
+                                            {args.dw.dim(0), out * in, 1}}),
+          static_cast<int>(a.dim(1)), static_cast<int>(b.dim(1))};
   p.rows = args.x.dim(0);
   p.experts = static_cast<int>(args.dw.dim(0));
-  p.m = static_cast<int>(a.dim(1));
-  p.n = static_cast<int>(b.dim(1));
-  p.pairs = (p.m + kPair - 1) / kPair;
-  p.columns = (p.n + DwTile::kN - 1) / DwTile::kN;
+  p.pairs = (p.dw.m + kPair - 1) / kPair;
+  p.columns = (p.dw.n + DwTile::kN - 1) / DwTile::kN;
   const auto kernel = args.accumulate
                           ? (transposed ? DwKernel<true, true> : DwKernel<true, false>)
                           : (transposed ? DwKernel<false, true> : DwKernel<false, false>);

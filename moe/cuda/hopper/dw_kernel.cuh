@@ -6,31 +6,26 @@
 //   depth      The last slice of an expert also holds rows of the next. They are zeroed in shared
 //              memory before the tensor cores see them, in both operands, so that a NaN of one
 //              expert stays there.
-//   epilogue   96 sums a thread are held and go to memory between the next tile's slices; four
-//              lanes, or eight, cover a sector of 32 bytes. Every sum stays in one block and is
-//              added once: the same bits every time.
+//   epilogue   96 sums a thread are held and go to memory between the next tile's slices. Every sum
+//              stays in one block and is added once: the same bits every time.
 #pragma once
 
-#include <utility>
-
-#include "moe/cuda/hopper/tile.cuh"
+#include "moe/cuda/hopper/store_sums.cuh"
 
 namespace lacuna::cuda::hopper {
 
-using DwTile = Tile<128, 192, 5>;
-
 struct DwParams {
   CUtensorMap a, b;  // rows of dy and x, or of x and dy where `transposed`
+  DwMatrices dw;
   const int64_t* offsets;
-  float* dw;  // [E, out, in], in a multiple of 2
   int64_t rows;
-  int experts, m, n;   // m, n: out and in, or in and out
-  int pairs, columns;  // of clusters' tiles along m and n
-  uint32_t delays;     // of RandomDelay
+  int experts, pairs, columns;  // pairs, columns: of clusters' tiles along m and n
+  uint32_t delays;              // of RandomDelay
 };
 
 inline int64_t DwKernelShared(int64_t experts) {
-  return Ring<DwTile>::kBytes + Ring<DwTile>::kBarrierBytes + (experts + 1) * 4 + 1024;
+  return Ring<DwTile>::kBytes + kSumStagingBytes + Ring<DwTile>::kBarrierBytes + (experts + 1) * 4 +
+         1024;
 }
 
 // Zeroes rows valid .. roundup(valid, 16) - 1 of what a warpgroup reads of a stage. Both zero B, so
@@ -49,90 +44,6 @@ __device__ inline void ZeroRows(const Ring<DwTile>& ring, uint32_t stage, int va
   FenceAsyncProxy();
   SyncNamed(1 + static_cast<int>(warpgroup), kWarpgroup);
 }
-
-// How a sum gets to memory.
-template <bool kAccumulate>
-__device__ void Put(float* to, float x) {
-  if constexpr (kAccumulate) {
-    asm volatile("red.global.add.f32 [%0], %1;" ::"l"(__cvta_generic_to_global(to)), "f"(x)
-                 : "memory");
-  } else {
-    __stcs(to, x);
-  }
-}
-template <bool kAccumulate>
-__device__ void Put(float* to, float x, float y) {
-  if constexpr (kAccumulate) {
-    asm volatile("red.global.add.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)),
-                 "f"(x), "f"(y)
-                 : "memory");
-  } else {
-    __stcs(reinterpret_cast<float2*>(to), make_float2(x, y));
-  }
-}
-
-struct DwPlace {
-  int expert, begin, rows;  // of x and dy
-  int row, column;          // of the tile in the expert's matrix
-};
-
-// A tile's sums until they are stored, 8 columns a part, kGroup parts at once.
-template <bool kAccumulate, bool kTransposed>
-struct HeldSums {
-  static constexpr int kParts = DwTile::kN / 8, kGroup = 3, kGroups = kParts / kGroup;
-  static_assert(kParts % kGroup == 0 && DwTile::kTiles == 1);
-
-  float sum[DwTile::kN / 2];
-  float* to;                    // of this thread's first sum
-  int rows_left, columns_left;  // from there to the matrix's edges
-  int next = kGroups;
-
-  template <int kFirst>
-  __device__ __forceinline__ void StoreGroup(const DwParams& p) const {
-#pragma unroll
-    for (int j = kFirst * kGroup; j < (kFirst + 1) * kGroup; ++j) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        if (8 * j >= columns_left || 8 * half >= rows_left) continue;
-        const float x = sum[4 * j + 2 * half], y = sum[4 * j + 2 * half + 1];
-        if constexpr (kTransposed) {
-          float* const at = to + int64_t{8} * j * p.m + 8 * half;
-          Put<kAccumulate>(at, x);
-          Put<kAccumulate>(at + p.m, y);
-        } else {
-          Put<kAccumulate>(to + int64_t{8} * half * p.n + 8 * j, x, y);
-        }
-      }
-    }
-  }
-  // The next group, if there is one.
-  __device__ __forceinline__ void StoreNext(const DwParams& p) {
-    if (next >= kGroups) return;
-    // Registers have no addresses: each group has its code.
-    [&]<int... kGroupIndex>(std::integer_sequence<int, kGroupIndex...>) {
-      ((next == kGroupIndex ? StoreGroup<kGroupIndex>(p) : void()), ...);
-    }
-    (std::make_integer_sequence<int, kGroups>{});
-    ++next;
-  }
-  __device__ __forceinline__ void StoreRest(const DwParams& p) {
-    while (next < kGroups) StoreNext(p);
-  }
-  __device__ __forceinline__ void Take(const Sums<DwTile>& from, const DwParams& p,
-                                       const DwPlace& at) {
-    const int lane = threadIdx.x % kWarp;
-#pragma unroll
-    for (int i = 0; i < DwTile::kN / 2; ++i) sum[i] = from[0][i];
-    const int row = at.row + static_cast<int>(threadIdx.x) / kWarp * 16 + lane / 4,
-              column = at.column + lane % 4 * 2;
-    to = p.dw + static_cast<int64_t>(at.expert) * p.m * p.n +
-         (kTransposed ? static_cast<int64_t>(column) * p.m + row
-                      : static_cast<int64_t>(row) * p.n + column);
-    rows_left = p.m - row;
-    columns_left = p.n - column;
-    next = 0;
-  }
-};
 
 // An index below `size` that steps on, with what it carries over; without divisions, which take
 // hundreds of cycles between two tiles. Whole warps.
@@ -197,7 +108,7 @@ __global__ void LACUNA_CLUSTER(kCluster) __launch_bounds__(kThreads, 1)
 #if LACUNA_HOPPER_CODE
   extern __shared__ char dynamic[];
   const uint32_t start = (SharedAddress(dynamic) + 1023) / 1024 * 1024,
-                 barriers = start + Ring<DwTile>::kBytes;
+                 staging = start + Ring<DwTile>::kBytes, barriers = staging + kSumStagingBytes;
   const Ring<DwTile> ring = {start, barriers};
   int* const begins = reinterpret_cast<int*>(
       dynamic + (barriers + Ring<DwTile>::kBarrierBytes - SharedAddress(dynamic)));
@@ -238,7 +149,8 @@ __global__ void LACUNA_CLUSTER(kCluster) __launch_bounds__(kThreads, 1)
   } else {
     TakeRegisters<kConsumerRegisters>();
     Ring<DwTile>::Place place;
-    HeldSums<kAccumulate, kTransposed> held;
+    HeldSums<kAccumulate, kTransposed> held = {p.dw,
+                                               staging + warpgroup * kSumBuffers * kSumBufferBytes};
     while (tiles.Next(at)) {
       Sums<DwTile> sum = {};
       Multiplier<DwTile, DwTile::kN, false, false> multiplier = {sum, ring, place, warpgroup,
@@ -246,7 +158,7 @@ __global__ void LACUNA_CLUSTER(kCluster) __launch_bounds__(kThreads, 1)
       const int slices = at.rows / kDepth, valid = at.rows % kDepth;
       for (int slice = 0; slice < slices; ++slice) {
         multiplier.Slice();
-        held.StoreNext(p);
+        held.StoreNext();
       }
       const auto zero_rows = [&](uint32_t stage) {
         if (valid % 16 != 0) ZeroRows(ring, stage, valid, warpgroup);
@@ -264,11 +176,12 @@ __global__ void LACUNA_CLUSTER(kCluster) __launch_bounds__(kThreads, 1)
         case 4:
           multiplier.Slice<4>(zero_rows);
       }
-      held.StoreRest(p);
+      held.StoreRest();
       multiplier.Finish();
-      held.Take(sum, p, at);
+      held.Take(sum, at);
     }
-    held.StoreRest(p);
+    held.StoreRest();
+    WaitSentRead();
   }
   __syncwarp();
   SyncCluster();  // the other block may still write here or arrive at a barrier

@@ -12,6 +12,7 @@ namespace lacuna::cuda::hopper {
 bool Supports(const GroupedMatMulArgs&, Stream);
 bool Supports(const GroupedMatMulDwArgs&, Stream);
 bool Supports(const GroupedSwiGluArgs&, Stream);
+bool Supports(const RoutedSwiGluBwdArgs&, Stream);
 
 // For tests: the kernels started from now on delay their warps at random, by this seed; 0 ends it.
 void SetRandomDelays(uint32_t seed);
@@ -21,5 +22,6 @@ uint32_t RandomDelays();
 void GroupedMatMul(const GroupedMatMulArgs&, Stream);
 void GroupedMatMulDw(const GroupedMatMulDwArgs&, Stream);
 void GroupedSwiGlu(const GroupedSwiGluArgs&, Stream);
+void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs&, Stream);
 
 }  // namespace lacuna::cuda::hopper

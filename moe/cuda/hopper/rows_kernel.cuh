@@ -15,13 +15,14 @@ struct RowsParams {
   const int64_t* offsets;
   int64_t rows;
   int experts, slices, features, feature_pairs;  // pairs of tiles of kM
+  int pace;                                      // slices a step of the epilogue
   uint32_t delays;                               // of RandomDelay
   typename Epilogue::Params epilogue;
 };
 
 template <class Epilogue>
 int64_t RowsKernelShared(int64_t experts) {
-  return Ring<RowsTile>::kBytes + kConsumers * Staging<Epilogue::kPieces>::kBytes +
+  return Ring<RowsTile>::kBytes + kConsumers * Epilogue::Buffers::kBytes +
          Ring<RowsTile>::kBarrierBytes + (experts + 1) * 8 + 1024;
 }
 
@@ -34,9 +35,9 @@ struct RowsConsumer {
   const RowsParams<Epilogue>& p;
   Ring<RowsTile> ring;
   uint32_t warpgroup;  // uniform
-  Staging<Epilogue::kPieces> staging;
+  typename Epilogue::Buffers staging;
   Ring<RowsTile>::Place place = {};
-  HeldRows held = {};
+  HeldRows<Epilogue> held = {};
 
   __device__ __forceinline__ void StoreRest() {
     while (held.next < held.steps) StoreNext<Epilogue>(p.epilogue, held, staging, p.features);
@@ -47,13 +48,17 @@ struct RowsConsumer {
     Sums<RowsTile, kColumns> sum = {};
     Multiplier<RowsTile, kColumns, kTransposeW, true> multiplier = {sum, ring, place, warpgroup,
                                                                     p.delays};
+    // The warpgroups take turns: one multiplies undisturbed while the other stores.
+    int until_step = 1 + static_cast<int>(warpgroup) * (p.pace / 2);
     for (int slice = 0; slice < p.slices; ++slice) {
       multiplier.Slice();
+      if (--until_step > 0) continue;
+      until_step = p.pace;
       StoreNext<Epilogue>(p.epilogue, held, staging, p.features);
     }
     multiplier.Finish();
     StoreRest();  // where there are fewer slices than steps
-    held.Take<kColumns>(sum, tile);
+    held.template Take<kColumns>(sum, tile);
   }
   __device__ __forceinline__ void Run(const RowTile& tile) {
     switch (tile.columns) {
@@ -93,7 +98,7 @@ __global__ void LACUNA_CLUSTER(kCluster) __launch_bounds__(kThreads, 1)
   extern __shared__ char dynamic[];
   const uint32_t start = (SharedAddress(dynamic) + 1023) / 1024 * 1024,
                  staging = start + Ring<RowsTile>::kBytes,
-                 barriers = staging + kConsumers * Staging<Epilogue::kPieces>::kBytes;
+                 barriers = staging + kConsumers * Epilogue::Buffers::kBytes;
   const Ring<RowsTile> ring = {start, barriers};
   int* const begins = reinterpret_cast<int*>(
       dynamic + (barriers + Ring<RowsTile>::kBarrierBytes - SharedAddress(dynamic)));
@@ -147,7 +152,7 @@ __global__ void LACUNA_CLUSTER(kCluster) __launch_bounds__(kThreads, 1)
   } else {
     TakeRegisters<kConsumerRegisters>();
     RowsConsumer<Epilogue, kTransposeW> consumer = {
-        p, ring, warpgroup, {staging + warpgroup * Staging<Epilogue::kPieces>::kBytes}};
+        p, ring, warpgroup, {staging + warpgroup * Epilogue::Buffers::kBytes}};
     while (tiles.Next(tile)) consumer.Run(tile);
     consumer.StoreRest();
   }

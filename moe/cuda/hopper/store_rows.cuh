@@ -1,4 +1,4 @@
-// From a warpgroup's sums to rows of bf16 in memory, kStoreRows rows a step.
+// From a warpgroup's sums to rows of bf16 in memory, a few rows a step.
 //
 // The product stands transposed in the sums (features x rows). A step's stmatrix turns it into a
 // staging buffer, from which threads store 16 bytes each, a row's pieces side by side. Two buffers a
@@ -13,15 +13,14 @@
 
 namespace lacuna::cuda::hopper {
 
-inline constexpr int kStoreRows = 32, kStoreSteps = kN / kStoreRows;
-
 // 16 rows of a warp's 16 features in a thread: features g and g + 8, of the first 8 rows (2t, 2t + 1)
 // and of the other 8.
 using Pairs = uint32_t[4];
 
 // A tile's products as bf16, until they are stored.
+template <class Epilogue>
 struct HeldRows {
-  Pairs pairs[kStoreSteps][2];
+  Pairs pairs[kN / 16];
   RowTile tile;
   int steps = 0, next = 0;
 
@@ -31,23 +30,23 @@ struct HeldRows {
     for (int i = 0; i < kColumns / 16; ++i) {
 #pragma unroll
       for (int r = 0; r < 4; ++r)
-        pairs[i / 2][i % 2][r] = PackBFloat16(sum[0][8 * i + 2 * r], sum[0][8 * i + 2 * r + 1]);
+        pairs[i][r] = PackBFloat16(sum[0][8 * i + 2 * r], sum[0][8 * i + 2 * r + 1]);
     }
-    if constexpr (kColumns % kStoreRows != 0) {
+    if constexpr (kColumns % Epilogue::kRows != 0) {
 #pragma unroll
-      for (int r = 0; r < 4; ++r) pairs[kColumns / kStoreRows][1][r] = 0;
+      for (int r = 0; r < 4; ++r) pairs[kColumns / 16][r] = 0;
     }
     tile = of;
-    steps = (kColumns + kStoreRows - 1) / kStoreRows;
-    next = 0;
+    steps = (kColumns + Epilogue::kRows - 1) / Epilogue::kRows;
+    next = -Epilogue::kFetches;
   }
 };
 
-// The staging buffers of a warpgroup. kPieces 16-byte pieces a row; an odd number in all keeps
+// The staging buffers of a warpgroup: kRows rows of kPieces 16-byte pieces; an odd number in all keeps
 // neighbouring rows in other banks.
-template <int kPieces>
+template <int kRows, int kPieces>
 struct Staging {
-  static constexpr int kPitch = (kPieces + 1) * 16, kBufferBytes = kStoreRows * kPitch,
+  static constexpr int kPitch = (kPieces + 1) * 16, kBufferBytes = kRows * kPitch,
                        kBytes = 2 * kBufferBytes;
   static_assert(kPieces % 2 == 0);
 
@@ -76,6 +75,11 @@ __device__ inline uint4 LoadShared16(uint32_t shared) {
                : "memory");
   return v;
 }
+__device__ inline float LoadShared4(uint32_t shared) {
+  float v;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(shared) : "memory");
+  return v;
+}
 __device__ inline void StoreGlobal16(BFloat16* to, uint32_t shared) {
   StoreWord(reinterpret_cast<uint4*>(to), LoadShared16(shared));
 }
@@ -83,13 +87,15 @@ __device__ inline void StoreGlobal16(BFloat16* to, uint32_t shared) {
 // y[row] = the products.   y: [R, features], packable
 struct StoreProducts {
   static constexpr bool kInterleaved = false;
-  static constexpr int kPieces = 8;  // 64 features of a warpgroup
+  static constexpr int kFetches = 0;
+  static constexpr int kRows = 32;    // a step
+  using Buffers = Staging<kRows, 8>;  // 64 features of a warpgroup
   struct Params {
     BFloat16* y;
   };
 
-  static __device__ __forceinline__ void Step(const Params& p, const Pairs (&pairs)[2], int step,
-                                              const RowTile& tile, Staging<kPieces>& staging,
+  static __device__ __forceinline__ void Step(const Params& p, const Pairs (&pairs)[kRows / 16],
+                                              int step, const RowTile& tile, Buffers& staging,
                                               int features) {
     const int warpgroup = threadIdx.x / kWarpgroup, thread = threadIdx.x % kWarpgroup,
               at = thread / kWarp * 2, piece = thread % 8,
@@ -102,7 +108,7 @@ struct StoreProducts {
     staging.Sync();
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const int in_step = thread / 8 + 16 * i, row = step * kStoreRows + in_step;
+      const int in_step = thread / 8 + 16 * i, row = step * kRows + in_step;
       if (row < tile.rows && feature < features)
         StoreGlobal16(p.y + int64_t{tile.begin + row} * features + feature,
                       staging.At(in_step, piece));
@@ -118,12 +124,6 @@ __device__ inline float LowOf(uint32_t pair) {
 __device__ inline float HighOf(uint32_t pair) {
   return __uint_as_float(pair & 0xFFFF0000u);
 }
-// The value, not known before this point: what is made of it is not computed ahead, for all steps at
-// once, in registers that are not there.
-__device__ inline uint32_t Here(uint32_t value) {
-  asm volatile("" : "+r"(value));
-  return value;
-}
 // SwiGLU of pre-activations as they are stored: rounded to bf16.
 __device__ inline uint32_t SwiGluOf(uint32_t gate, uint32_t up) {
   return PackBFloat16(Silu(LowOf(gate)) * LowOf(up), Silu(HighOf(gate)) * HighOf(up));
@@ -134,13 +134,15 @@ __device__ inline uint32_t SwiGluOf(uint32_t gate, uint32_t up) {
 // both.
 struct StoreSwiGlu {
   static constexpr bool kInterleaved = true;
-  static constexpr int kPieces = 12;  // 32 features of a warpgroup: gate, up, h
+  static constexpr int kFetches = 0;
+  static constexpr int kRows = 32;     // a step
+  using Buffers = Staging<kRows, 12>;  // 32 features of a warpgroup: gate, up, h
   struct Params {
     BFloat16 *z, *h;
   };
 
-  static __device__ __forceinline__ void Step(const Params& p, const Pairs (&pairs)[2], int step,
-                                              const RowTile& tile, Staging<kPieces>& staging,
+  static __device__ __forceinline__ void Step(const Params& p, const Pairs (&pairs)[kRows / 16],
+                                              int step, const RowTile& tile, Buffers& staging,
                                               int features) {
     const int warpgroup = threadIdx.x / kWarpgroup, thread = threadIdx.x % kWarpgroup,
               warp = thread / kWarp, lane = thread % kWarp, piece = thread % 4,
@@ -150,12 +152,12 @@ struct StoreSwiGlu {
     for (int i = 0; i < 2; ++i) {
       StoreMatricesTransposed(staging.MatrixAt(16 * i, warp, 4 + warp), pairs[i][0], pairs[i][1],
                               pairs[i][2], pairs[i][3]);
-      h[2 * i] = SwiGluOf(Here(pairs[i][0]), Here(pairs[i][1]));
-      h[2 * i + 1] = SwiGluOf(Here(pairs[i][2]), Here(pairs[i][3]));
+      h[2 * i] = SwiGluOf(pairs[i][0], pairs[i][1]);
+      h[2 * i + 1] = SwiGluOf(pairs[i][2], pairs[i][3]);
     }
     StoreMatricesTransposed(staging.At(lane, 8 + warp), h[0], h[1], h[2], h[3]);
     staging.Sync();
-    const int width = features / 2, row = step * kStoreRows + in_step,
+    const int width = features / 2, row = step * kRows + in_step,
               feature = tile.feature_tile * (kM / 2) + warpgroup * (kM / 4) + piece * 8;
     if (row < tile.rows && feature < width) {
       const int64_t r = tile.begin + row;
@@ -168,18 +170,32 @@ struct StoreSwiGlu {
   }
 };
 
-// The next step of what is held, if there is one.
+// The next step of what is held, if there is one. An epilogue may fetch what a step needs, kFetches
+// steps ahead.
 template <class Epilogue>
-__device__ __forceinline__ void StoreNext(const typename Epilogue::Params& p, HeldRows& held,
-                                          Staging<Epilogue::kPieces>& staging, int features) {
+__device__ __forceinline__ void StoreNext(const typename Epilogue::Params& p,
+                                          HeldRows<Epilogue>& held,
+                                          typename Epilogue::Buffers& staging, int features) {
   if (held.next >= held.steps) return;
-  // Registers have no addresses: each step has its code.
+  // Registers have no addresses: each step has code that takes its own. What is done with them has
+  // code once: steps that each had theirs would be fetched anew, tile after tile.
+  constexpr int kPairs = Epilogue::kRows / 16;
+  Pairs pairs[kPairs];
+  const auto take = [&](const Pairs* from) {
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+#pragma unroll
+      for (int r = 0; r < 4; ++r) pairs[i][r] = from[i][r];
+    }
+  };
   [&]<int... kStep>(std::integer_sequence<int, kStep...>) {
-    ((held.next == kStep ? Epilogue::Step(p, held.pairs[kStep], kStep, held.tile, staging, features)
-                         : void()),
-     ...);
+    ((held.next == kStep ? take(held.pairs + kStep * kPairs) : void()), ...);
   }
-  (std::make_integer_sequence<int, kStoreSteps>{});
+  (std::make_integer_sequence<int, kN / Epilogue::kRows>{});
+  if (Epilogue::kFetches == 0 || held.next >= 0)
+    Epilogue::Step(p, pairs, held.next, held.tile, staging, features);
+  if constexpr (Epilogue::kFetches > 0)
+    Epilogue::Fetch(p, held.next + Epilogue::kFetches, held.tile, staging, features);
   ++held.next;
 }
 
