@@ -65,17 +65,21 @@ struct WarpgroupProduct;
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])
 
+#define LACUNA_PRODUCT_OF(NAME, N, SUMS, A, B, KEEP, TRANS_A, TRANS_B, ...)                        \
+  template <bool kADepthContiguous, bool kBDepthContiguous>                                        \
+  static __device__ void NAME(float (&d)[N / 2], uint64_t a, uint64_t b) {                         \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" SUMS "}, " A ", "    \
+                 B ", " KEEP ", 1, 1, " TRANS_A ", " TRANS_B ";"                                   \
+                 : __VA_ARGS__                                                                     \
+                 : "l"(a), "l"(b), "n"(kADepthContiguous ? 0 : 1),                                 \
+                   "n"(kBDepthContiguous ? 0 : 1));                                                \
+  }
+// Add: d += a b. Set: d = a b.
 #define LACUNA_WARPGROUP_PRODUCT(N, SUMS, A, B, TRANS_A, TRANS_B, ...)                             \
   template <>                                                                                      \
   struct WarpgroupProduct<N> {                                                                     \
-    template <bool kADepthContiguous, bool kBDepthContiguous>                                      \
-    static __device__ void Add(float (&d)[N / 2], uint64_t a, uint64_t b) {                        \
-      asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" SUMS "}, " A ", "  \
-                   B ", 1, 1, 1, " TRANS_A ", " TRANS_B ";"                                        \
-                   : __VA_ARGS__                                                                   \
-                   : "l"(a), "l"(b), "n"(kADepthContiguous ? 0 : 1),                               \
-                     "n"(kBDepthContiguous ? 0 : 1));                                              \
-    }                                                                                              \
+    LACUNA_PRODUCT_OF(Add, N, SUMS, A, B, "1", TRANS_A, TRANS_B, __VA_ARGS__)                      \
+    LACUNA_PRODUCT_OF(Set, N, SUMS, A, B, "0", TRANS_A, TRANS_B, __VA_ARGS__)                      \
   };
 
 LACUNA_WARPGROUP_PRODUCT(16,
@@ -177,6 +181,7 @@ LACUNA_WARPGROUP_PRODUCT(256,
 // clang-format on
 
 #undef LACUNA_WARPGROUP_PRODUCT
+#undef LACUNA_PRODUCT_OF
 #undef LACUNA_SUMS_8
 
 }  // namespace lacuna::cuda

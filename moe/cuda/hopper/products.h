@@ -14,10 +14,6 @@ bool Supports(const GroupedMatMulDwArgs&, Stream);
 bool Supports(const GroupedSwiGluArgs&, Stream);
 bool Supports(const RoutedSwiGluBwdArgs&, Stream);
 
-// For tests: the kernels started from now on delay their warps at random, by this seed; 0 ends it.
-void SetRandomDelays(uint32_t seed);
-uint32_t RandomDelays();
-
 // Only what Supports says yes to.
 void GroupedMatMul(const GroupedMatMulArgs&, Stream);
 void GroupedMatMulDw(const GroupedMatMulDwArgs&, Stream);

@@ -1,5 +1,3 @@
-#include <atomic>
-
 #include "moe/cuda/hopper/rows_launch.cuh"
 
 namespace lacuna::cuda::hopper {
@@ -20,16 +18,7 @@ CUtensorMap InterleavedRows(const TensorRef& w) {
                                 {w.dim(0), 2 * width * in, 1}});
 }
 
-std::atomic<uint32_t> random_delays = 0;
-
 }  // namespace
-
-void SetRandomDelays(uint32_t seed) {
-  random_delays = seed;
-}
-uint32_t RandomDelays() {
-  return random_delays;
-}
 
 bool Supports(const GroupedMatMulArgs& args, Stream stream) {
   return SupportsRows<StoreProducts, true>(args.x, args.w, stream) && IsPackable(args.y);

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "core/cuda/hopper.cuh"
+#include "core/cuda/random_delay.h"
 #include "core/cuda/reduce.cuh"
 #include "core/cuda/wgmma.cuh"
 
@@ -91,18 +92,6 @@ __device__ __forceinline__ void MultiplyStep(Sums<Tile, kColumns>& sum, const Ri
         sum[tile], a + step * kDepthStep<kADepthContiguous> + tile * (kBoxBytes >> 4),
         b + step * kDepthStep<kBDepthContiguous>);
   }
-}
-
-// For tests: a warp waits now and then, at random, where seed is not zero. What is right only while
-// warps happen to be in step shows.
-__device__ inline void RandomDelay(uint32_t seed, uint32_t place) {
-  if (seed == 0) return;
-  uint32_t h = seed ^ place * 0x9E3779B9u ^ (blockIdx.x * 12 + threadIdx.x / kWarp) * 0x85EBCA6Bu;
-  h = (h ^ h >> 16) * 0x7FEB352Du;
-  h ^= h >> 15;
-  if (h % 4 != 0) return;
-  const long long start = clock64(), length = (h >> 8) % 4096;
-  while (clock64() - start < length) continue;
 }
 
 // A tile's products, slice after slice from `place` on. One slice's are under way while the next is

@@ -1,0 +1,115 @@
+// What a block of Hopper attention works on, and which keys it meets.
+//
+// A tile is kTileRows rows (token, head of the group), tokens first, of one document and group: all
+// heads of a group meet a tile of keys together. One thread of the block plans a tile and publishes
+// it in shared memory; a key policy says which tiles of keys it meets and which of their keys a row
+// sees.
+#pragma once
+
+#include "core/cuda/attention_tiles.cuh"
+
+namespace lacuna::cuda::hopper::attention {
+
+inline constexpr int kTileRows = 128;
+
+struct WorkTile {
+  int first_token;
+  int tokens;                  // there are; 0: nothing is left to do
+  int group;
+  int first_key, key_tiles;    // row of k that key tile 0 starts at, and their number
+  int whole_begin, whole_end;  // key tiles of which every row sees all keys
+  int unused = 0;
+};
+
+// Sizes of a call. Slots are those of core/cuda/attention_tiles.cuh, tiles of tile_tokens tokens.
+struct WorkSizes {
+  AttentionSizes sizes;
+  int slots, tile_tokens, rep_shift;
+  int* counter = nullptr;
+};
+
+// Keys [ranges[n, 0], ranges[n, 1]) of token n, in tiles of kKeys from the first key that the first
+// token sees: where a tile starts depends on nothing outside the document.
+template <int kKeys>
+struct RangeKeys {
+  const int32_t* ranges;
+
+  __device__ void Plan(WorkTile& tile) const {
+    const int32_t *first = ranges + 2 * int64_t{tile.first_token},
+                  *last = first + 2 * (tile.tokens - 1);
+    const int begin = first[0], first_end = first[1], last_begin = last[0], end = last[1];
+    tile.first_key = begin;
+    tile.key_tiles = max(0, end - begin + kKeys - 1) / kKeys;
+    tile.whole_begin = (last_begin - begin + kKeys - 1) / kKeys;
+    tile.whole_end = max(0, first_end - begin) / kKeys;
+  }
+  __device__ static int KeyOf(const WorkTile& tile, int key_tile) {
+    return tile.first_key + key_tile * kKeys;
+  }
+
+  // The two rows of a thread's fragments: columns 8 j + 2 t and the next of a key tile are its keys.
+  struct Rows {
+    int begin[2], end[2];  // counted from the thread's first key of key tile 0
+
+    __device__ Rows(const RangeKeys& keys, const WorkTile& tile, const int (&token)[2]) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        begin[r] = end[r] = 0;
+        if (token[r] >= tile.tokens) continue;
+        const int2 range = reinterpret_cast<const int2*>(keys.ranges)[tile.first_token + token[r]];
+        begin[r] = range.x - tile.first_key - FragmentColumn();
+        end[r] = range.y - tile.first_key - FragmentColumn();
+      }
+    }
+    // Scores of unseen keys become -inf.
+    __device__ __forceinline__ void Mask(float (&s)[kKeys / 2], int key_tile) const {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int from = begin[r] - key_tile * kKeys, to = end[r] - key_tile * kKeys;
+#pragma unroll
+        for (int j = 0; j < kKeys / 8; ++j) {
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            const bool seen = 8 * j + e >= from && 8 * j + e < to;
+            s[4 * j + 2 * r + e] = seen ? s[4 * j + 2 * r + e] : -INFINITY;
+          }
+        }
+      }
+    }
+  };
+};
+
+// The tiles of a block, one after another: group after group, so that blocks share one group's keys
+// in L2; within a group the last tokens, which see most, first.
+class Schedule {
+ public:
+  // The next tile with tokens; false: none is left.
+  template <class Keys>
+  __device__ bool Next(const WorkSizes& w, const Keys& keys, WorkTile& tile) {
+    const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x),
+              total = w.slots * w.sizes.groups;
+    while (true) {
+      // Every other turn runs backwards, or the first blocks would get the longer tile every time.
+      if (w.counter != nullptr) turn_ = atomicAdd(w.counter, 1);
+      const int position = w.counter != nullptr ? turn_ : turn_ * blocks + (turn_ % 2 == 0 ? block : blocks - 1 - block);
+      if ((w.counter != nullptr ? turn_ : turn_ * blocks) >= total) return false;
+      ++turn_;
+      if (position >= total) continue;
+      tile.group = position / w.slots;
+      const int slot = w.slots - 1 - position % w.slots;
+      int64_t index = 0;
+      const int d = OwnerOfSlot(w.sizes.cu_queries, w.sizes.documents, int64_t{1}, w.tile_tokens,
+                                int64_t{slot}, &index);
+      tile.first_token = w.sizes.cu_queries[d] + static_cast<int>(index) * w.tile_tokens;
+      tile.tokens = min(w.tile_tokens, w.sizes.cu_queries[d + 1] - tile.first_token);
+      if (tile.tokens <= 0) continue;
+      keys.Plan(tile);
+      return true;
+    }
+  }
+
+ private:
+  int turn_ = 0;
+};
+
+}  // namespace lacuna::cuda::hopper::attention
