@@ -95,6 +95,12 @@ __device__ inline void CopyTile(uint32_t to, const CUtensorMap& map, uint32_t ba
       "l"(&map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4)
       : "memory");
 }
+// To L2 only.
+__device__ inline void PrefetchTile(const CUtensorMap& map, int c0, int c1, int c2) {
+  asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global.tile [%0, {%1, %2, %3}];" ::"l"(&map),
+               "r"(c0), "r"(c1), "r"(c2)
+               : "memory");
+}
 // To the same place in every block of the cluster whose bit is set in `blocks`; each block's
 // barrier at the same place counts the bytes.
 __device__ inline void CopyTileToCluster(uint32_t to, const CUtensorMap& map, uint32_t barrier,

@@ -23,13 +23,14 @@ namespace lacuna::cuda::hopper::attention {
 
 inline constexpr int kConsumers = 2, kConsumerWarps = kConsumers * kWarpgroup / kWarp,
                      kThreads = (kConsumers + 1) * kWarpgroup;
-inline constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
+inline constexpr int kProducerRegisters = 56, kConsumerRegisters = 224;
 
-template <int kKeyWidth, int kValueWidth, int kKeyCount, int kStageCount, bool kTurns_>
+template <int kKeyWidth, int kValueWidth, int kKeyCount, int kStageCount, bool kTurns_, int kEarly = 4>
 struct FwdConfig {
   static constexpr int kDk = kKeyWidth, kDv = kValueWidth, kKeys = kKeyCount,
                        kStages = kStageCount;
   static constexpr bool kTurns = kTurns_;
+  static constexpr int kEarlySteps = kEarly;
   static constexpr int kQBytes = 64 * kDk * 2, kKBytes = kKeys * kDk * 2, kVBytes = kKeys * kDv * 2;
   static constexpr int kQBox = 64 * 128, kKeyBox = kKeys * 128;  // bytes of 64 columns
   static_assert(kKeys % 16 == 0 && kDk % 64 == 0 && kDv % 64 == 0);
@@ -105,16 +106,26 @@ struct Producer {
 
   __device__ void Run() {
     Schedule schedule;
-    WorkTile tile;
-    while (schedule.Next(p.work, p.keys, tile)) {
-      if (tile.key_tiles > 0) BringK(tile, tile.key_tiles - 1);
+    WorkTile tile, next;
+    bool more = schedule.Next(p.work, p.keys, tile);
+    while (more) {
+      int i = tile.key_tiles - 1;
+      if (i >= 0) BringK(tile, i);
       for (uint32_t w = 0; w < kConsumers; ++w) BringQ(tile, w);
-      for (int i = tile.key_tiles - 2; i >= 0; --i) {
+      if (--i >= 0) {
+        BringK(tile, i);
+        BringV(tile, i + 1);
+      }
+      // While the consumers have enough to do.
+      more = schedule.Next(p.work, p.keys, next);
+      if (more) PrefetchQ(next);
+      while (--i >= 0) {
         BringK(tile, i);
         BringV(tile, i + 1);
       }
       if (tile.key_tiles > 0) BringV(tile, 0);
       q_round ^= 1;
+      tile = next;
     }
     tile.tokens = 0;
     for (uint32_t w = 0; w < kConsumers; ++w) {
@@ -125,15 +136,25 @@ struct Producer {
   }
 
  private:
+  __device__ int HeadOf(const WorkTile& tile) const { return tile.group << p.work.rep_shift; }
+  __device__ int TokenOf(const WorkTile& tile, uint32_t w) const {
+    return tile.first_token + static_cast<int>(w) * p.work.tile_tokens / kConsumers;
+  }
+  __device__ void PrefetchQ(const WorkTile& tile) {
+    for (uint32_t w = 0; w < kConsumers; ++w) {
+#pragma unroll
+      for (int c = 0; c < Config::kDk / 64; ++c)
+        PrefetchTile(p.q, 64 * c, HeadOf(tile), TokenOf(tile, w));
+    }
+  }
   __device__ void BringQ(const WorkTile& tile, uint32_t w) {
     WaitBarrier(memory.QEmpty(w), q_round ^ 1);
     plans[w] = tile;
     ArriveExpecting(memory.QFull(w), Config::kQBytes);
-    const int head = tile.group << p.work.rep_shift,
-              token = tile.first_token + static_cast<int>(w) * p.work.tile_tokens / kConsumers;
 #pragma unroll
     for (int c = 0; c < Config::kDk / 64; ++c)
-      CopyTile(memory.Q(w) + c * Config::kQBox, p.q, memory.QFull(w), 64 * c, head, token);
+      CopyTile(memory.Q(w) + c * Config::kQBox, p.q, memory.QFull(w), 64 * c, HeadOf(tile),
+               TokenOf(tile, w));
   }
   __device__ void BringK(const WorkTile& tile, int i) {
     RandomDelay(p.delays, 32 + i);
@@ -178,12 +199,12 @@ __device__ inline void GiveTurn(uint32_t warpgroup) {
 // Running maxima (of unscaled scores) and sums of a thread's two rows; the sums are of its own
 // columns.
 struct SoftmaxState {
-  float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, shrink[2];
+  float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, shift[2], shrink[2];
 
-  // Scores -> exp(scale (score - maximum)), in place; `shrink`: by how much what was summed before
-  // shrinks. factor: scale in units of log 2, positive.
+  // Takes the scores into the maxima. `shrink`: by how much what was summed before shrinks.
+  // factor: scale in units of log 2, positive.
   template <int kCount>
-  __device__ __forceinline__ void Step(float (&s)[kCount], float factor) {
+  __device__ __forceinline__ void Raise(const float (&s)[kCount], float factor) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       float even = s[2 * r], odd = s[2 * r + 1];
@@ -192,17 +213,24 @@ struct SoftmaxState {
         even = fmaxf(even, s[j + 2 * r]);
         odd = fmaxf(odd, s[j + 2 * r + 1]);
       }
-      const float largest = fmaxf(top[r], QuadMax(fmaxf(even, odd))),
-                  shift = largest == -INFINITY ? 0.0f : largest * factor;
-      shrink[r] = Exp2(top[r] * factor - shift);
+      const float largest = fmaxf(top[r], QuadMax(fmaxf(even, odd)));
+      shift[r] = largest == -INFINITY ? 0.0f : largest * factor;
+      shrink[r] = Exp2(top[r] * factor - shift[r]);
       top[r] = largest;
+    }
+  }
+  // Scores -> exp(scale (score - maximum)), in place.
+  template <int kCount>
+  __device__ __forceinline__ void Exponentiate(float (&s)[kCount], float factor) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
       sum[r] *= shrink[r];
 #pragma unroll
       for (int j = 0; j < kCount; j += 4) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           float& x = s[j + 2 * r + e];
-          x = Exp2(fmaf(x, factor, -shift));
+          x = Exp2(fmaf(x, factor, -shift[r]));
           sum[r] += x;
         }
       }
@@ -212,7 +240,7 @@ struct SoftmaxState {
 
 template <class Config, class Keys>
 struct Consumer {
-  static constexpr int kKeys = Config::kKeys, kSteps = kKeys / 16;
+  static constexpr int kKeys = Config::kKeys, kSteps = kKeys / 16, kEarlySteps = Config::kEarlySteps;
   using Scores = float[kKeys / 2];
   using Weights = uint32_t[kSteps][4];
   using Outputs = float[Config::kDv / 2];
@@ -263,13 +291,17 @@ struct Consumer {
     }
     CommitProducts();
   }
-  __device__ __forceinline__ void StartOutputs(Outputs& o, const Weights& w) {
+  __device__ __forceinline__ void AwaitValues() {
     RandomDelay(p.delays, 16 + 2 * v.stage + v.round);
     WaitBarrier(memory.VFull(v.stage), v.round);
+  }
+  // O += P V over steps [kFrom, kTo) of 16 keys.
+  template <int kFrom, int kTo>
+  __device__ __forceinline__ void StartOutputs(Outputs& o, const Weights& w) {
     const uint64_t b = DescribeAcross(memory.V(v.stage), Config::kKeyBox);
     BeginProducts();
 #pragma unroll
-    for (int step = 0; step < kSteps; ++step)
+    for (int step = kFrom; step < kTo; ++step)
       RegisterProduct<Config::kDv>::template Add<false>(o, w[step], b + step * kDepthStep<false>);
     CommitProducts();
   }
@@ -279,6 +311,12 @@ struct Consumer {
 #pragma unroll
       for (int r = 0; r < 4; ++r) w[i][r] = PackBFloat16(s[8 * i + 2 * r], s[8 * i + 2 * r + 1]);
     }
+  }
+
+  static __device__ __forceinline__ void MaskPartly(Scores& s, const typename Keys::Rows& rows,
+                                                    const WorkTile& tile, int i) {
+    if (i >= tile.whole_end) rows.template Mask<true>(s, i);
+    if (i < tile.whole_begin) rows.template Mask<false>(s, i);
   }
 
   __device__ __forceinline__ void Attend(const WorkTile& tile) {
@@ -300,22 +338,29 @@ struct Consumer {
       k.Next();
       int i = tile.key_tiles - 1;
       if (i == 0) Release(memory.QEmpty(warpgroup));
-      if (i < tile.whole_begin || i >= tile.whole_end) rows.Mask(s, i);
-      softmax.Step(s, factor);
+      MaskPartly(s, rows, tile, i);
+      softmax.Raise(s, factor);
+      softmax.Exponentiate(s, factor);
       Pack(w, s);
       if (i > 0) AwaitKeys();
       for (--i; i >= 0; --i) {
         if (Config::kTurns) AwaitTurn(warpgroup);
         StartScores(s);
-        StartOutputs(o, w);
-        if (Config::kTurns) GiveTurn(warpgroup ^ 1);
+        AwaitValues();
+        StartOutputs<0, kEarlySteps>(o, w);
         WaitProducts<1>();
         PinSums(s);
         Release(memory.KEmpty(k.stage));
         k.Next();
         if (i == 0) Release(memory.QEmpty(warpgroup));
-        if (i < tile.whole_begin || i >= tile.whole_end) rows.Mask(s, i);
-        softmax.Step(s, factor);
+        MaskPartly(s, rows, tile, i);
+        softmax.Raise(s, factor);
+        PinSums(softmax.shift);
+        // Waits for nothing; the maxima stay before it.
+        WaitBarrier(memory.VFull(v.stage), v.round);
+        StartOutputs<kEarlySteps, kSteps>(o, w);
+        if (Config::kTurns) GiveTurn(warpgroup ^ 1);
+        softmax.Exponentiate(s, factor);
         PinSums(s);
         // Before P V is waited for: behind a loop, it keeps the softmax from sinking below that wait.
         if (i > 0) AwaitKeys();
@@ -327,7 +372,8 @@ struct Consumer {
         for (int j = 0; j < Config::kDv / 2; ++j) o[j] *= softmax.shrink[j / 2 % 2];
         Pack(w, s);
       }
-      StartOutputs(o, w);
+      AwaitValues();
+      StartOutputs<0, kSteps>(o, w);
       WaitProducts<0>();
       PinSums(o);
       Release(memory.VEmpty(v.stage));
@@ -338,49 +384,66 @@ struct Consumer {
     Store(tile, o, softmax, row, token);
   }
 
-  // Four lanes hold columns 2t, 2t + 1 of every 8 of a row; word i of the result is lane i's word t:
-  // 8 neighbouring columns, the t-th of four such pieces.
-  __device__ static uint4 Gather(const uint32_t (&w)[4]) {
-    const bool odd = threadIdx.x % 2 != 0, high = threadIdx.x % 4 >= 2;
-    // Words 0 and 1 (2 and 3) of neighbouring lanes change places: lane t has word t % 2 (+ 2) of both.
-    const uint2 low = {odd ? w[1] : w[0], __shfl_xor_sync(0xFFFFFFFFu, odd ? w[0] : w[1], 1)},
-                up = {odd ? w[3] : w[2], __shfl_xor_sync(0xFFFFFFFFu, odd ? w[2] : w[3], 1)};
-    const uint32_t a = high ? up.x : low.x, b = high ? up.y : low.y;
-    const uint32_t c = __shfl_xor_sync(0xFFFFFFFFu, high ? low.x : up.x, 2),
-                   d = __shfl_xor_sync(0xFFFFFFFFu, high ? low.y : up.y, 2);
-    // a, b: words of this lane and of its neighbour; c, d: of the lanes two away.
-    const uint32_t first = odd ? b : a, second = odd ? a : b, third = odd ? d : c,
-                   fourth = odd ? c : d;
-    return high ? uint4{third, fourth, first, second} : uint4{first, second, third, fourth};
-  }
   __device__ __forceinline__ void Store(const WorkTile& tile, const Outputs& o,
                                         const SoftmaxState& softmax, int row,
                                         const int (&token)[2]) {
-    const int rep_mask = (1 << p.work.rep_shift) - 1;
+    const bool odd = threadIdx.x % 2 != 0, high = threadIdx.x % 4 >= 2;
+    constexpr int kPieces = Config::kDv / 32;
+    float inverse[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const float total = QuadSum(softmax.sum[r]), inverse = total == 0 ? 0.0f : 1.0f / total;
-      const int head = (tile.group << p.work.rep_shift) + ((row + 8 * r) & rep_mask);
-      const bool exists = token[r] < tile.tokens;
-      const int64_t at =
-          int64_t{tile.first_token + token[r]} * p.work.sizes.heads + head;
-      if (exists && FragmentColumn() == 0) {
-        p.lse[at] =
+      const float total = QuadSum(softmax.sum[r]);
+      inverse[r] = total == 0 ? 0.0f : 1.0f / total;
+      if (token[r] < tile.tokens && FragmentColumn() == 0) {
+        p.lse[RowOf(tile, token[r], row + 8 * r)] =
             total == 0 ? -INFINITY : softmax.top[r] * p.work.sizes.scale + logf(total);
       }
-      BFloat16* const to = p.o + at * Config::kDv + FragmentColumn() * 4;
+    }
 #pragma unroll
-      for (int c = 0; c < Config::kDv / 32; ++c) {
-        uint32_t words[4];
+    for (int r = 0; r < 2; ++r) {
+      uint32_t near[kPieces][4];
+#pragma unroll
+      for (int c = 0; c < kPieces; ++c) {
+        uint32_t w[4];
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int j = 16 * c + 4 * i + 2 * r;
-          words[i] = PackBFloat16(o[j] * inverse, o[j + 1] * inverse);
+          w[i] = PackBFloat16(o[j] * inverse[r], o[j + 1] * inverse[r]);
         }
-        const uint4 piece = Gather(words);
-        if (exists) StoreWord(reinterpret_cast<uint4*>(to + 32 * c), piece);
+#pragma unroll
+        for (int i = 0; i < 4; i += 2) {
+          near[c][i] = odd ? w[i + 1] : w[i];
+          near[c][i + 1] = odd ? w[i] : w[i + 1];
+        }
+      }
+#pragma unroll
+      for (int c = 0; c < kPieces; ++c) {
+        near[c][1] = __shfl_xor_sync(0xFFFFFFFFu, near[c][1], 1);
+        near[c][3] = __shfl_xor_sync(0xFFFFFFFFu, near[c][3], 1);
+      }
+      uint32_t far[kPieces][2];
+#pragma unroll
+      for (int c = 0; c < kPieces; ++c) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          far[c][i] = __shfl_xor_sync(0xFFFFFFFFu, high ? near[c][i] : near[c][i + 2], 2);
+      }
+      BFloat16* const to =
+          p.o + RowOf(tile, token[r], row + 8 * r) * Config::kDv + FragmentColumn() * 4;
+#pragma unroll
+      for (int c = 0; c < kPieces; ++c) {
+        const uint32_t own = high ? near[c][2] : near[c][0], next = high ? near[c][3] : near[c][1];
+        const uint2 a = odd ? uint2{next, own} : uint2{own, next},
+                    b = odd ? uint2{far[c][1], far[c][0]} : uint2{far[c][0], far[c][1]};
+        const uint4 piece = high ? uint4{b.x, b.y, a.x, a.y} : uint4{a.x, a.y, b.x, b.y};
+        if (token[r] < tile.tokens) StoreWord(reinterpret_cast<uint4*>(to + 32 * c), piece);
       }
     }
+  }
+  // Among the rows [N, H].
+  __device__ int64_t RowOf(const WorkTile& tile, int token, int row) const {
+    return int64_t{tile.first_token + token} * p.work.sizes.heads +
+           (tile.group << p.work.rep_shift) + (row & ((1 << p.work.rep_shift) - 1));
   }
 };
 

@@ -61,17 +61,18 @@ struct RangeKeys {
         end[r] = range.y - tile.first_key - FragmentColumn();
       }
     }
-    // Scores of unseen keys become -inf.
+    // Scores of keys from the rows' ends on become -inf; or those before their beginnings.
+    template <bool kEnds>
     __device__ __forceinline__ void Mask(float (&s)[kKeys / 2], int key_tile) const {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const int from = begin[r] - key_tile * kKeys, to = end[r] - key_tile * kKeys;
+        const int bound = (kEnds ? end[r] : begin[r]) - key_tile * kKeys;
 #pragma unroll
         for (int j = 0; j < kKeys / 8; ++j) {
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
-            const bool seen = 8 * j + e >= from && 8 * j + e < to;
-            s[4 * j + 2 * r + e] = seen ? s[4 * j + 2 * r + e] : -INFINITY;
+            float& x = s[4 * j + 2 * r + e];
+            x = (8 * j + e < bound) == kEnds ? x : -INFINITY;
           }
         }
       }
