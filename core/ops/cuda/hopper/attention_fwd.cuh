@@ -21,16 +21,16 @@
 
 namespace lacuna::cuda::hopper::attention {
 
-inline constexpr int kConsumers = 2, kConsumerWarps = kConsumers * kWarpgroup / kWarp,
-                     kThreads = (kConsumers + 1) * kWarpgroup;
-inline constexpr int kProducerRegisters = 56, kConsumerRegisters = 224;
-
-template <int kKeyWidth, int kValueWidth, int kKeyCount, int kStageCount, bool kTurns_, int kEarly = 4>
+template <int kKeyWidth, int kValueWidth, int kConsumerCount, int kKeyCount, int kStageCount, int kEarly, bool kLate = false>
 struct FwdConfig {
+  static constexpr int kConsumers = kConsumerCount, kThreads = (kConsumers + 1) * kWarpgroup,
+                       kConsumerWarps = kConsumers * kWarpgroup / kWarp, kTileRows = 64 * kConsumers;
+  static constexpr int kProducerRegisters = 56,
+                       kConsumerRegisters = kConsumers == 2 ? 224 : 152;
   static constexpr int kDk = kKeyWidth, kDv = kValueWidth, kKeys = kKeyCount,
                        kStages = kStageCount;
-  static constexpr bool kTurns = kTurns_;
   static constexpr int kEarlySteps = kEarly;
+  static constexpr bool kLateSums = kLate;
   static constexpr int kQBytes = 64 * kDk * 2, kKBytes = kKeys * kDk * 2, kVBytes = kKeys * kDv * 2;
   static constexpr int kQBox = 64 * 128, kKeyBox = kKeys * 128;  // bytes of 64 columns
   static_assert(kKeys % 16 == 0 && kDk % 64 == 0 && kDv % 64 == 0);
@@ -60,7 +60,7 @@ struct Place {
 
 template <class Config>
 struct Memory {
-  static constexpr int kStages = Config::kStages;
+  static constexpr int kStages = Config::kStages, kConsumers = Config::kConsumers;
   static constexpr int kTiles = kConsumers * Config::kQBytes +
                                 kStages * (Config::kKBytes + Config::kVBytes),
                        kBarriers = 2 * (kConsumers + 2 * kStages),
@@ -83,13 +83,13 @@ struct Memory {
   __device__ uint32_t VEmpty(uint32_t stage) const { return VFull(stage) + 8; }
 
   __device__ void Init() const {
-    for (uint32_t w = 0; w < kConsumers; ++w) {
+    for (uint32_t w = 0; w < Config::kConsumers; ++w) {
       InitBarrier(QFull(w), 1);
-      InitBarrier(QEmpty(w), kConsumerWarps / kConsumers);
+      InitBarrier(QEmpty(w), kWarpgroup / kWarp);
     }
     for (uint32_t s = 0; s < 2 * kStages; ++s) {
       InitBarrier(KFull(s), 1);
-      InitBarrier(KEmpty(s), kConsumerWarps);
+      InitBarrier(KEmpty(s), Config::kConsumerWarps);
     }
     FenceBarrierInit();
   }
@@ -111,7 +111,7 @@ struct Producer {
     while (more) {
       int i = tile.key_tiles - 1;
       if (i >= 0) BringK(tile, i);
-      for (uint32_t w = 0; w < kConsumers; ++w) BringQ(tile, w);
+      for (uint32_t w = 0; w < Config::kConsumers; ++w) BringQ(tile, w);
       if (--i >= 0) {
         BringK(tile, i);
         BringV(tile, i + 1);
@@ -128,7 +128,7 @@ struct Producer {
       tile = next;
     }
     tile.tokens = 0;
-    for (uint32_t w = 0; w < kConsumers; ++w) {
+    for (uint32_t w = 0; w < Config::kConsumers; ++w) {
       WaitBarrier(memory.QEmpty(w), q_round ^ 1);
       plans[w] = tile;
       ArriveExpecting(memory.QFull(w), 0);
@@ -138,10 +138,10 @@ struct Producer {
  private:
   __device__ int HeadOf(const WorkTile& tile) const { return tile.group << p.work.rep_shift; }
   __device__ int TokenOf(const WorkTile& tile, uint32_t w) const {
-    return tile.first_token + static_cast<int>(w) * p.work.tile_tokens / kConsumers;
+    return tile.first_token + static_cast<int>(w) * p.work.tile_tokens / Config::kConsumers;
   }
   __device__ void PrefetchQ(const WorkTile& tile) {
-    for (uint32_t w = 0; w < kConsumers; ++w) {
+    for (uint32_t w = 0; w < Config::kConsumers; ++w) {
 #pragma unroll
       for (int c = 0; c < Config::kDk / 64; ++c)
         PrefetchTile(p.q, 64 * c, HeadOf(tile), TokenOf(tile, w));
@@ -185,17 +185,6 @@ __device__ inline float Exp2(float x) {
   return y;
 }
 
-// Barriers 1 and 2: a warpgroup's turn to start products. They take turns, so that one's softmax falls
-// in the other's products.
-__device__ inline void AwaitTurn(uint32_t warpgroup) {
-  SyncNamed(1 + static_cast<int>(warpgroup), kConsumers * kWarpgroup);
-}
-__device__ inline void GiveTurn(uint32_t warpgroup) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(1 + static_cast<int>(warpgroup)),
-               "n"(kConsumers * kWarpgroup)
-               : "memory");
-}
-
 // Running maxima (of unscaled scores) and sums of a thread's two rows; the sums are of its own
 // columns.
 struct SoftmaxState {
@@ -220,20 +209,33 @@ struct SoftmaxState {
     }
   }
   // Scores -> exp(scale (score - maximum)), in place.
-  template <int kCount>
+  template <bool kSum, int kCount>
   __device__ __forceinline__ void Exponentiate(float (&s)[kCount], float factor) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      sum[r] *= shrink[r];
+      if (kSum) sum[r] *= shrink[r];
 #pragma unroll
       for (int j = 0; j < kCount; j += 4) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           float& x = s[j + 2 * r + e];
           x = Exp2(fmaf(x, factor, -shift[r]));
-          sum[r] += x;
+          if (kSum) sum[r] += x;
         }
       }
+    }
+  }
+  template <int kCount>
+  __device__ __forceinline__ void Sum(const float (&s)[kCount]) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      float even = s[2 * r], odd = s[2 * r + 1];
+#pragma unroll
+      for (int j = 4; j < kCount; j += 4) {
+        even += s[j + 2 * r];
+        odd += s[j + 2 * r + 1];
+      }
+      sum[r] = fmaf(sum[r], shrink[r], even + odd);
     }
   }
 };
@@ -253,7 +255,6 @@ struct Consumer {
   uint32_t q_round = 0;
 
   __device__ void Run() {
-    if (Config::kTurns && warpgroup == 1) GiveTurn(0);
     while (true) {
       WaitBarrier(memory.QFull(warpgroup), q_round);
       WorkTile tile = *plan;
@@ -340,11 +341,11 @@ struct Consumer {
       if (i == 0) Release(memory.QEmpty(warpgroup));
       MaskPartly(s, rows, tile, i);
       softmax.Raise(s, factor);
-      softmax.Exponentiate(s, factor);
+      softmax.template Exponentiate<!Config::kLateSums>(s, factor);
+      if (Config::kLateSums) softmax.Sum(s);
       Pack(w, s);
       if (i > 0) AwaitKeys();
       for (--i; i >= 0; --i) {
-        if (Config::kTurns) AwaitTurn(warpgroup);
         StartScores(s);
         AwaitValues();
         StartOutputs<0, kEarlySteps>(o, w);
@@ -359,11 +360,11 @@ struct Consumer {
         // Waits for nothing; the maxima stay before it.
         WaitBarrier(memory.VFull(v.stage), v.round);
         StartOutputs<kEarlySteps, kSteps>(o, w);
-        if (Config::kTurns) GiveTurn(warpgroup ^ 1);
-        softmax.Exponentiate(s, factor);
+        softmax.template Exponentiate<!Config::kLateSums>(s, factor);
         PinSums(s);
         // Before P V is waited for: behind a loop, it keeps the softmax from sinking below that wait.
         if (i > 0) AwaitKeys();
+        if (Config::kLateSums) softmax.Sum(s);
         WaitProducts<0>();
         PinSums(o);
         Release(memory.VEmpty(v.stage));
@@ -448,7 +449,7 @@ struct Consumer {
 };
 
 template <class Config, class Keys>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(Config::kThreads, 1)
     FwdKernel(const __grid_constant__ FwdParams<Keys> p) {
 #if LACUNA_HOPPER_CODE
   extern __shared__ char dynamic[];
@@ -458,11 +459,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   const uint32_t warpgroup = Uniform(threadIdx.x / kWarpgroup);
   if (threadIdx.x == 0) memory.Init();
   __syncthreads();
-  if (warpgroup == kConsumers) {
-    GiveRegisters<kProducerRegisters>();
-    if (threadIdx.x == kConsumers * kWarpgroup) Producer<Config, Keys>{p, memory, plans}.Run();
+  if (warpgroup == Config::kConsumers) {
+    GiveRegisters<Config::kProducerRegisters>();
+    if (threadIdx.x == Config::kConsumers * kWarpgroup) Producer<Config, Keys>{p, memory, plans}.Run();
   } else {
-    TakeRegisters<kConsumerRegisters>();
+    TakeRegisters<Config::kConsumerRegisters>();
     Consumer<Config, Keys>{p, memory, plans + warpgroup, warpgroup}.Run();
   }
 #endif

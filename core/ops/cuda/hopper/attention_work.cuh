@@ -1,6 +1,6 @@
 // What a block of Hopper attention works on, and which keys it meets.
 //
-// A tile is kTileRows rows (token, head of the group), tokens first, of one document and group: all
+// A tile is some rows (token, head of the group), tokens first, of one document and group: all
 // heads of a group meet a tile of keys together. One thread of the block plans a tile and publishes
 // it in shared memory; a key policy says which tiles of keys it meets and which of their keys a row
 // sees.
@@ -9,8 +9,6 @@
 #include "core/cuda/attention_tiles.cuh"
 
 namespace lacuna::cuda::hopper::attention {
-
-inline constexpr int kTileRows = 128;
 
 struct WorkTile {
   int first_token;
