@@ -1,17 +1,19 @@
 // Attention forward for Hopper (sm_90a).
 //
-//   block      two warpgroups compute, 64 rows each; one thread brings tiles. As many blocks as
+//   block      three warpgroups compute, 64 rows each; one thread brings tiles. As many blocks as
 //              multiprocessors; each takes tile after tile.
 //   products   S = Q K^T from shared memory to registers; softmax there; P, packed to bf16, is the A of
-//              O += P V.
-//   overlap    a warpgroup starts the scores of the next key tile and P V of this one together, and
-//              does the softmax of the next during P V. Key tiles go by from the last to the first.
+//              O += P V. Key tiles go by from the last to the first.
+//   overlap    a warpgroup starts the scores of a key tile and the first steps of the one before's
+//              P V together; the maxima are found during these, the exponentials during the other
+//              steps. (A warp stands still while it starts a product whose turn has not come: all of
+//              P V started at once would delay the softmax.) Two more warpgroups fill what gaps remain.
 //   ring       kStages key tiles, K and V apart. `full`: the bytes are there; `empty`: all consuming
-//              warps are done with them. Q has a place per warpgroup, given back after the last scores:
-//              the next tile's comes during the last softmax, P V and the stores.
+//              warps are done with them. Q has a place per warpgroup, given back after the last
+//              scores; the next tile's comes during the last softmax, P V and the stores.
 //
-// Shared memory: Q [2][Dk / 64][64 x 64], K [kStages][Dk / 64][kKeys x 64], V [kStages][Dv / 64]
-// [kKeys x 64], swizzled by the copy engine; the tiles' plans; barriers.
+// Shared memory: Q [3][Dk / 64][64 x 64], K [kStages][Dk / 64][kKeys x 64], V [kStages][Dv / 64]
+// [kKeys x 64], swizzled by the copy engine; the warpgroups' plans; barriers.
 #pragma once
 
 #include "core/cuda/hopper.cuh"
@@ -21,18 +23,21 @@
 
 namespace lacuna::cuda::hopper::attention {
 
-template <int kKeyWidth, int kValueWidth, int kConsumerCount, int kKeyCount, int kStageCount, int kEarly, bool kLate = false>
+inline constexpr int kConsumers = 3, kConsumerWarps = kConsumers * kWarpgroup / kWarp,
+                     kThreads = (kConsumers + 1) * kWarpgroup;
+inline constexpr int kWarpgroupRows = 64, kTileRows = kConsumers * kWarpgroupRows;
+inline constexpr int kProducerRegisters = 56, kConsumerRegisters = 152;
+
+// kKeys: of a key tile. S, P and O take 3/4 kKeys + kDv / 2 registers.
+// kEarlySteps: of P V, 16 keys each, started with the next scores.
+template <int kKeyWidth, int kValueWidth, int kKeyCount, int kStageCount, int kEarlyStepCount = 2>
 struct FwdConfig {
-  static constexpr int kConsumers = kConsumerCount, kThreads = (kConsumers + 1) * kWarpgroup,
-                       kConsumerWarps = kConsumers * kWarpgroup / kWarp, kTileRows = 64 * kConsumers;
-  static constexpr int kProducerRegisters = 56,
-                       kConsumerRegisters = kConsumers == 2 ? 224 : 152;
-  static constexpr int kDk = kKeyWidth, kDv = kValueWidth, kKeys = kKeyCount,
-                       kStages = kStageCount;
-  static constexpr int kEarlySteps = kEarly;
-  static constexpr bool kLateSums = kLate;
-  static constexpr int kQBytes = 64 * kDk * 2, kKBytes = kKeys * kDk * 2, kVBytes = kKeys * kDv * 2;
-  static constexpr int kQBox = 64 * 128, kKeyBox = kKeys * 128;  // bytes of 64 columns
+  static constexpr int kDk = kKeyWidth, kDv = kValueWidth, kKeys = kKeyCount, kStages = kStageCount,
+                       kEarlySteps = kEarlyStepCount;
+  static constexpr int kQBytes = kWarpgroupRows * kDk * 2, kKBytes = kKeys * kDk * 2,
+                       kVBytes = kKeys * kDv * 2;
+  // Of 64 columns.
+  static constexpr int kQBox = kWarpgroupRows * 128, kKeyBox = kKeys * 128;
   static_assert(kKeys % 16 == 0 && kDk % 64 == 0 && kDv % 64 == 0);
 };
 
@@ -60,7 +65,7 @@ struct Place {
 
 template <class Config>
 struct Memory {
-  static constexpr int kStages = Config::kStages, kConsumers = Config::kConsumers;
+  static constexpr int kStages = Config::kStages;
   static constexpr int kTiles = kConsumers * Config::kQBytes +
                                 kStages * (Config::kKBytes + Config::kVBytes),
                        kBarriers = 2 * (kConsumers + 2 * kStages),
@@ -83,13 +88,13 @@ struct Memory {
   __device__ uint32_t VEmpty(uint32_t stage) const { return VFull(stage) + 8; }
 
   __device__ void Init() const {
-    for (uint32_t w = 0; w < Config::kConsumers; ++w) {
+    for (uint32_t w = 0; w < kConsumers; ++w) {
       InitBarrier(QFull(w), 1);
       InitBarrier(QEmpty(w), kWarpgroup / kWarp);
     }
     for (uint32_t s = 0; s < 2 * kStages; ++s) {
       InitBarrier(KFull(s), 1);
-      InitBarrier(KEmpty(s), Config::kConsumerWarps);
+      InitBarrier(KEmpty(s), kConsumerWarps);
     }
     FenceBarrierInit();
   }
@@ -105,20 +110,20 @@ struct Producer {
   uint32_t q_round = 0;
 
   __device__ void Run() {
-    Schedule schedule;
     WorkTile tile, next;
-    bool more = schedule.Next(p.work, p.keys, tile);
+    bool more = TakeTile(p.work, p.keys, tile);
     while (more) {
       int i = tile.key_tiles - 1;
       if (i >= 0) BringK(tile, i);
-      for (uint32_t w = 0; w < Config::kConsumers; ++w) BringQ(tile, w);
+      for (uint32_t w = 0; w < kConsumers; ++w) BringQ(tile, w);
       if (--i >= 0) {
         BringK(tile, i);
         BringV(tile, i + 1);
       }
       // While the consumers have enough to do.
-      more = schedule.Next(p.work, p.keys, next);
+      more = TakeTile(p.work, p.keys, next);
       if (more) PrefetchQ(next);
+#pragma unroll 1
       while (--i >= 0) {
         BringK(tile, i);
         BringV(tile, i + 1);
@@ -128,7 +133,7 @@ struct Producer {
       tile = next;
     }
     tile.tokens = 0;
-    for (uint32_t w = 0; w < Config::kConsumers; ++w) {
+    for (uint32_t w = 0; w < kConsumers; ++w) {
       WaitBarrier(memory.QEmpty(w), q_round ^ 1);
       plans[w] = tile;
       ArriveExpecting(memory.QFull(w), 0);
@@ -138,10 +143,10 @@ struct Producer {
  private:
   __device__ int HeadOf(const WorkTile& tile) const { return tile.group << p.work.rep_shift; }
   __device__ int TokenOf(const WorkTile& tile, uint32_t w) const {
-    return tile.first_token + static_cast<int>(w) * p.work.tile_tokens / Config::kConsumers;
+    return tile.first_token + static_cast<int>(w) * p.work.tile_tokens / kConsumers;
   }
   __device__ void PrefetchQ(const WorkTile& tile) {
-    for (uint32_t w = 0; w < Config::kConsumers; ++w) {
+    for (uint32_t w = 0; w < kConsumers; ++w) {
 #pragma unroll
       for (int c = 0; c < Config::kDk / 64; ++c)
         PrefetchTile(p.q, 64 * c, HeadOf(tile), TokenOf(tile, w));
@@ -185,6 +190,18 @@ __device__ inline float Exp2(float x) {
   return y;
 }
 
+// Of normal numbers.
+__device__ inline float Reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float Log2(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // Running maxima (of unscaled scores) and sums of a thread's two rows; the sums are of its own
 // columns.
 struct SoftmaxState {
@@ -209,40 +226,28 @@ struct SoftmaxState {
     }
   }
   // Scores -> exp(scale (score - maximum)), in place.
-  template <bool kSum, int kCount>
+  template <int kCount>
   __device__ __forceinline__ void Exponentiate(float (&s)[kCount], float factor) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      if (kSum) sum[r] *= shrink[r];
+      sum[r] *= shrink[r];
 #pragma unroll
       for (int j = 0; j < kCount; j += 4) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           float& x = s[j + 2 * r + e];
           x = Exp2(fmaf(x, factor, -shift[r]));
-          if (kSum) sum[r] += x;
+          sum[r] += x;
         }
       }
-    }
-  }
-  template <int kCount>
-  __device__ __forceinline__ void Sum(const float (&s)[kCount]) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      float even = s[2 * r], odd = s[2 * r + 1];
-#pragma unroll
-      for (int j = 4; j < kCount; j += 4) {
-        even += s[j + 2 * r];
-        odd += s[j + 2 * r + 1];
-      }
-      sum[r] = fmaf(sum[r], shrink[r], even + odd);
     }
   }
 };
 
 template <class Config, class Keys>
 struct Consumer {
-  static constexpr int kKeys = Config::kKeys, kSteps = kKeys / 16, kEarlySteps = Config::kEarlySteps;
+  static constexpr int kKeys = Config::kKeys, kSteps = kKeys / 16,
+                       kEarlySteps = Config::kEarlySteps;
   using Scores = float[kKeys / 2];
   using Weights = uint32_t[kSteps][4];
   using Outputs = float[Config::kDv / 2];
@@ -293,7 +298,6 @@ struct Consumer {
     CommitProducts();
   }
   __device__ __forceinline__ void AwaitValues() {
-    RandomDelay(p.delays, 16 + 2 * v.stage + v.round);
     WaitBarrier(memory.VFull(v.stage), v.round);
   }
   // O += P V over steps [kFrom, kTo) of 16 keys.
@@ -321,7 +325,7 @@ struct Consumer {
   }
 
   __device__ __forceinline__ void Attend(const WorkTile& tile) {
-    const int row = static_cast<int>(warpgroup) * 64 + threadIdx.x % kWarpgroup / kWarp * 16 +
+    const int row = static_cast<int>(warpgroup) * kWarpgroupRows + threadIdx.x % kWarpgroup / kWarp * 16 +
                     FragmentRow();
     const int token[2] = {row >> p.work.rep_shift, (row + 8) >> p.work.rep_shift};
     const typename Keys::Rows rows(p.keys, tile, token);
@@ -331,25 +335,17 @@ struct Consumer {
     if (tile.key_tiles > 0) {
       Scores s;
       Weights w;
+      const int last = tile.key_tiles - 1;
       AwaitKeys();
-      StartScores(s);
-      WaitProducts<0>();
-      PinSums(s);
-      Release(memory.KEmpty(k.stage));
-      k.Next();
-      int i = tile.key_tiles - 1;
-      if (i == 0) Release(memory.QEmpty(warpgroup));
-      MaskPartly(s, rows, tile, i);
-      softmax.Raise(s, factor);
-      softmax.template Exponentiate<!Config::kLateSums>(s, factor);
-      if (Config::kLateSums) softmax.Sum(s);
-      Pack(w, s);
-      if (i > 0) AwaitKeys();
-      for (--i; i >= 0; --i) {
+      for (int i = last; i >= 0; --i) {
         StartScores(s);
-        AwaitValues();
-        StartOutputs<0, kEarlySteps>(o, w);
-        WaitProducts<1>();
+        if (i < last) {
+          AwaitValues();
+          StartOutputs<0, kEarlySteps>(o, w);
+          WaitProducts<1>();
+        } else {
+          WaitProducts<0>();
+        }
         PinSums(s);
         Release(memory.KEmpty(k.stage));
         k.Next();
@@ -357,20 +353,23 @@ struct Consumer {
         MaskPartly(s, rows, tile, i);
         softmax.Raise(s, factor);
         PinSums(softmax.shift);
-        // Waits for nothing; the maxima stay before it.
-        WaitBarrier(memory.VFull(v.stage), v.round);
-        StartOutputs<kEarlySteps, kSteps>(o, w);
-        softmax.template Exponentiate<!Config::kLateSums>(s, factor);
+        if (i < last) {
+          StartOutputs<kEarlySteps, kSteps>(o, w);
+          softmax.Exponentiate(s, factor);
+        } else {
+          softmax.Exponentiate(s, factor);
+        }
         PinSums(s);
         // Before P V is waited for: behind a loop, it keeps the softmax from sinking below that wait.
         if (i > 0) AwaitKeys();
-        if (Config::kLateSums) softmax.Sum(s);
         WaitProducts<0>();
         PinSums(o);
-        Release(memory.VEmpty(v.stage));
-        v.Next();
+        if (i < last) {
+          Release(memory.VEmpty(v.stage));
+          v.Next();
 #pragma unroll
-        for (int j = 0; j < Config::kDv / 2; ++j) o[j] *= softmax.shrink[j / 2 % 2];
+          for (int j = 0; j < Config::kDv / 2; ++j) o[j] *= softmax.shrink[j / 2 % 2];
+        }
         Pack(w, s);
       }
       AwaitValues();
@@ -394,10 +393,11 @@ struct Consumer {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const float total = QuadSum(softmax.sum[r]);
-      inverse[r] = total == 0 ? 0.0f : 1.0f / total;
+      inverse[r] = total == 0 ? 0.0f : Reciprocal(total);
       if (token[r] < tile.tokens && FragmentColumn() == 0) {
         p.lse[RowOf(tile, token[r], row + 8 * r)] =
-            total == 0 ? -INFINITY : softmax.top[r] * p.work.sizes.scale + logf(total);
+            total == 0 ? -INFINITY
+                       : fmaf(softmax.top[r], p.work.sizes.scale, kLn2 * Log2(total));
       }
     }
 #pragma unroll
@@ -449,7 +449,7 @@ struct Consumer {
 };
 
 template <class Config, class Keys>
-__global__ void __launch_bounds__(Config::kThreads, 1)
+__global__ void __launch_bounds__(kThreads, 1)
     FwdKernel(const __grid_constant__ FwdParams<Keys> p) {
 #if LACUNA_HOPPER_CODE
   extern __shared__ char dynamic[];
@@ -459,11 +459,11 @@ __global__ void __launch_bounds__(Config::kThreads, 1)
   const uint32_t warpgroup = Uniform(threadIdx.x / kWarpgroup);
   if (threadIdx.x == 0) memory.Init();
   __syncthreads();
-  if (warpgroup == Config::kConsumers) {
-    GiveRegisters<Config::kProducerRegisters>();
-    if (threadIdx.x == Config::kConsumers * kWarpgroup) Producer<Config, Keys>{p, memory, plans}.Run();
+  if (warpgroup == kConsumers) {
+    GiveRegisters<kProducerRegisters>();
+    if (threadIdx.x == kConsumers * kWarpgroup) Producer<Config, Keys>{p, memory, plans}.Run();
   } else {
-    TakeRegisters<Config::kConsumerRegisters>();
+    TakeRegisters<kConsumerRegisters>();
     Consumer<Config, Keys>{p, memory, plans + warpgroup, warpgroup}.Run();
   }
 #endif

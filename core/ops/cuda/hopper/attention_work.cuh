@@ -22,8 +22,9 @@ struct WorkTile {
 // Sizes of a call. Slots are those of core/cuda/attention_tiles.cuh, tiles of tile_tokens tokens.
 struct WorkSizes {
   AttentionSizes sizes;
-  int slots, tile_tokens, rep_shift;
-  int* counter = nullptr;
+  int slots, tile_tokens;
+  int rep_shift;  // log2 of the heads in a group
+  int* taken;     // slots of all groups that blocks have taken
 };
 
 // Keys [ranges[n, 0], ranges[n, 1]) of token n, in tiles of kKeys from the first key that the first
@@ -78,37 +79,24 @@ struct RangeKeys {
   };
 };
 
-// The tiles of a block, one after another: group after group, so that blocks share one group's keys
-// in L2; within a group the last tokens, which see most, first.
-class Schedule {
- public:
-  // The next tile with tokens; false: none is left.
-  template <class Keys>
-  __device__ bool Next(const WorkSizes& w, const Keys& keys, WorkTile& tile) {
-    const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x),
-              total = w.slots * w.sizes.groups;
-    while (true) {
-      // Every other turn runs backwards, or the first blocks would get the longer tile every time.
-      if (w.counter != nullptr) turn_ = atomicAdd(w.counter, 1);
-      const int position = w.counter != nullptr ? turn_ : turn_ * blocks + (turn_ % 2 == 0 ? block : blocks - 1 - block);
-      if ((w.counter != nullptr ? turn_ : turn_ * blocks) >= total) return false;
-      ++turn_;
-      if (position >= total) continue;
-      tile.group = position / w.slots;
-      const int slot = w.slots - 1 - position % w.slots;
-      int64_t index = 0;
-      const int d = OwnerOfSlot(w.sizes.cu_queries, w.sizes.documents, int64_t{1}, w.tile_tokens,
-                                int64_t{slot}, &index);
-      tile.first_token = w.sizes.cu_queries[d] + static_cast<int>(index) * w.tile_tokens;
-      tile.tokens = min(w.tile_tokens, w.sizes.cu_queries[d + 1] - tile.first_token);
-      if (tile.tokens <= 0) continue;
-      keys.Plan(tile);
-      return true;
-    }
+// The next tile that no block has taken; false: none is left. They are taken group after group, so
+// that blocks share one group's keys in L2; within a group the last tokens, which see most, first.
+template <class Keys>
+__device__ bool TakeTile(const WorkSizes& w, const Keys& keys, WorkTile& tile) {
+  while (true) {
+    const int position = atomicAdd(w.taken, 1);
+    if (position >= w.slots * w.sizes.groups) return false;
+    tile.group = position / w.slots;
+    const int slot = w.slots - 1 - position % w.slots;
+    int64_t index = 0;
+    const int d = OwnerOfSlot(w.sizes.cu_queries, w.sizes.documents, int64_t{1}, w.tile_tokens,
+                              int64_t{slot}, &index);
+    tile.first_token = w.sizes.cu_queries[d] + static_cast<int>(index) * w.tile_tokens;
+    tile.tokens = min(w.tile_tokens, w.sizes.cu_queries[d + 1] - tile.first_token);
+    if (tile.tokens <= 0) continue;
+    keys.Plan(tile);
+    return true;
   }
-
- private:
-  int turn_ = 0;
-};
+}
 
 }  // namespace lacuna::cuda::hopper::attention

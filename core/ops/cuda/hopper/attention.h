@@ -1,0 +1,15 @@
+// Attention for Hopper (sm_90a): bf16, any ranges. The contract is that of core/ops/attention.h.
+#pragma once
+
+#include "core/ops/attention.h"
+
+namespace lacuna::cuda::hopper {
+
+// (Dk, Dv) of (192, 128), (128, 128) and (64, 64); heads in groups of a power of two up to 64.
+bool Supports(const AttentionFwdArgs&, Stream);
+
+// Only what Supports says yes to. Keys that a row does not see weigh 0 in its sum, so they are to be
+// finite, also those of a neighbouring document.
+void AttentionFwd(const AttentionFwdArgs&, Stream);
+
+}  // namespace lacuna::cuda::hopper
