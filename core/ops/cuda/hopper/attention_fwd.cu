@@ -68,6 +68,7 @@ void Launch(const AttentionFwdArgs& args, Stream stream) {
   p.keys = {args.ranges.As<int32_t>()};
   p.o = args.o.As<BFloat16>();
   p.lse = args.lse.As<float>();
+  p.factor = static_cast<float>(args.scale) * kLog2E;
   p.delays = RandomDelays();
   const int blocks = std::min(NumMultiprocessors(stream), slots * sizes.groups);
   LaunchGrid(kKernel<Config>, dim3(static_cast<unsigned>(blocks)), dim3(attention::kThreads),

@@ -48,6 +48,7 @@ struct FwdParams {
   Keys keys;
   BFloat16* o;
   float* lse;
+  float factor;     // of scores, in units of log 2
   uint32_t delays;  // of RandomDelay
 };
 
@@ -202,15 +203,20 @@ __device__ inline float Log2(float x) {
   return y;
 }
 
-// Running maxima (of unscaled scores) and sums of a thread's two rows; the sums are of its own
-// columns.
+// The softmax of a thread's two rows so far; scores are in units of log 2. A row's exponentials are
+// relative to `shift`, which follows the largest score only when that is more than kSlack above it:
+// nearly never after the first key tiles, and only then what was summed before has to shrink.
 struct SoftmaxState {
-  float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, shift[2], shrink[2];
+  static constexpr float kSlack = 8;
+  float shift[2] = {-INFINITY, -INFINITY};
+  float sum[2] = {0, 0};  // of the thread's own columns
+  float shrink[2];
 
-  // Takes the scores into the maxima. `shrink`: by how much what was summed before shrinks.
-  // factor: scale in units of log 2, positive.
+  // Takes scores into `shift`. True where a row of the warp has to shrink. factor: from scores as they
+  // stand to units of log 2, positive.
   template <int kCount>
-  __device__ __forceinline__ void Raise(const float (&s)[kCount], float factor) {
+  __device__ __forceinline__ bool Raise(const float (&s)[kCount], float factor) {
+    bool raised = false;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       float even = s[2 * r], odd = s[2 * r + 1];
@@ -219,24 +225,27 @@ struct SoftmaxState {
         even = fmaxf(even, s[j + 2 * r]);
         odd = fmaxf(odd, s[j + 2 * r + 1]);
       }
-      const float largest = fmaxf(top[r], QuadMax(fmaxf(even, odd)));
-      shift[r] = largest == -INFINITY ? 0.0f : largest * factor;
-      shrink[r] = Exp2(top[r] * factor - shift[r]);
-      top[r] = largest;
+      const float largest = QuadMax(fmaxf(even, odd)) * factor;
+      const bool raise = largest - shift[r] > kSlack;  // not where both are -inf
+      shrink[r] = raise ? Exp2(shift[r] - largest) : 1.0f;
+      shift[r] = raise ? largest : shift[r];
+      raised |= raise;
     }
+    return __any_sync(0xFFFFFFFFu, raised);
   }
-  // Scores -> exp(scale (score - maximum)), in place.
+  // Scores -> exponentials, in place.
   template <int kCount>
   __device__ __forceinline__ void Exponentiate(float (&s)[kCount], float factor) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
+      const float minus = shift[r] == -INFINITY ? 0.0f : -shift[r];
       sum[r] *= shrink[r];
 #pragma unroll
       for (int j = 0; j < kCount; j += 4) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           float& x = s[j + 2 * r + e];
-          x = Exp2(fmaf(x, factor, -shift[r]));
+          x = Exp2(fmaf(x, factor, minus));
           sum[r] += x;
         }
       }
@@ -329,7 +338,6 @@ struct Consumer {
                     FragmentRow();
     const int token[2] = {row >> p.work.rep_shift, (row + 8) >> p.work.rep_shift};
     const typename Keys::Rows rows(p.keys, tile, token);
-    const float factor = p.work.sizes.scale * kLog2E;
     SoftmaxState softmax;
     Outputs o = {};
     if (tile.key_tiles > 0) {
@@ -351,13 +359,13 @@ struct Consumer {
         k.Next();
         if (i == 0) Release(memory.QEmpty(warpgroup));
         MaskPartly(s, rows, tile, i);
-        softmax.Raise(s, factor);
+        const bool raised = softmax.Raise(s, p.factor);
         PinSums(softmax.shift);
         if (i < last) {
           StartOutputs<kEarlySteps, kSteps>(o, w);
-          softmax.Exponentiate(s, factor);
+          softmax.Exponentiate(s, p.factor);
         } else {
-          softmax.Exponentiate(s, factor);
+          softmax.Exponentiate(s, p.factor);
         }
         PinSums(s);
         // Before P V is waited for: behind a loop, it keeps the softmax from sinking below that wait.
@@ -367,6 +375,8 @@ struct Consumer {
         if (i < last) {
           Release(memory.VEmpty(v.stage));
           v.Next();
+        }
+        if (raised) {
 #pragma unroll
           for (int j = 0; j < Config::kDv / 2; ++j) o[j] *= softmax.shrink[j / 2 % 2];
         }
@@ -396,8 +406,7 @@ struct Consumer {
       inverse[r] = total == 0 ? 0.0f : Reciprocal(total);
       if (token[r] < tile.tokens && FragmentColumn() == 0) {
         p.lse[RowOf(tile, token[r], row + 8 * r)] =
-            total == 0 ? -INFINITY
-                       : fmaf(softmax.top[r], p.work.sizes.scale, kLn2 * Log2(total));
+            total == 0 ? -INFINITY : kLn2 * (softmax.shift[r] + Log2(total));
       }
     }
 #pragma unroll
