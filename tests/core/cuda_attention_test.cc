@@ -5,7 +5,10 @@
 #include <cmath>
 
 #include "autograd/functions/attention.h"
+#include "core/cuda/random_delay.h"
+#include "core/cuda/runtime.h"
 #include "core/ops/attention.h"
+#include "core/ops/cuda/hopper/attention.h"
 #include "tests/support/compare.h"
 #include "tests/support/cuda_parity.h"
 #include "tests/support/random.h"
@@ -62,21 +65,25 @@ Inputs RandomInputs(const Case& c, const AttentionRanges& ranges, DType dtype, u
           make({n, c.heads, c.dv})};
 }
 
+AttentionFwdArgs ForwardOf(const Inputs& in, const AttentionRanges& ranges, Tensor& o,
+                           Tensor& lse) {
+  return {.q = in.q.Ref(),
+          .k = in.k.Ref(),
+          .v = in.v.Ref(),
+          .ranges = ranges.ranges.Ref(),
+          .cu_queries = ranges.cu_queries.Ref(),
+          .cu_keys = ranges.cu_keys.Ref(),
+          .o = o.MutableRef(),
+          .lse = lse.MutableRef(),
+          .scale = 1 / std::sqrt(static_cast<double>(in.q.dim(2)))};
+}
+
 // o, lse, dq, dk, dv.
 std::vector<Tensor> Attend(const Inputs& in, const AttentionRanges& ranges, bool backward = true) {
   const double scale = 1 / std::sqrt(static_cast<double>(in.q.dim(2)));
   Tensor o = Tensor::EmptyLike(in.d_o);
   Tensor lse = Tensor::Empty({in.q.dim(0), in.q.dim(1)}, DType::kF32, CudaDevice());
-  ops::AttentionFwd({.q = in.q.Ref(),
-                     .k = in.k.Ref(),
-                     .v = in.v.Ref(),
-                     .ranges = ranges.ranges.Ref(),
-                     .cu_queries = ranges.cu_queries.Ref(),
-                     .cu_keys = ranges.cu_keys.Ref(),
-                     .o = o.MutableRef(),
-                     .lse = lse.MutableRef(),
-                     .scale = scale},
-                    test::CudaStream());
+  ops::AttentionFwd(ForwardOf(in, ranges, o, lse), test::CudaStream());
   if (!backward) return {o, lse};
   Tensor dq = Tensor::EmptyLike(in.q), dk = Tensor::EmptyLike(in.k), dv = Tensor::EmptyLike(in.v);
   ops::AttentionBwd({.q = in.q.Ref(),
@@ -168,7 +175,9 @@ TEST_P(CudaAttention, EmptyRanges) {
 
 TEST_P(CudaAttention, PackedDocumentsAreBitwiseAloneAndRunsAlike) {
   for (const Case& c : {Causal({150, 1, 209, 64}, 50, 4, 2, 24, 16),
-                        Compressed({150, 1, 609, 64, 31}, 6, 2, 64, 48)}) {
+                        Compressed({150, 1, 609, 64, 31}, 6, 2, 64, 48),
+                        Causal({150, 1, 309, 64}, 50, 16, 1, 192, 128),
+                        Compressed({150, 1, 2609, 64, 31}, 8, 2, 192, 128)}) {
     const AttentionRanges ranges = RangesOf(c);
     const Inputs in = RandomInputs(c, ranges, GetParam(), 500);
     const std::vector<Tensor> together = Attend(in, ranges), again = Attend(in, ranges);
@@ -190,6 +199,63 @@ TEST_P(CudaAttention, PackedDocumentsAreBitwiseAloneAndRunsAlike) {
         EXPECT_TRUE(test::SameBits(part.To(kCpu), alone[i].To(kCpu)))
             << "document " << d << " tensor " << i;
       }
+    }
+  }
+}
+
+// What the Hopper kernel takes (other cards: the portable one): all its widths, groups of 1 to 64
+// heads, tiles that end at documents, windows, rows without keys.
+const std::vector<Case> kHopperCases = {
+    Causal({7, 1, 190, 0, 333}, 0, 32, 2, 192, 128),
+    Causal({500}, 0, 3, 3, 192, 128),
+    Causal({129, 700}, 100, 8, 2, 192, 128),
+    Causal({77, 400}, 90, 4, 2, 128, 128),
+    Causal({400, 3}, 0, 32, 1, 128, 128),
+    Causal({333}, 2, 64, 1, 64, 64),
+    Causal({31, 600}, 0, 8, 1, 64, 64),
+    Compressed({31, 1, 700, 47, 33}, 32, 2, 192, 128),
+    Compressed({2500}, 16, 1, 128, 128),
+};
+
+TEST(CudaHopperAttention, EqualsCpu) {
+  uint64_t seed = 2000;
+  for (const Case& c : kHopperCases) {
+    SCOPED_TRACE("case " + std::to_string(&c - kHopperCases.data()));
+    const AttentionRanges ranges = RangesOf(c);
+    const Inputs in = RandomInputs(c, ranges, DType::kBF16, seed += 10);
+    Tensor o = Tensor::EmptyLike(in.d_o);
+    Tensor lse = Tensor::Empty({in.q.dim(0), c.heads}, DType::kF32, CudaDevice());
+    EXPECT_EQ(cuda::hopper::Supports(ForwardOf(in, ranges, o, lse), test::CudaStream()),
+              cuda::ComputeMajor(test::CudaStream()) == 9);
+    test::CudaParity parity;
+    Attend(in, ranges, /*backward=*/false);
+  }
+}
+
+// Scores far apart: sums shrink again and again while the largest score rises.
+TEST(CudaHopperAttention, LargeScoresEqualCpu) {
+  const Case c = Causal({600}, 0, 16, 1, 192, 128);
+  const AttentionRanges ranges = RangesOf(c);
+  Inputs in = RandomInputs(c, ranges, DType::kBF16, 2500);
+  std::vector<float> q;
+  for (const double x : in.q.ToDoubles()) q.push_back(static_cast<float>(16 * x));
+  in.q = Tensor::FromVector(q, in.q.shape()).To(DType::kBF16).To(CudaDevice());
+  test::CudaParity parity;
+  Attend(in, ranges, /*backward=*/false);
+}
+
+// Warps wait at random places: what is right only by luck of timing shows.
+TEST(CudaHopperAttention, TheSameBitsWithRandomDelays) {
+  for (const Case& c : {kHopperCases[0], kHopperCases[2], kHopperCases[7]}) {
+    const AttentionRanges ranges = RangesOf(c);
+    const Inputs in = RandomInputs(c, ranges, DType::kBF16, 3000);
+    const std::vector<Tensor> first = Attend(in, ranges, /*backward=*/false);
+    for (uint32_t seed = 1; seed <= 20; ++seed) {
+      cuda::hopper::SetRandomDelays(seed);
+      const std::vector<Tensor> again = Attend(in, ranges, /*backward=*/false);
+      cuda::hopper::SetRandomDelays(0);
+      for (size_t i = 0; i < first.size(); ++i)
+        ASSERT_TRUE(test::SameBits(first[i].To(kCpu), again[i].To(kCpu))) << "seed " << seed;
     }
   }
 }

@@ -75,6 +75,14 @@ class Attention {
   // o, lse, dq, dk, dv on the CPU.
   std::vector<Tensor> Run() {
     ops::AttentionFwd(Forward(), test::CudaStream());
+    return RunBackward();
+  }
+  // The same with the forward by cuDNN, also where an own kernel is preferred.
+  std::vector<Tensor> RunCudnn() {
+    EXPECT_TRUE(cuda::CudnnAttentionFwd(Forward(), test::CudaStream()));
+    return RunBackward();
+  }
+  std::vector<Tensor> RunBackward() {
     ops::AttentionBwd(Backward(), test::CudaStream());
     return {o_.To(kCpu), lse_.To(kCpu), dq_.To(kCpu), dk_.To(kCpu), dv_.To(kCpu)};
   }
@@ -128,6 +136,24 @@ std::vector<int32_t> ManyLengths(int count) {
   return lengths;
 }
 
+double RelativeError(const Tensor& x, const Tensor& exact) {
+  const std::vector<double> a = x.ToDoubles(), b = exact.ToDoubles();
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    error += (a[i] - b[i]) * (a[i] - b[i]);
+    norm += b[i] * b[i];
+  }
+  return std::sqrt(error / norm);
+}
+// o, lse, dq, dk, dv.
+void ExpectClose(const std::vector<Tensor>& x, const std::vector<Tensor>& exact) {
+  for (size_t i = 0; i < x.size(); ++i)
+    EXPECT_LT(RelativeError(x[i], exact[i]), i == 1 ? 1e-5 : 1e-2) << "tensor " << i;
+}
+void ExpectSameBits(const std::vector<Tensor>& x, const std::vector<Tensor>& y) {
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_TRUE(test::SameBits(x[i], y[i])) << "tensor " << i;
+}
+
 TEST(CudaCudnnAttention, EqualsCpuAndRunsAlike) {
   uint64_t seed = 0;
   for (const Case& c : kCases) {
@@ -136,13 +162,14 @@ TEST(CudaCudnnAttention, EqualsCpuAndRunsAlike) {
     EXPECT_TRUE(attention.ForwardPlan().usable);
     EXPECT_TRUE(attention.BackwardPlan().usable);
     EXPECT_TRUE(attention.BackwardPlan().deterministic);
+    std::vector<Tensor> checked;
     {
       test::CudaParity parity;
-      attention.Run();
+      checked = attention.Run();
     }
-    const std::vector<Tensor> once = attention.Run(), again = attention.Run();
-    for (size_t i = 0; i < once.size(); ++i)
-      EXPECT_TRUE(test::SameBits(once[i], again[i])) << "tensor " << i;
+    const std::vector<Tensor> once = attention.RunCudnn();
+    ExpectClose(once, checked);
+    ExpectSameBits(once, attention.RunCudnn());
   }
 }
 
@@ -155,8 +182,12 @@ TEST(CudaCudnnAttention, WindowsEqualCpu) {
     Attention attention(c, DType::kBF16, 500);
     EXPECT_TRUE(attention.ForwardPlan().usable);
     EXPECT_TRUE(attention.BackwardPlan().usable);
-    test::CudaParity parity;
-    attention.Run();
+    std::vector<Tensor> checked;
+    {
+      test::CudaParity parity;
+      checked = attention.Run();
+    }
+    ExpectClose(attention.RunCudnn(), checked);
   }
 }
 
@@ -185,16 +216,6 @@ TEST(CudaCudnnAttention, OwnKernelsForTheRest) {
   EXPECT_FALSE(usable({{0}, 0, 4, 2, 64, 64}, DType::kBF16));
 }
 
-double RelativeError(const Tensor& x, const Tensor& exact) {
-  const std::vector<double> a = x.ToDoubles(), b = exact.ToDoubles();
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    error += (a[i] - b[i]) * (a[i] - b[i]);
-    norm += b[i] * b[i];
-  }
-  return std::sqrt(error / norm);
-}
-
 // Above a hundred documents of two classes, some empty or of one token: several runs of each class.
 TEST(CudaCudnnAttention, ManyDocumentsEqualCpu) {
   const Case c{ManyLengths(130), 0, 4, 2, 64, 64};
@@ -202,18 +223,19 @@ TEST(CudaCudnnAttention, ManyDocumentsEqualCpu) {
   ASSERT_TRUE(attention.BackwardPlan().usable);
   EXPECT_TRUE(attention.BackwardPlan().deterministic);
   EXPECT_GT(attention.BackwardPlan().runs, 2);
+  std::vector<Tensor> checked;
   {
     test::CudaParity parity;
-    attention.Run();
+    checked = attention.Run();
   }
-  const std::vector<Tensor> once = attention.Run(), again = attention.Run();
-  for (size_t i = 0; i < once.size(); ++i)
-    EXPECT_TRUE(test::SameBits(once[i], again[i])) << "tensor " << i;
+  const std::vector<Tensor> once = attention.RunCudnn();
+  ExpectClose(once, checked);
+  ExpectSameBits(once, attention.RunCudnn());
 }
 
 TEST(CudaCudnnAttention, FewPlansServeAllBatches) {
   const auto run = [](std::vector<int32_t> lengths) {
-    Attention({std::move(lengths), 0, 4, 2, 64, 64}, DType::kBF16, 950).Run();
+    Attention({std::move(lengths), 0, 4, 2, 64, 64}, DType::kBF16, 950).RunCudnn();
   };
   run({512, 513, 7, 992});  // both classes of 2024 rows
   const int64_t before = cuda::NumCudnnPlans(CudaDevice());
@@ -245,14 +267,9 @@ void ExpectEqualsOwnKernels(const Case& c, bool deterministic, int64_t turns, in
   EXPECT_EQ(plan.deterministic, deterministic);
   EXPECT_EQ(plan.turns, turns);
   EXPECT_EQ(plan.runs, runs);
-  // o, lse, dq, dk, dv.
-  const std::vector<Tensor> own = attention.RunOwn(), once = attention.Run();
-  for (size_t i = 0; i < own.size(); ++i)
-    EXPECT_LT(RelativeError(once[i], own[i]), i == 1 ? 1e-5 : 1e-2) << "tensor " << i;
-  if (!deterministic) return;
-  const std::vector<Tensor> again = attention.Run();
-  for (size_t i = 0; i < own.size(); ++i)
-    EXPECT_TRUE(test::SameBits(once[i], again[i])) << "tensor " << i;
+  const std::vector<Tensor> once = attention.RunCudnn();
+  ExpectClose(once, attention.RunOwn());
+  if (deterministic) ExpectSameBits(once, attention.RunCudnn());
 }
 
 // More memory than the deterministic backward may have: groups of heads and documents take turns.
@@ -261,9 +278,9 @@ TEST(CudaCudnnAttention, TrainingSizesEqualOwnKernels) {
   // The short one in a run of one turn, then each long one in two turns.
   ExpectEqualsOwnKernels({{6000, 100, 2092}, 0, 48, 2, 64, 64}, true, 2, 5);
   // All classes.
-  ExpectEqualsOwnKernels({{5, 9000, 0, 2500, 500, 1, 1200, 6000, 300, 7000, 4000, 900, 800, 562},
-                          0, 16, 1, 64, 64},
-                         true, 1, 5);
+  ExpectEqualsOwnKernels(
+      {{5, 9000, 0, 2500, 500, 1, 1200, 6000, 300, 7000, 4000, 900, 800, 562}, 0, 16, 1, 64, 64},
+      true, 1, 5);
 }
 
 // Runs whose slots together are shorter than the rows: starts of documents lie beyond slots *

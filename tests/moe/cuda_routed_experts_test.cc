@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/cuda/random_delay.h"
 #include "moe/cuda/hopper/products.h"
 #include "moe/grouped_matmul.h"
 #include "moe/grouped_swiglu.h"

@@ -16,6 +16,7 @@
 #include "core/cuda/memory.h"
 #include "core/ops/attention.h"
 #include "core/ops/cuda/attention_cudnn.h"
+#include "core/ops/cuda/hopper/attention.h"
 
 namespace lacuna::cuda {
 namespace {
@@ -416,6 +417,7 @@ void Backward(const AttentionBwdArgs& args, Stream stream) {
 }  // namespace
 
 void AttentionFwd(const AttentionFwdArgs& args, Stream stream) {
+  if (hopper::Supports(args, stream)) return hopper::AttentionFwd(args, stream);
   if (CudnnAttentionFwd(args, stream)) return;
   const auto s = AttentionSizes::Of(args);
   DispatchDeviceFloat(args.q.dtype, [&](auto tag) {

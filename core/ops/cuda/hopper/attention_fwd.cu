@@ -54,8 +54,8 @@ void Launch(const AttentionFwdArgs& args, Stream stream) {
   const int tile_tokens = attention::kTileRows / sizes.rep;
   const auto slots = static_cast<int>(NumSlots(sizes.queries, 1, tile_tokens, sizes.documents));
   const Workspace taken(sizeof(int), stream);
-  LACUNA_CUDA_CHECK(cudaMemsetAsync(taken.As<int>(), 0, sizeof(int),
-                                    static_cast<cudaStream_t>(stream.handle)));
+  LACUNA_CUDA_CHECK(
+      cudaMemsetAsync(taken.As<int>(), 0, sizeof(int), static_cast<cudaStream_t>(stream.handle)));
   attention::FwdParams<attention::RangeKeys<Config::kKeys>> p = {};
   p.q = HeadsMap(args.q, sizes.rep, attention::kWarpgroupRows / sizes.rep);
   p.k = HeadsMap(args.k, 1, Config::kKeys);
@@ -84,7 +84,8 @@ bool Supports(const AttentionFwdArgs& args, Stream stream) {
       rep > attention::kWarpgroupRows || !(args.scale > 0))
     return false;
   constexpr int64_t kMax = int64_t{1} << 31;
-  if (q.dim(0) == 0 || k.dim(0) == 0 || q.dim(0) * q.dim(1) / rep >= kMax / 2 || k.dim(0) >= kMax / 2)
+  if (q.dim(0) == 0 || k.dim(0) == 0 || q.dim(0) * q.dim(1) / rep >= kMax / 2 ||
+      k.dim(0) >= kMax / 2)
     return false;
   if (!IsPackable(q) || !IsPackable(k) || !IsPackable(args.v) || !IsPackable(args.o)) return false;
   bool has_code = false;

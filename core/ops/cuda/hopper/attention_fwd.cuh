@@ -142,7 +142,9 @@ struct Producer {
   }
 
  private:
-  __device__ int HeadOf(const WorkTile& tile) const { return tile.group << p.work.rep_shift; }
+  __device__ int HeadOf(const WorkTile& tile) const {
+    return tile.group << p.work.rep_shift;
+  }
   __device__ int TokenOf(const WorkTile& tile, uint32_t w) const {
     return tile.first_token + static_cast<int>(w) * p.work.tile_tokens / kConsumers;
   }
@@ -334,8 +336,8 @@ struct Consumer {
   }
 
   __device__ __forceinline__ void Attend(const WorkTile& tile) {
-    const int row = static_cast<int>(warpgroup) * kWarpgroupRows + threadIdx.x % kWarpgroup / kWarp * 16 +
-                    FragmentRow();
+    const int row = static_cast<int>(warpgroup) * kWarpgroupRows +
+                    threadIdx.x % kWarpgroup / kWarp * 16 + FragmentRow();
     const int token[2] = {row >> p.work.rep_shift, (row + 8) >> p.work.rep_shift};
     const typename Keys::Rows rows(p.keys, tile, token);
     SoftmaxState softmax;
