@@ -93,7 +93,7 @@ struct Memory {
       InitBarrier(QFull(w), 1);
       InitBarrier(QEmpty(w), kWarpgroup / kWarp);
     }
-    for (uint32_t s = 0; s < 2 * kStages; ++s) {
+    for (uint32_t s = 0; s < 2 * kStages; ++s) {  // of K, then of V
       InitBarrier(KFull(s), 1);
       InitBarrier(KEmpty(s), kConsumerWarps);
     }
@@ -111,7 +111,7 @@ struct Producer {
   uint32_t q_round = 0;
 
   __device__ void Run() {
-    WorkTile tile, next;
+    WorkTile tile = {}, next = {};
     bool more = TakeTile(p.work, p.keys, tile);
     while (more) {
       int i = tile.key_tiles - 1;
@@ -160,9 +160,10 @@ struct Producer {
     plans[w] = tile;
     ArriveExpecting(memory.QFull(w), Config::kQBytes);
 #pragma unroll
-    for (int c = 0; c < Config::kDk / 64; ++c)
+    for (int c = 0; c < Config::kDk / 64; ++c) {
       CopyTile(memory.Q(w) + c * Config::kQBox, p.q, memory.QFull(w), 64 * c, HeadOf(tile),
                TokenOf(tile, w));
+    }
   }
   __device__ void BringK(const WorkTile& tile, int i) {
     RandomDelay(p.delays, 32 + i);
@@ -288,10 +289,6 @@ struct Consumer {
   __device__ static void Release(uint32_t barrier) {
     if (threadIdx.x % kWarp == 0) ArriveAt(barrier, 0);
   }
-  __device__ __forceinline__ void AwaitKeys() {
-    RandomDelay(p.delays, 2 * k.stage + k.round);
-    WaitBarrier(memory.KFull(k.stage), k.round);
-  }
   __device__ __forceinline__ void StartScores(Scores& s) {
     const uint64_t a = DescribeContiguous(memory.Q(warpgroup)),
                    b = DescribeContiguous(memory.K(k.stage));
@@ -307,9 +304,6 @@ struct Consumer {
       }
     }
     CommitProducts();
-  }
-  __device__ __forceinline__ void AwaitValues() {
-    WaitBarrier(memory.VFull(v.stage), v.round);
   }
   // O += P V over steps [kFrom, kTo) of 16 keys.
   template <int kFrom, int kTo>
@@ -346,11 +340,12 @@ struct Consumer {
       Scores s;
       Weights w;
       const int last = tile.key_tiles - 1;
-      AwaitKeys();
+      WaitBarrier(memory.KFull(k.stage), k.round);
       for (int i = last; i >= 0; --i) {
+        RandomDelay(p.delays, i);
         StartScores(s);
         if (i < last) {
-          AwaitValues();
+          WaitBarrier(memory.VFull(v.stage), v.round);
           StartOutputs<0, kEarlySteps>(o, w);
           WaitProducts<1>();
         } else {
@@ -363,6 +358,7 @@ struct Consumer {
         MaskPartly(s, rows, tile, i);
         const bool raised = softmax.Raise(s, p.factor);
         PinSums(softmax.shift);
+        // In one branch with the products, or the exponentials would not start before the last.
         if (i < last) {
           StartOutputs<kEarlySteps, kSteps>(o, w);
           softmax.Exponentiate(s, p.factor);
@@ -371,7 +367,7 @@ struct Consumer {
         }
         PinSums(s);
         // Before P V is waited for: behind a loop, it keeps the softmax from sinking below that wait.
-        if (i > 0) AwaitKeys();
+        if (i > 0) WaitBarrier(memory.KFull(k.stage), k.round);
         WaitProducts<0>();
         PinSums(o);
         if (i < last) {
@@ -384,7 +380,7 @@ struct Consumer {
         }
         Pack(w, s);
       }
-      AwaitValues();
+      WaitBarrier(memory.VFull(v.stage), v.round);
       StartOutputs<0, kSteps>(o, w);
       WaitProducts<0>();
       PinSums(o);
@@ -396,59 +392,36 @@ struct Consumer {
     Store(tile, o, softmax, row, token);
   }
 
+  // A lane has columns 2t, 2t + 1 of every 8 of a row: neighbours trade one of two such pieces, so
+  // that each has 4 columns of one, and 4 lanes fill 32 bytes.
   __device__ __forceinline__ void Store(const WorkTile& tile, const Outputs& o,
                                         const SoftmaxState& softmax, int row,
                                         const int (&token)[2]) {
-    const bool odd = threadIdx.x % 2 != 0, high = threadIdx.x % 4 >= 2;
-    constexpr int kPieces = Config::kDv / 32;
-    float inverse[2];
+    constexpr int kPairs = Config::kDv / 16;  // of pieces
+    const bool odd = threadIdx.x % 2 != 0;
+    const int column = odd ? FragmentColumn() + 6 : FragmentColumn();
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const float total = QuadSum(softmax.sum[r]);
-      inverse[r] = total == 0 ? 0.0f : Reciprocal(total);
-      if (token[r] < tile.tokens && FragmentColumn() == 0) {
-        p.lse[RowOf(tile, token[r], row + 8 * r)] =
-            total == 0 ? -INFINITY : kLn2 * (softmax.shift[r] + Log2(total));
+      const float total = QuadSum(softmax.sum[r]), inverse = total == 0 ? 0.0f : Reciprocal(total);
+      const bool exists = token[r] < tile.tokens;
+      const int64_t at = RowOf(tile, token[r], row + 8 * r);
+      if (exists && FragmentColumn() == 0)
+        p.lse[at] = total == 0 ? -INFINITY : kLn2 * (softmax.shift[r] + Log2(total));
+      uint32_t kept[kPairs], got[kPairs];
+#pragma unroll
+      for (int c = 0; c < kPairs; ++c) {
+        const int j = 8 * c + 2 * r;
+        const uint32_t first = PackBFloat16(o[j] * inverse, o[j + 1] * inverse),
+                       second = PackBFloat16(o[j + 4] * inverse, o[j + 5] * inverse);
+        kept[c] = odd ? second : first;
+        got[c] = __shfl_xor_sync(0xFFFFFFFFu, odd ? first : second, 1);
       }
-    }
+      if (!exists) continue;
+      BFloat16* const to = p.o + at * Config::kDv + column;
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      uint32_t near[kPieces][4];
-#pragma unroll
-      for (int c = 0; c < kPieces; ++c) {
-        uint32_t w[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int j = 16 * c + 4 * i + 2 * r;
-          w[i] = PackBFloat16(o[j] * inverse[r], o[j + 1] * inverse[r]);
-        }
-#pragma unroll
-        for (int i = 0; i < 4; i += 2) {
-          near[c][i] = odd ? w[i + 1] : w[i];
-          near[c][i + 1] = odd ? w[i] : w[i + 1];
-        }
-      }
-#pragma unroll
-      for (int c = 0; c < kPieces; ++c) {
-        near[c][1] = __shfl_xor_sync(0xFFFFFFFFu, near[c][1], 1);
-        near[c][3] = __shfl_xor_sync(0xFFFFFFFFu, near[c][3], 1);
-      }
-      uint32_t far[kPieces][2];
-#pragma unroll
-      for (int c = 0; c < kPieces; ++c) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-          far[c][i] = __shfl_xor_sync(0xFFFFFFFFu, high ? near[c][i] : near[c][i + 2], 2);
-      }
-      BFloat16* const to =
-          p.o + RowOf(tile, token[r], row + 8 * r) * Config::kDv + FragmentColumn() * 4;
-#pragma unroll
-      for (int c = 0; c < kPieces; ++c) {
-        const uint32_t own = high ? near[c][2] : near[c][0], next = high ? near[c][3] : near[c][1];
-        const uint2 a = odd ? uint2{next, own} : uint2{own, next},
-                    b = odd ? uint2{far[c][1], far[c][0]} : uint2{far[c][0], far[c][1]};
-        const uint4 piece = high ? uint4{b.x, b.y, a.x, a.y} : uint4{a.x, a.y, b.x, b.y};
-        if (token[r] < tile.tokens) StoreWord(reinterpret_cast<uint4*>(to + 32 * c), piece);
+      for (int c = 0; c < kPairs; ++c) {
+        StoreWord(reinterpret_cast<uint2*>(to + 16 * c),
+                  odd ? uint2{got[c], kept[c]} : uint2{kept[c], got[c]});
       }
     }
   }

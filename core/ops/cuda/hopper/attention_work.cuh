@@ -10,13 +10,12 @@
 
 namespace lacuna::cuda::hopper::attention {
 
-struct WorkTile {
+struct alignas(16) WorkTile {
   int first_token;
   int tokens;  // there are; 0: nothing is left to do
   int group;
   int first_key, key_tiles;    // row of k that key tile 0 starts at, and their number
   int whole_begin, whole_end;  // key tiles of which every row sees all keys
-  int unused = 0;
 };
 
 // Sizes of a call. Slots are those of core/cuda/attention_tiles.cuh, tiles of tile_tokens tokens.
