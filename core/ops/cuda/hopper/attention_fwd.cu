@@ -83,9 +83,8 @@ bool Supports(const AttentionFwdArgs& args, Stream stream) {
   if (q.dtype != DType::kBF16 || !std::has_single_bit(static_cast<uint64_t>(rep)) ||
       rep > attention::kWarpgroupRows || !(args.scale > 0))
     return false;
-  constexpr int64_t kMax = int64_t{1} << 31;
-  if (q.dim(0) == 0 || k.dim(0) == 0 || q.dim(0) * q.dim(1) / rep >= kMax / 2 ||
-      k.dim(0) >= kMax / 2)
+  constexpr int64_t kMost = int64_t{1} << 30;  // rows, and slots of all groups, count in 32 bits
+  if (q.dim(0) == 0 || k.dim(0) == 0 || q.dim(0) * k.dim(1) > kMost || k.dim(0) > kMost)
     return false;
   if (!IsPackable(q) || !IsPackable(k) || !IsPackable(args.v) || !IsPackable(args.o)) return false;
   bool has_code = false;

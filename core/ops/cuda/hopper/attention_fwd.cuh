@@ -12,6 +12,8 @@
 //              warps are done with them. Q has a place per warpgroup, given back after the last
 //              scores; the next tile's comes during the last softmax, P V and the stores.
 //
+// Nothing of a row depends on which block takes its tile, nor on the other rows.
+//
 // Shared memory: Q [3][Dk / 64][64 x 64], K [kStages][Dk / 64][kKeys x 64], V [kStages][Dv / 64]
 // [kKeys x 64], swizzled by the copy engine; the warpgroups' plans; barriers.
 #pragma once
@@ -416,12 +418,13 @@ struct Consumer {
         kept[c] = odd ? second : first;
         got[c] = __shfl_xor_sync(0xFFFFFFFFu, odd ? first : second, 1);
       }
-      if (!exists) continue;
       BFloat16* const to = p.o + at * Config::kDv + column;
 #pragma unroll
       for (int c = 0; c < kPairs; ++c) {
-        StoreWord(reinterpret_cast<uint2*>(to + 16 * c),
-                  odd ? uint2{got[c], kept[c]} : uint2{kept[c], got[c]});
+        if (exists) {
+          StoreWord(reinterpret_cast<uint2*>(to + 16 * c),
+                    odd ? uint2{got[c], kept[c]} : uint2{kept[c], got[c]});
+        }
       }
     }
   }
