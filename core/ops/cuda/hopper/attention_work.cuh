@@ -23,7 +23,8 @@ struct WorkSizes {
   AttentionSizes sizes;
   int slots, tile_tokens;
   int rep_shift;  // log2 of the heads in a group
-  int* taken;     // slots of all groups that blocks have taken
+  int groups_together;
+  int* taken;  // slots of all groups that blocks have taken
 };
 
 // Keys [ranges[n, 0], ranges[n, 1]) of token n, in tiles of kKeys from the first key that the first
@@ -78,15 +79,18 @@ struct RangeKeys {
   };
 };
 
-// The next tile that no block has taken; false: none is left. They are taken group after group, so
-// that blocks share one group's keys in L2; within a group the last tokens, which see most, first.
+// The next tile that no block has taken; false: none is left. A few groups' tiles are taken together,
+// so that blocks share these groups' keys in L2: the last tokens, which see most, first.
 template <class Keys>
 __device__ bool TakeTile(const WorkSizes& w, const Keys& keys, WorkTile& tile) {
   while (true) {
     const int position = atomicAdd(w.taken, 1);
     if (position >= w.slots * w.sizes.groups) return false;
-    tile.group = position / w.slots;
-    const int slot = w.slots - 1 - position % w.slots;
+    const int first_group = position / (w.slots * w.groups_together) * w.groups_together,
+              groups = min(w.groups_together, w.sizes.groups - first_group),
+              at = position - first_group * w.slots;
+    tile.group = first_group + at % groups;
+    const int slot = w.slots - 1 - at / groups;
     int64_t index = 0;
     const int d = OwnerOfSlot(w.sizes.cu_queries, w.sizes.documents, int64_t{1}, w.tile_tokens,
                               int64_t{slot}, &index);
