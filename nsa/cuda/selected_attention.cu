@@ -11,6 +11,7 @@
 //                block's own list alone, so a packed document has the bits it has alone.
 #include "core/cuda/attention_tiles.cuh"
 #include "core/cuda/memory.h"
+#include "nsa/cuda/hopper/selected_attention.h"
 #include "nsa/cuda/inverted_lists.cuh"
 #include "nsa/selected_attention.h"
 
@@ -417,6 +418,7 @@ void KeyGradients(const AttentionSizes& s, const Selection& selection, const Poi
 }  // namespace
 
 void SelectedAttentionFwd(const SelectedAttentionFwdArgs& args, Stream stream) {
+  if (hopper::Supports(args, stream)) return hopper::SelectedAttentionFwd(args, stream);
   DispatchDeviceFloat(args.q.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto s = AttentionSizes::Of(args);

@@ -1,12 +1,6 @@
-#include <algorithm>
-#include <bit>
-
 #include "core/cuda/memory.h"
-#include "core/cuda/runtime.h"
-#include "core/cuda/tensor_map.h"
-#include "core/cuda/vector.cuh"
 #include "core/ops/cuda/hopper/attention.h"
-#include "core/ops/cuda/hopper/attention_fwd.cuh"
+#include "core/ops/cuda/hopper/attention_launch.cuh"
 
 namespace lacuna::cuda::hopper {
 namespace {
@@ -29,76 +23,28 @@ bool DispatchConfig(int64_t dk, int64_t dv, F&& f) {
 }
 
 template <class Config>
-constexpr auto kKernel = attention::FwdKernel<Config, attention::RangeKeys<Config::kKeys>>;
-
-template <class Config>
-bool HasCode(Stream stream) {
-  static const bool has =
-      HasHopperCode(reinterpret_cast<const void*>(kKernel<Config>), ComputeMajor(stream));
-  return has;
-}
-
-bool IsPackable(const TensorRef& t) {
-  return Packable<BFloat16>(t.data, t.dim(2));
-}
-
-// Boxes of 64 columns, `heads` heads and `rows` rows of a tensor [N, H, D].
-CUtensorMap HeadsMap(const TensorRef& x, int heads, int rows) {
-  const int64_t width = x.dim(2), all = x.dim(1);
-  return MakeTensorMap(x.data,
-                       {{width, 1, 64}, {all, width, heads}, {x.dim(0), all * width, rows}});
-}
-
-// Groups whose keys and values stay in L2 together (50 MB on an H100, also crossed by q and o).
-int GroupsTogether(const AttentionSizes& s) {
-  constexpr int64_t kBytes = 24 << 20;
-  const int64_t group_bytes = s.keys * (s.dk + s.dv) * 2;
-  return static_cast<int>(std::clamp<int64_t>(kBytes / group_bytes, 1, s.groups));
-}
+using Keys = attention::RangeKeys<Config::kKeys>;
 
 template <class Config>
 void Launch(const AttentionFwdArgs& args, Stream stream) {
   const auto sizes = AttentionSizes::Of(args);
-  const int tile_tokens = attention::kTileRows / sizes.rep;
-  const auto slots = static_cast<int>(NumSlots(sizes.queries, 1, tile_tokens, sizes.documents));
   const Workspace taken(sizeof(int), stream);
-  LACUNA_CUDA_CHECK(
-      cudaMemsetAsync(taken.As<int>(), 0, sizeof(int), static_cast<cudaStream_t>(stream.handle)));
-  attention::FwdParams<attention::RangeKeys<Config::kKeys>> p = {};
-  p.q = HeadsMap(args.q, sizes.rep, attention::kWarpgroupRows / sizes.rep);
-  p.k = HeadsMap(args.k, 1, Config::kKeys);
-  p.v = HeadsMap(args.v, 1, Config::kKeys);
-  p.work = {.sizes = sizes,
-            .slots = slots,
-            .tile_tokens = tile_tokens,
-            .rep_shift = std::countr_zero(static_cast<unsigned>(sizes.rep)),
-            .groups_together = GroupsTogether(sizes),
-            .taken = taken.As<int>()};
+  attention::FwdParams<Keys<Config>> p = {};
+  attention::SetUp<Config>(args, sizes, taken.As<int>(), stream, p);
   p.keys = {args.ranges.As<int32_t>()};
-  p.o = args.o.As<BFloat16>();
-  p.lse = args.lse.As<float>();
-  p.factor = static_cast<float>(args.scale) * kLog2E;
-  p.delays = RandomDelays();
-  const int blocks = std::min(NumMultiprocessors(stream), slots * sizes.groups);
-  LaunchGrid(kKernel<Config>, dim3(static_cast<unsigned>(blocks)), dim3(attention::kThreads),
-             attention::Memory<Config>::kBytes + 1024, stream, p);
+  attention::Start<Config>(p, sizes, stream);
 }
 
 }  // namespace
 
 bool Supports(const AttentionFwdArgs& args, Stream stream) {
-  const TensorRef &q = args.q, &k = args.k;
-  const int64_t rep = q.dim(1) / k.dim(1);
-  if (q.dtype != DType::kBF16 || !std::has_single_bit(static_cast<uint64_t>(rep)) ||
-      rep > attention::kWarpgroupRows || !(args.scale > 0))
-    return false;
-  constexpr int64_t kMost = int64_t{1} << 30;  // rows, and slots of all groups, count in 32 bits
-  if (q.dim(0) == 0 || k.dim(0) == 0 || q.dim(0) * k.dim(1) > kMost || k.dim(0) > kMost)
-    return false;
-  if (!IsPackable(q) || !IsPackable(k) || !IsPackable(args.v) || !IsPackable(args.o)) return false;
+  if (!attention::SupportsShapes(args)) return false;
   bool has_code = false;
-  return DispatchConfig(q.dim(2), args.v.dim(2),
-                        [&](auto config) { has_code = HasCode<decltype(config)>(stream); }) &&
+  return DispatchConfig(args.q.dim(2), args.v.dim(2),
+                        [&](auto config) {
+                          using Config = decltype(config);
+                          has_code = attention::HasCode<Config, Keys<Config>>(stream);
+                        }) &&
          has_code;
 }
 

@@ -116,22 +116,24 @@ struct Producer {
     WorkTile tile = {}, next = {};
     bool more = TakeTile(p.work, p.keys, tile);
     while (more) {
-      int i = tile.key_tiles - 1;
-      if (i >= 0) BringK(tile, i);
+      // A tile's first key is asked for two tiles ahead: it may have to be read.
+      int i = tile.key_tiles - 1, key = KeyOf(tile, i), key_after = KeyOf(tile, i - 1);
+      const auto bring = [&] {
+        const int v_key = key;
+        key = key_after;
+        key_after = KeyOf(tile, i - 1);
+        BringK(tile, key);
+        BringV(tile, v_key);
+      };
+      if (i >= 0) BringK(tile, key);
       for (uint32_t w = 0; w < kConsumers; ++w) BringQ(tile, w);
-      if (--i >= 0) {
-        BringK(tile, i);
-        BringV(tile, i + 1);
-      }
+      if (--i >= 0) bring();
       // While the consumers have enough to do.
       more = TakeTile(p.work, p.keys, next);
       if (more) PrefetchQ(next);
 #pragma unroll 1
-      while (--i >= 0) {
-        BringK(tile, i);
-        BringV(tile, i + 1);
-      }
-      if (tile.key_tiles > 0) BringV(tile, 0);
+      while (--i >= 0) bring();
+      if (tile.key_tiles > 0) BringV(tile, key);
       q_round ^= 1;
       tile = next;
     }
@@ -167,24 +169,27 @@ struct Producer {
                TokenOf(tile, w));
     }
   }
-  __device__ void BringK(const WorkTile& tile, int i) {
-    RandomDelay(p.delays, 32 + i);
+  __device__ int KeyOf(const WorkTile& tile, int i) const {
+    return i >= 0 ? p.keys.KeyOf(tile, i) : 0;
+  }
+  __device__ void BringK(const WorkTile& tile, int key) {
+    RandomDelay(p.delays, 32 + key);
     WaitBarrier(memory.KEmpty(k.stage), k.round ^ 1);
     ArriveExpecting(memory.KFull(k.stage), Config::kKBytes);
 #pragma unroll
     for (int c = 0; c < Config::kDk / 64; ++c) {
       CopyTile(memory.K(k.stage) + c * Config::kKeyBox, p.k, memory.KFull(k.stage), 64 * c,
-               tile.group, Keys::KeyOf(tile, i));
+               tile.group, key);
     }
     k.Next();
   }
-  __device__ void BringV(const WorkTile& tile, int i) {
+  __device__ void BringV(const WorkTile& tile, int key) {
     WaitBarrier(memory.VEmpty(v.stage), v.round ^ 1);
     ArriveExpecting(memory.VFull(v.stage), Config::kVBytes);
 #pragma unroll
     for (int c = 0; c < Config::kDv / 64; ++c) {
       CopyTile(memory.V(v.stage) + c * Config::kKeyBox, p.v, memory.VFull(v.stage), 64 * c,
-               tile.group, Keys::KeyOf(tile, i));
+               tile.group, key);
     }
     v.Next();
   }
@@ -338,7 +343,9 @@ struct Consumer {
     const typename Keys::Rows rows(p.keys, tile, token);
     SoftmaxState softmax;
     Outputs o = {};
-    if (tile.key_tiles > 0) {
+    if constexpr (Keys::kLists) {
+      AttendList(tile, rows, softmax, o);
+    } else if (tile.key_tiles > 0) {
       Scores s;
       Weights w;
       const int last = tile.key_tiles - 1;
@@ -392,6 +399,49 @@ struct Consumer {
       Release(memory.QEmpty(warpgroup));
     }
     Store(tile, o, softmax, row, token);
+  }
+
+  // Of the key tiles that go by, those that a token of the warpgroup chose. Between two of them any
+  // number may go by, so nothing of one is left to be done beside the next.
+  __device__ __forceinline__ void AttendList(const WorkTile& tile, const typename Keys::Rows& rows,
+                                             SoftmaxState& softmax, Outputs& o) {
+    auto next = rows.Entry(tile.key_tiles - 1);
+    for (int i = tile.key_tiles - 1; i >= 0; --i) {
+      const auto entry = next;
+      next = rows.Entry(i - 1);
+      RandomDelay(p.delays, i);
+      WaitBarrier(memory.KFull(k.stage), k.round);
+      if (!rows.Chosen(entry)) {
+        Release(memory.KEmpty(k.stage));
+        k.Next();
+        WaitBarrier(memory.VFull(v.stage), v.round);
+        Release(memory.VEmpty(v.stage));
+        v.Next();
+        continue;
+      }
+      Scores s;
+      StartScores(s);
+      WaitProducts<0>();
+      PinSums(s);
+      Release(memory.KEmpty(k.stage));
+      k.Next();
+      rows.Mask(s, entry);
+      const bool raised = softmax.Raise(s, p.factor);
+      softmax.Exponentiate(s, p.factor);
+      if (raised) {
+#pragma unroll
+        for (int j = 0; j < Config::kDv / 2; ++j) o[j] *= softmax.shrink[j / 2 % 2];
+      }
+      Weights w;
+      Pack(w, s);
+      WaitBarrier(memory.VFull(v.stage), v.round);
+      StartOutputs<0, kSteps>(o, w);
+      WaitProducts<0>();
+      PinSums(o);
+      Release(memory.VEmpty(v.stage));
+      v.Next();
+    }
+    Release(memory.QEmpty(warpgroup));
   }
 
   // A lane has columns 2t, 2t + 1 of every 8 of a row: neighbours trade one of two such pieces, so

@@ -16,6 +16,7 @@ struct alignas(16) WorkTile {
   int group;
   int first_key, key_tiles;    // row of k that key tile 0 starts at, and their number
   int whole_begin, whole_end;  // key tiles of which every row sees all keys
+  int slot;                    // among those of all groups
 };
 
 // Sizes of a call. Slots are those of core/cuda/attention_tiles.cuh, tiles of tile_tokens tokens.
@@ -31,9 +32,11 @@ struct WorkSizes {
 // token sees: where a tile starts depends on nothing outside the document.
 template <int kKeys>
 struct RangeKeys {
+  static constexpr bool kLists = false;
+
   const int32_t* ranges;
 
-  __device__ void Plan(WorkTile& tile) const {
+  __device__ void Plan(const AttentionSizes&, int, WorkTile& tile) const {
     const int32_t *first = ranges + 2 * int64_t{tile.first_token},
                   *last = first + 2 * (tile.tokens - 1);
     const int begin = first[0], first_end = first[1], last_begin = last[0], end = last[1];
@@ -42,7 +45,7 @@ struct RangeKeys {
     tile.whole_begin = (last_begin - begin + kKeys - 1) / kKeys;
     tile.whole_end = max(0, first_end - begin) / kKeys;
   }
-  __device__ static int KeyOf(const WorkTile& tile, int key_tile) {
+  __device__ int KeyOf(const WorkTile& tile, int key_tile) const {
     return tile.first_key + key_tile * kKeys;
   }
 
@@ -97,7 +100,8 @@ __device__ bool TakeTile(const WorkSizes& w, const Keys& keys, WorkTile& tile) {
     tile.first_token = w.sizes.cu_queries[d] + static_cast<int>(index) * w.tile_tokens;
     tile.tokens = min(w.tile_tokens, w.sizes.cu_queries[d + 1] - tile.first_token);
     if (tile.tokens <= 0) continue;
-    keys.Plan(tile);
+    tile.slot = tile.group * w.slots + slot;
+    keys.Plan(w.sizes, d, tile);
     return true;
   }
 }

@@ -1,0 +1,79 @@
+// Starting the forward kernel of attention_fwd.cuh on a call's tensors.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+
+#include "core/cuda/runtime.h"
+#include "core/cuda/tensor_map.h"
+#include "core/cuda/vector.cuh"
+#include "core/ops/cuda/hopper/attention_fwd.cuh"
+
+namespace lacuna::cuda::hopper::attention {
+
+template <class Config, class Keys>
+bool HasCode(Stream stream) {
+  static const bool has =
+      HasHopperCode(reinterpret_cast<const void*>(FwdKernel<Config, Keys>), ComputeMajor(stream));
+  return has;
+}
+
+inline bool IsPackable(const TensorRef& t) {
+  return Packable<BFloat16>(t.data, t.dim(2));
+}
+
+// What all calls need, whatever their keys.
+template <class Args>
+bool SupportsShapes(const Args& args) {
+  const TensorRef &q = args.q, &k = args.k;
+  const int64_t rep = q.dim(1) / k.dim(1);
+  if (q.dtype != DType::kBF16 || !std::has_single_bit(static_cast<uint64_t>(rep)) ||
+      rep > kWarpgroupRows || !(args.scale > 0))
+    return false;
+  constexpr int64_t kMost = int64_t{1} << 30;  // rows, and slots of all groups, count in 32 bits
+  return q.dim(0) > 0 && k.dim(0) > 0 && q.dim(0) * k.dim(1) <= kMost && k.dim(0) <= kMost &&
+         IsPackable(q) && IsPackable(k) && IsPackable(args.v) && IsPackable(args.o);
+}
+
+// Boxes of 64 columns, `heads` heads and `rows` rows of a tensor [N, H, D].
+inline CUtensorMap HeadsMap(const TensorRef& x, int heads, int rows) {
+  const int64_t width = x.dim(2), all = x.dim(1);
+  return MakeTensorMap(x.data,
+                       {{width, 1, 64}, {all, width, heads}, {x.dim(0), all * width, rows}});
+}
+
+// Groups whose keys and values stay in L2 together (50 MB on an H100, also crossed by q and o).
+inline int GroupsTogether(const AttentionSizes& s) {
+  constexpr int64_t kBytes = 24 << 20;
+  const int64_t group_bytes = s.keys * (s.dk + s.dv) * 2;
+  return static_cast<int>(std::clamp<int64_t>(kBytes / group_bytes, 1, s.groups));
+}
+
+// Everything in p but the keys. taken: one, that counts the tiles taken.
+template <class Config, class Args, class Keys>
+void SetUp(const Args& args, const AttentionSizes& sizes, int* taken, Stream stream,
+           FwdParams<Keys>& p) {
+  const int tile_tokens = kTileRows / sizes.rep;
+  Zero(taken, sizeof(int), stream);
+  p.q = HeadsMap(args.q, sizes.rep, kWarpgroupRows / sizes.rep);
+  p.k = HeadsMap(args.k, 1, Config::kKeys);
+  p.v = HeadsMap(args.v, 1, Config::kKeys);
+  p.work = {.sizes = sizes,
+            .slots = static_cast<int>(NumSlots(sizes.queries, 1, tile_tokens, sizes.documents)),
+            .tile_tokens = tile_tokens,
+            .rep_shift = std::countr_zero(static_cast<unsigned>(sizes.rep)),
+            .groups_together = GroupsTogether(sizes),
+            .taken = taken};
+  p.o = args.o.template As<BFloat16>();
+  p.lse = args.lse.template As<float>();
+  p.factor = static_cast<float>(args.scale) * kLog2E;
+  p.delays = RandomDelays();
+}
+template <class Config, class Keys>
+void Start(const FwdParams<Keys>& p, const AttentionSizes& sizes, Stream stream) {
+  const int blocks = std::min(NumMultiprocessors(stream), p.work.slots * sizes.groups);
+  LaunchGrid(FwdKernel<Config, Keys>, dim3(static_cast<unsigned>(blocks)), dim3(kThreads),
+             Memory<Config>::kBytes + 1024, stream, p);
+}
+
+}  // namespace lacuna::cuda::hopper::attention
