@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "autograd/functions/attention.h"
+#include "core/cuda/random_delay.h"
 #include "core/ops/attention.h"
 #include "nsa/block_gather.h"
 #include "nsa/gate_combine.h"
@@ -154,6 +155,10 @@ const std::vector<Case> kCases = {
     {With(16, 4, 48, 3), {333}, 40, 2, 24, 40},                // l' no multiple of 64
     {With(64, 16, 128, 4), {900}, 70, 1, 8, 8},                // l' and a group beyond a tile
     {With(32, 16, 64, 16), {2048, 300}, 16, 1, 192, 128},      // training width
+    // Hopper's kernels: groups of 8, 16 and 32 heads, documents of all sorts.
+    {With(32, 16, 64, 6), {700, 1, 65, 0, 403}, 32, 4, 192, 128},
+    {With(32, 16, 64, 5), {900, 64, 12}, 32, 2, 128, 128},
+    {With(32, 16, 64, 4), {31, 777}, 64, 2, 192, 128},
 };
 
 std::vector<int32_t> Cumulated(const std::vector<int32_t>& lengths) {
@@ -275,7 +280,7 @@ TEST_P(CudaNsaKernels, SelectionAndSelectedAttention) {
 }
 
 TEST_P(CudaNsaKernels, PackedDocumentsAreBitwiseAloneAndRunsAlike) {
-  for (const Case& c : {kCases[0], kCases[3], kCases[4]}) {
+  for (const Case& c : {kCases[0], kCases[3], kCases[4], kCases[7], kCases[8], kCases[9]}) {
     const NsaGrid grid = GridOf(c);
     const Inputs in = RandomInputs(c, grid, GetParam(), 700);
     const Tensor blocks = Select(c, grid, in.q, in.k_cmp).blocks;
@@ -298,6 +303,20 @@ TEST_P(CudaNsaKernels, PackedDocumentsAreBitwiseAloneAndRunsAlike) {
         EXPECT_TRUE(test::SameBits(rows(together[i]).To(kCpu), out[i].To(kCpu)))
             << "document " << d << " tensor " << i;
     }
+  }
+}
+
+TEST(CudaNsaKernelsBesides, SelectedAttentionHasTheSameBitsWithRandomDelays) {
+  const Case& c = kCases[7];
+  const NsaGrid grid = GridOf(c);
+  const Inputs in = RandomInputs(c, grid, DType::kBF16, 900);
+  const Tensor blocks = Select(c, grid, in.q, in.k_cmp).blocks;
+  const Tensor first = Attend(c, grid, in, blocks)[0].To(kCpu);
+  for (uint32_t seed = 1; seed <= 20; ++seed) {
+    cuda::hopper::SetRandomDelays(seed);
+    const Tensor again = Attend(c, grid, in, blocks)[0].To(kCpu);
+    cuda::hopper::SetRandomDelays(0);
+    ASSERT_TRUE(test::SameBits(first, again)) << seed;
   }
 }
 
