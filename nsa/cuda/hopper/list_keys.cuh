@@ -48,13 +48,19 @@ struct ListKeys {
         position[r] = exists ? keys.positions[tile.first_token + of[r]] - FragmentColumn() : 0;
       }
     }
-    // Entry i of the union, none for i < 0.
     __device__ uint2 Entry(int i) const {
-      return i < 0 ? uint2{0, 0} : __ldg(list + i);
+      return __ldg(list + i);
     }
-    // Of all threads of the warpgroup alike.
-    __device__ bool Chosen(const uint2& entry) const {
-      return (entry.y & warpgroup) != 0;
+    // The last of entries [0, from] that a token of the warpgroup chose, or -1. Whole warps.
+    __device__ int NextChosen(int from) const {
+      const int lane = static_cast<int>(threadIdx.x) % kWarp;
+      for (; from >= 0; from -= kWarp) {
+        const int i = from - lane;
+        const unsigned chosen =
+            __ballot_sync(0xFFFFFFFFu, i >= 0 && (Entry(max(i, 0)).y & warpgroup) != 0);
+        if (chosen != 0) return Uniform(from + 1 - __ffs(static_cast<int>(chosen)));
+      }
+      return -1;
     }
     // Scores of keys behind the token, and of blocks that it did not choose, become -inf.
     __device__ __forceinline__ void Mask(float (&s)[kBlock / 2], const uint2& entry) const {

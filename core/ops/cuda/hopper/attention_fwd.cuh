@@ -21,6 +21,7 @@
 #include "core/cuda/hopper.cuh"
 #include "core/cuda/random_delay.h"
 #include "core/cuda/wgmma_registers.cuh"
+#include "core/ops/cuda/hopper/attention_softmax.cuh"
 #include "core/ops/cuda/hopper/attention_work.cuh"
 
 namespace lacuna::cuda::hopper::attention {
@@ -195,74 +196,6 @@ struct Producer {
   }
 };
 
-__device__ inline float Exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-// Of normal numbers.
-__device__ inline float Reciprocal(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-__device__ inline float Log2(float x) {
-  float y;
-  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-// The softmax of a thread's two rows so far; scores are in units of log 2. A row's exponentials are
-// relative to `shift`, which follows the largest score only when that is more than kSlack above it:
-// nearly never after the first key tiles, and only then what was summed before has to shrink.
-struct SoftmaxState {
-  static constexpr float kSlack = 8;
-  float shift[2] = {-INFINITY, -INFINITY};
-  float sum[2] = {0, 0};  // of the thread's own columns
-  float shrink[2];
-
-  // Takes scores into `shift`. True where a row of the warp has to shrink. factor: from scores as they
-  // stand to units of log 2, positive.
-  template <int kCount>
-  __device__ __forceinline__ bool Raise(const float (&s)[kCount], float factor) {
-    bool raised = false;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      float even = s[2 * r], odd = s[2 * r + 1];
-#pragma unroll
-      for (int j = 4; j < kCount; j += 4) {
-        even = fmaxf(even, s[j + 2 * r]);
-        odd = fmaxf(odd, s[j + 2 * r + 1]);
-      }
-      const float largest = QuadMax(fmaxf(even, odd)) * factor;
-      const bool raise = largest - shift[r] > kSlack;  // not where both are -inf
-      shrink[r] = raise ? Exp2(shift[r] - largest) : 1.0f;
-      shift[r] = raise ? largest : shift[r];
-      raised |= raise;
-    }
-    return __any_sync(0xFFFFFFFFu, raised);
-  }
-  // Scores -> exponentials, in place.
-  template <int kCount>
-  __device__ __forceinline__ void Exponentiate(float (&s)[kCount], float factor) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const float minus = shift[r] == -INFINITY ? 0.0f : -shift[r];
-      sum[r] *= shrink[r];
-#pragma unroll
-      for (int j = 0; j < kCount; j += 4) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& x = s[j + 2 * r + e];
-          x = Exp2(fmaf(x, factor, minus));
-          sum[r] += x;
-        }
-      }
-    }
-  }
-};
-
 template <class Config, class Keys>
 struct Consumer {
   static constexpr int kKeys = Config::kKeys, kSteps = kKeys / 16,
@@ -401,47 +334,92 @@ struct Consumer {
     Store(tile, o, softmax, row, token);
   }
 
-  // Of the key tiles that go by, those that a token of the warpgroup chose. Between two of them any
-  // number may go by, so nothing of one is left to be done beside the next.
+  // Of the key tiles that go by, those that a token of the warpgroup chose, run by run: within a run
+  // the scores of one start with P V of the one before, as above. A run ends where so many tiles pass
+  // that V of the one before would keep the producer from bringing the next K.
   __device__ __forceinline__ void AttendList(const WorkTile& tile, const typename Keys::Rows& rows,
                                              SoftmaxState& softmax, Outputs& o) {
-    auto next = rows.Entry(tile.key_tiles - 1);
-    for (int i = tile.key_tiles - 1; i >= 0; --i) {
-      const auto entry = next;
-      next = rows.Entry(i - 1);
-      RandomDelay(p.delays, i);
-      WaitBarrier(memory.KFull(k.stage), k.round);
-      if (!rows.Chosen(entry)) {
-        Release(memory.KEmpty(k.stage));
-        k.Next();
-        WaitBarrier(memory.VFull(v.stage), v.round);
-        Release(memory.VEmpty(v.stage));
-        v.Next();
-        continue;
-      }
+    int i = rows.NextChosen(tile.key_tiles - 1);
+    Pass(tile.key_tiles - 1 - i);
+    while (i >= 0) {
       Scores s;
-      StartScores(s);
-      WaitProducts<0>();
-      PinSums(s);
-      Release(memory.KEmpty(k.stage));
-      k.Next();
-      rows.Mask(s, entry);
-      const bool raised = softmax.Raise(s, p.factor);
-      softmax.Exponentiate(s, p.factor);
-      if (raised) {
-#pragma unroll
-        for (int j = 0; j < Config::kDv / 2; ++j) o[j] *= softmax.shrink[j / 2 % 2];
-      }
       Weights w;
-      Pack(w, s);
+      int before = -1, next = -1;  // before: the tile whose P V is still to be done
+      while (true) {
+        RandomDelay(p.delays, i);
+        const auto entry = rows.Entry(i);
+        WaitBarrier(memory.KFull(k.stage), k.round);
+        StartScores(s);
+        if (before >= 0) {
+          WaitBarrier(memory.VFull(v.stage), v.round);
+          StartOutputs<0, kEarlySteps>(o, w);
+          WaitProducts<1>();
+        } else {
+          WaitProducts<0>();
+        }
+        PinSums(s);
+        ReleaseK();
+        next = rows.NextChosen(i - 1);
+        rows.Mask(s, entry);
+        const bool raised = softmax.Raise(s, p.factor);
+        PinSums(softmax.shift);
+        if (before >= 0) {
+          StartOutputs<kEarlySteps, kSteps>(o, w);
+          softmax.Exponentiate(s, p.factor);
+        } else {
+          softmax.Exponentiate(s, p.factor);
+        }
+        PinSums(s);
+        // Again, as above: the softmax stays before it.
+        if (before >= 0) WaitBarrier(memory.VFull(v.stage), v.round);
+        WaitProducts<0>();
+        PinSums(o);
+        if (before >= 0) {
+          ReleaseV();
+          for (int pass = before - i - 1; pass > 0; --pass) PassV();
+        }
+        if (raised) {
+#pragma unroll
+          for (int j = 0; j < Config::kDv / 2; ++j) o[j] *= softmax.shrink[j / 2 % 2];
+        }
+        Pack(w, s);
+        if (next < 0 || i - next > Config::kStages) break;
+        for (int pass = i - next - 1; pass > 0; --pass) PassK();
+        before = i;
+        i = next;
+      }
       WaitBarrier(memory.VFull(v.stage), v.round);
       StartOutputs<0, kSteps>(o, w);
       WaitProducts<0>();
       PinSums(o);
-      Release(memory.VEmpty(v.stage));
-      v.Next();
+      ReleaseV();
+      Pass(i - next - 1);
+      i = next;
     }
     Release(memory.QEmpty(warpgroup));
+  }
+  // Tiles that nobody chose.
+  __device__ __forceinline__ void Pass(int tiles) {
+    for (; tiles > 0; --tiles) {
+      PassK();
+      PassV();
+    }
+  }
+  __device__ __forceinline__ void PassK() {
+    WaitBarrier(memory.KFull(k.stage), k.round);
+    ReleaseK();
+  }
+  __device__ __forceinline__ void PassV() {
+    WaitBarrier(memory.VFull(v.stage), v.round);
+    ReleaseV();
+  }
+  __device__ __forceinline__ void ReleaseK() {
+    Release(memory.KEmpty(k.stage));
+    k.Next();
+  }
+  __device__ __forceinline__ void ReleaseV() {
+    Release(memory.VEmpty(v.stage));
+    v.Next();
   }
 
   // A lane has columns 2t, 2t + 1 of every 8 of a row: neighbours trade one of two such pieces, so
