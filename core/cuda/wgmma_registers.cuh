@@ -43,6 +43,17 @@ LACUNA_REGISTER_PRODUCT(128,
     "%64, %65, %66, %67", "%68", "%69",
     LACUNA_SUMS_8(0), LACUNA_SUMS_8(8), LACUNA_SUMS_8(16), LACUNA_SUMS_8(24),
     LACUNA_SUMS_8(32), LACUNA_SUMS_8(40), LACUNA_SUMS_8(48), LACUNA_SUMS_8(56))
+LACUNA_REGISTER_PRODUCT(192,
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+    "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+    "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+    "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95",
+    "%96, %97, %98, %99", "%100", "%101",
+    LACUNA_SUMS_8(0), LACUNA_SUMS_8(8), LACUNA_SUMS_8(16), LACUNA_SUMS_8(24),
+    LACUNA_SUMS_8(32), LACUNA_SUMS_8(40), LACUNA_SUMS_8(48), LACUNA_SUMS_8(56),
+    LACUNA_SUMS_8(64), LACUNA_SUMS_8(72), LACUNA_SUMS_8(80), LACUNA_SUMS_8(88))
 // clang-format on
 
 #undef LACUNA_REGISTER_PRODUCT

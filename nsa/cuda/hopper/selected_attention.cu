@@ -35,7 +35,7 @@ void Launch(const SelectedAttentionFwdArgs& args, Stream stream) {
   const UnionListSizes u = {.sizes = sizes,
                             .tile_tokens = p.work.tile_tokens,
                             .warpgroup_tokens = attention::kWarpgroupRows / sizes.rep,
-                            .warpgroups = attention::kConsumers,
+                            .warpgroups = Config::kConsumers,
                             .slots = p.work.slots,
                             .places = static_cast<int>(args.blocks.dim(2)),
                             .select_block = kBlock};

@@ -18,30 +18,19 @@
 // [kKeys x 64], swizzled by the copy engine; the warpgroups' plans; barriers.
 #pragma once
 
-#include "core/cuda/hopper.cuh"
-#include "core/cuda/random_delay.h"
 #include "core/cuda/wgmma_registers.cuh"
+#include "core/ops/cuda/hopper/attention_pipeline.cuh"
 #include "core/ops/cuda/hopper/attention_softmax.cuh"
-#include "core/ops/cuda/hopper/attention_work.cuh"
+#include "core/ops/cuda/hopper/attention_store.cuh"
 
 namespace lacuna::cuda::hopper::attention {
 
-inline constexpr int kConsumers = 3, kConsumerWarps = kConsumers * kWarpgroup / kWarp,
-                     kThreads = (kConsumers + 1) * kWarpgroup;
-inline constexpr int kWarpgroupRows = 64, kTileRows = kConsumers * kWarpgroupRows;
-inline constexpr int kProducerRegisters = 56, kConsumerRegisters = 152;
-
 // kKeys: of a key tile. S, P and O take 3/4 kKeys + kDv / 2 registers.
 // kEarlySteps: of P V, 16 keys each, started with the next scores.
-template <int kKeyWidth, int kValueWidth, int kKeyCount, int kStageCount, int kEarlyStepCount = 2>
-struct FwdConfig {
-  static constexpr int kDk = kKeyWidth, kDv = kValueWidth, kKeys = kKeyCount, kStages = kStageCount,
-                       kEarlySteps = kEarlyStepCount;
-  static constexpr int kQBytes = kWarpgroupRows * kDk * 2, kKBytes = kKeys * kDk * 2,
-                       kVBytes = kKeys * kDv * 2;
-  // Of 64 columns.
-  static constexpr int kQBox = kWarpgroupRows * 128, kKeyBox = kKeys * 128;
-  static_assert(kKeys % 16 == 0 && kDk % 64 == 0 && kDv % 64 == 0);
+template <int kDk, int kDv, int kKeys, int kStages, int kEarlyStepCount = 2>
+struct FwdConfig : TileConfig<3, kDk, kDv, kKeys, kStages, false> {
+  static constexpr int kEarlySteps = kEarlyStepCount, kProducerRegisters = 56,
+                       kConsumerRegisters = 152;
 };
 
 template <class Keys>
@@ -53,147 +42,6 @@ struct FwdParams {
   float* lse;
   float factor;     // of scores, in units of log 2
   uint32_t delays;  // of RandomDelay
-};
-
-// A stage of a ring and how often the ring went round.
-template <int kStages>
-struct Place {
-  uint32_t stage = 0, round = 0;
-  __device__ void Next() {
-    if (++stage == kStages) {
-      stage = 0;
-      round ^= 1;
-    }
-  }
-};
-
-template <class Config>
-struct Memory {
-  static constexpr int kStages = Config::kStages;
-  static constexpr int kTiles = kConsumers * Config::kQBytes +
-                                kStages * (Config::kKBytes + Config::kVBytes),
-                       kBarriers = 2 * (kConsumers + 2 * kStages),
-                       kBytes = kTiles + kConsumers * sizeof(WorkTile) + kBarriers * 8;
-
-  uint32_t base;
-
-  __device__ uint32_t Q(uint32_t warpgroup) const { return base + warpgroup * Config::kQBytes; }
-  __device__ uint32_t K(uint32_t stage) const { return Q(kConsumers) + stage * Config::kKBytes; }
-  __device__ uint32_t V(uint32_t stage) const { return K(kStages) + stage * Config::kVBytes; }
-  __device__ uint32_t Plans() const { return base + kTiles; }
-  __device__ uint32_t Barrier(uint32_t i) const {
-    return Plans() + kConsumers * sizeof(WorkTile) + 8 * i;
-  }
-  __device__ uint32_t QFull(uint32_t warpgroup) const { return Barrier(2 * warpgroup); }
-  __device__ uint32_t QEmpty(uint32_t warpgroup) const { return Barrier(2 * warpgroup + 1); }
-  __device__ uint32_t KFull(uint32_t stage) const { return Barrier(2 * (kConsumers + stage)); }
-  __device__ uint32_t KEmpty(uint32_t stage) const { return KFull(stage) + 8; }
-  __device__ uint32_t VFull(uint32_t stage) const { return KFull(kStages + stage); }
-  __device__ uint32_t VEmpty(uint32_t stage) const { return VFull(stage) + 8; }
-
-  __device__ void Init() const {
-    for (uint32_t w = 0; w < kConsumers; ++w) {
-      InitBarrier(QFull(w), 1);
-      InitBarrier(QEmpty(w), kWarpgroup / kWarp);
-    }
-    for (uint32_t s = 0; s < 2 * kStages; ++s) {  // of K, then of V
-      InitBarrier(KFull(s), 1);
-      InitBarrier(KEmpty(s), kConsumerWarps);
-    }
-    FenceBarrierInit();
-  }
-};
-
-// One thread: plans tiles and brings what they need.
-template <class Config, class Keys>
-struct Producer {
-  const FwdParams<Keys>& p;
-  const Memory<Config> memory;
-  WorkTile* plans;
-  Place<Config::kStages> k = {}, v = {};
-  uint32_t q_round = 0;
-
-  __device__ void Run() {
-    WorkTile tile = {}, next = {};
-    bool more = TakeTile(p.work, p.keys, tile);
-    while (more) {
-      // A tile's first key is asked for two tiles ahead: it may have to be read.
-      int i = tile.key_tiles - 1, key = KeyOf(tile, i), key_after = KeyOf(tile, i - 1);
-      const auto bring = [&] {
-        const int v_key = key;
-        key = key_after;
-        key_after = KeyOf(tile, i - 1);
-        BringK(tile, key);
-        BringV(tile, v_key);
-      };
-      if (i >= 0) BringK(tile, key);
-      for (uint32_t w = 0; w < kConsumers; ++w) BringQ(tile, w);
-      if (--i >= 0) bring();
-      // While the consumers have enough to do.
-      more = TakeTile(p.work, p.keys, next);
-      if (more) PrefetchQ(next);
-#pragma unroll 1
-      while (--i >= 0) bring();
-      if (tile.key_tiles > 0) BringV(tile, key);
-      q_round ^= 1;
-      tile = next;
-    }
-    tile.tokens = 0;
-    for (uint32_t w = 0; w < kConsumers; ++w) {
-      WaitBarrier(memory.QEmpty(w), q_round ^ 1);
-      plans[w] = tile;
-      ArriveExpecting(memory.QFull(w), 0);
-    }
-  }
-
- private:
-  __device__ int HeadOf(const WorkTile& tile) const {
-    return tile.group << p.work.rep_shift;
-  }
-  __device__ int TokenOf(const WorkTile& tile, uint32_t w) const {
-    return tile.first_token + static_cast<int>(w) * p.work.tile_tokens / kConsumers;
-  }
-  __device__ void PrefetchQ(const WorkTile& tile) {
-    for (uint32_t w = 0; w < kConsumers; ++w) {
-#pragma unroll
-      for (int c = 0; c < Config::kDk / 64; ++c)
-        PrefetchTile(p.q, 64 * c, HeadOf(tile), TokenOf(tile, w));
-    }
-  }
-  __device__ void BringQ(const WorkTile& tile, uint32_t w) {
-    WaitBarrier(memory.QEmpty(w), q_round ^ 1);
-    plans[w] = tile;
-    ArriveExpecting(memory.QFull(w), Config::kQBytes);
-#pragma unroll
-    for (int c = 0; c < Config::kDk / 64; ++c) {
-      CopyTile(memory.Q(w) + c * Config::kQBox, p.q, memory.QFull(w), 64 * c, HeadOf(tile),
-               TokenOf(tile, w));
-    }
-  }
-  __device__ int KeyOf(const WorkTile& tile, int i) const {
-    return i >= 0 ? p.keys.KeyOf(tile, i) : 0;
-  }
-  __device__ void BringK(const WorkTile& tile, int key) {
-    RandomDelay(p.delays, 32 + key);
-    WaitBarrier(memory.KEmpty(k.stage), k.round ^ 1);
-    ArriveExpecting(memory.KFull(k.stage), Config::kKBytes);
-#pragma unroll
-    for (int c = 0; c < Config::kDk / 64; ++c) {
-      CopyTile(memory.K(k.stage) + c * Config::kKeyBox, p.k, memory.KFull(k.stage), 64 * c,
-               tile.group, key);
-    }
-    k.Next();
-  }
-  __device__ void BringV(const WorkTile& tile, int key) {
-    WaitBarrier(memory.VEmpty(v.stage), v.round ^ 1);
-    ArriveExpecting(memory.VFull(v.stage), Config::kVBytes);
-#pragma unroll
-    for (int c = 0; c < Config::kDv / 64; ++c) {
-      CopyTile(memory.V(v.stage) + c * Config::kKeyBox, p.v, memory.VFull(v.stage), 64 * c,
-               tile.group, key);
-    }
-    v.Next();
-  }
 };
 
 template <class Config, class Keys>
@@ -263,12 +111,6 @@ struct Consumer {
     }
   }
 
-  static __device__ __forceinline__ void MaskPartly(Scores& s, const typename Keys::Rows& rows,
-                                                    const WorkTile& tile, int i) {
-    if (i >= tile.whole_end) rows.template Mask<true>(s, i);
-    if (i < tile.whole_begin) rows.template Mask<false>(s, i);
-  }
-
   __device__ __forceinline__ void Attend(const WorkTile& tile) {
     const int row = static_cast<int>(warpgroup) * kWarpgroupRows +
                     threadIdx.x % kWarpgroup / kWarp * 16 + FragmentRow();
@@ -297,7 +139,7 @@ struct Consumer {
         Release(memory.KEmpty(k.stage));
         k.Next();
         if (i == 0) Release(memory.QEmpty(warpgroup));
-        MaskPartly(s, rows, tile, i);
+        rows.Mask(s, i);
         const bool raised = softmax.Raise(s, p.factor);
         PinSums(softmax.shift);
         // In one branch with the products, or the exponentials would not start before the last.
@@ -422,49 +264,23 @@ struct Consumer {
     v.Next();
   }
 
-  // A lane has columns 2t, 2t + 1 of every 8 of a row: neighbours trade one of two such pieces, so
-  // that each has 4 columns of one, and 4 lanes fill 32 bytes.
   __device__ __forceinline__ void Store(const WorkTile& tile, const Outputs& o,
                                         const SoftmaxState& softmax, int row,
                                         const int (&token)[2]) {
-    constexpr int kPairs = Config::kDv / 16;  // of pieces
-    const bool odd = threadIdx.x % 2 != 0;
-    const int column = odd ? FragmentColumn() + 6 : FragmentColumn();
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const float total = QuadSum(softmax.sum[r]), inverse = total == 0 ? 0.0f : Reciprocal(total);
       const bool exists = token[r] < tile.tokens;
-      const int64_t at = RowOf(tile, token[r], row + 8 * r);
+      const int64_t at = RowOf(p.work, tile, token[r], row + 8 * r);
       if (exists && FragmentColumn() == 0)
         p.lse[at] = total == 0 ? -INFINITY : kLn2 * (softmax.shift[r] + Log2(total));
-      uint32_t kept[kPairs], got[kPairs];
-#pragma unroll
-      for (int c = 0; c < kPairs; ++c) {
-        const int j = 8 * c + 2 * r;
-        const uint32_t first = PackBFloat16(o[j] * inverse, o[j + 1] * inverse),
-                       second = PackBFloat16(o[j + 4] * inverse, o[j + 5] * inverse);
-        kept[c] = odd ? second : first;
-        got[c] = __shfl_xor_sync(0xFFFFFFFFu, odd ? first : second, 1);
-      }
-      BFloat16* const to = p.o + at * Config::kDv + column;
-#pragma unroll
-      for (int c = 0; c < kPairs; ++c) {
-        if (exists) {
-          StoreWord(reinterpret_cast<uint2*>(to + 16 * c),
-                    odd ? uint2{got[c], kept[c]} : uint2{kept[c], got[c]});
-        }
-      }
+      StoreRow<Config::kDv>(p.o + at * Config::kDv, o, r, inverse, exists);
     }
-  }
-  // Among the rows [N, H].
-  __device__ int64_t RowOf(const WorkTile& tile, int token, int row) const {
-    return int64_t{tile.first_token + token} * p.work.sizes.heads +
-           (tile.group << p.work.rep_shift) + (row & ((1 << p.work.rep_shift) - 1));
   }
 };
 
 template <class Config, class Keys>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kThreads<Config>, 1)
     FwdKernel(const __grid_constant__ FwdParams<Keys> p) {
 #if LACUNA_HOPPER_CODE
   extern __shared__ char dynamic[];
@@ -474,11 +290,12 @@ __global__ void __launch_bounds__(kThreads, 1)
   const uint32_t warpgroup = Uniform(threadIdx.x / kWarpgroup);
   if (threadIdx.x == 0) memory.Init();
   __syncthreads();
-  if (warpgroup == kConsumers) {
-    GiveRegisters<kProducerRegisters>();
-    if (threadIdx.x == kConsumers * kWarpgroup) Producer<Config, Keys>{p, memory, plans}.Run();
+  if (warpgroup == Config::kConsumers) {
+    GiveRegisters<Config::kProducerRegisters>();
+    if (threadIdx.x == Config::kConsumers * kWarpgroup)
+      Producer<Config, FwdParams<Keys>>{p, memory, plans}.Run();
   } else {
-    TakeRegisters<kConsumerRegisters>();
+    TakeRegisters<Config::kConsumerRegisters>();
     Consumer<Config, Keys>{p, memory, plans + warpgroup, warpgroup}.Run();
   }
 #endif

@@ -53,7 +53,7 @@ inline int GroupsTogether(const AttentionSizes& s) {
 template <class Config, class Args, class Keys>
 void SetUp(const Args& args, const AttentionSizes& sizes, int* taken, Stream stream,
            FwdParams<Keys>& p) {
-  const int tile_tokens = kTileRows / sizes.rep;
+  const int tile_tokens = kTileRows<Config> / sizes.rep;
   Zero(taken, sizeof(int), stream);
   p.q = HeadsMap(args.q, sizes.rep, kWarpgroupRows / sizes.rep);
   p.k = HeadsMap(args.k, 1, Config::kKeys);
@@ -72,7 +72,7 @@ void SetUp(const Args& args, const AttentionSizes& sizes, int* taken, Stream str
 template <class Config, class Keys>
 void Start(const FwdParams<Keys>& p, const AttentionSizes& sizes, Stream stream) {
   const int blocks = std::min(NumMultiprocessors(stream), p.work.slots * sizes.groups);
-  LaunchGrid(FwdKernel<Config, Keys>, dim3(static_cast<unsigned>(blocks)), dim3(kThreads),
+  LaunchGrid(FwdKernel<Config, Keys>, dim3(static_cast<unsigned>(blocks)), dim3(kThreads<Config>),
              Memory<Config>::kBytes + 1024, stream, p);
 }
 

@@ -52,8 +52,10 @@ struct RangeKeys {
   // The two rows of a thread's fragments: columns 8 j + 2 t and the next of a key tile are its keys.
   struct Rows {
     int begin[2], end[2];  // counted from the thread's first key of key tile 0
+    int whole_begin, whole_end;
 
-    __device__ Rows(const RangeKeys& keys, const WorkTile& tile, const int (&token)[2]) {
+    __device__ Rows(const RangeKeys& keys, const WorkTile& tile, const int (&token)[2])
+        : whole_begin(tile.whole_begin), whole_end(tile.whole_end) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         begin[r] = end[r] = 0;
@@ -62,6 +64,13 @@ struct RangeKeys {
         begin[r] = range.x - tile.first_key - FragmentColumn();
         end[r] = range.y - tile.first_key - FragmentColumn();
       }
+    }
+    // Every key tile is met; it is its own entry.
+    __device__ int NextChosen(int from) const { return from; }
+    __device__ int Entry(int i) const { return i; }
+    __device__ __forceinline__ void Mask(float (&s)[kKeys / 2], int i) const {
+      if (i >= whole_end) Mask<true>(s, i);
+      if (i < whole_begin) Mask<false>(s, i);
     }
     // Scores of keys from the rows' ends on become -inf; or those before their beginnings.
     template <bool kEnds>
