@@ -406,10 +406,21 @@ void KeyGradients(const AttentionSizes& s, const Selection& selection, const Poi
   const int64_t chunks =
       NumSlots(s.queries * s.groups * selection.places, s.rep, kChunkRows, lists.num_lists(s));
   const Workspace partial(chunks * selection.select_block * (s.dk + s.dv) * 4, stream);
-  const dim3 grid(static_cast<unsigned>(chunks),
-                  static_cast<unsigned>((selection.select_block + kTileRows - 1) / kTileRows));
-  LaunchGrid(KeyGradientKernel<T, kMaxDk, kMaxDv>, grid, 256, KeyTileMemory<T>::Bytes(s.dk, s.dv),
-             stream, s, selection, in, inverted, args.lse.As<float>(), delta, partial.As<float>());
+  if (hopper::Supports(args, stream)) {
+    hopper::SelectedDkv(args, delta,
+                        {.starts = lists.start(),
+                         .rows = lists.rows(),
+                         .num_blocks = lists.num_blocks(),
+                         .chunk_rows = kChunkRows,
+                         .chunks = chunks},
+                        partial.As<float>(), stream);
+  } else {
+    const dim3 grid(static_cast<unsigned>(chunks),
+                    static_cast<unsigned>((selection.select_block + kTileRows - 1) / kTileRows));
+    LaunchGrid(KeyGradientKernel<T, kMaxDk, kMaxDv>, grid, 256, KeyTileMemory<T>::Bytes(s.dk, s.dv),
+               stream, s, selection, in, inverted, args.lse.As<float>(), delta,
+               partial.As<float>());
+  }
   LaunchGrid(SumChunksKernel<T>, dim3(static_cast<unsigned>(s.keys)), dim3(kThreads), 0, stream, s,
              selection.select_block, inverted, partial.As<float>(), args.dk.As<T>(),
              args.dv.As<T>());
@@ -441,11 +452,15 @@ void SelectedAttentionBwd(const SelectedAttentionBwdArgs& args, Stream stream) {
     const Workspace delta(rows * 4, stream);
     Launch(DeltaKernel<T>, rows * kWarp, stream, args.d_o.As<T>(), args.o.As<T>(),
            delta.As<float>(), rows, s.dv);
-    const int64_t memory = ((kHeads + kKeys) * (TileStride<T>(s.dk) + TileStride<T>(s.dv)) +
-                            kHeads * TileStride<T>(kKeys)) *
-                           static_cast<int64_t>(sizeof(T));
-    LaunchGrid(QueryGradientKernel<T>, TokenGrid(s), kTokenThreads, memory, stream, s, selection,
-               in, args.lse.As<float>(), delta.As<float>(), args.dq.As<T>());
+    if (hopper::Supports(args, stream)) {
+      hopper::SelectedDq(args, delta.As<float>(), stream);
+    } else {
+      const int64_t memory = ((kHeads + kKeys) * (TileStride<T>(s.dk) + TileStride<T>(s.dv)) +
+                              kHeads * TileStride<T>(kKeys)) *
+                             static_cast<int64_t>(sizeof(T));
+      LaunchGrid(QueryGradientKernel<T>, TokenGrid(s), kTokenThreads, memory, stream, s, selection,
+                 in, args.lse.As<float>(), delta.As<float>(), args.dq.As<T>());
+    }
     DispatchWidths(s.dk, s.dv, [&](auto max_dk, auto max_dv) {
       KeyGradients<T, decltype(max_dk)::value, decltype(max_dv)::value>(s, selection, in, args,
                                                                         delta.As<float>(), stream);

@@ -393,12 +393,16 @@ void Backward(const AttentionBwdArgs& args, Stream stream) {
   const Workspace delta(rows * 4, stream);
   Launch(DeltaKernel<T>, rows * kWarp, stream, args.d_o.As<T>(), args.o.As<T>(), delta.As<float>(),
          rows, s.dv);
-  constexpr int64_t kKeys = kPassingRows<T>;
-  const int64_t query_memory = ((kTileRows + kKeys) * (TileStride<T>(s.dk) + TileStride<T>(s.dv)) +
-                                kTileRows * TileStride<T>(kKeys)) *
-                               static_cast<int64_t>(sizeof(T));
-  LaunchGrid(QueryGradientKernel<T, kMaxDk>, QueryGrid(s), kQueryThreads, query_memory, stream, s,
-             in, lse, static_cast<const float*>(delta.As<float>()), args.dq.As<T>());
+  if (hopper::SupportsDq(args, stream)) {
+    hopper::AttentionDq(args, delta.As<float>(), stream);
+  } else {
+    constexpr int64_t kKeys = kPassingRows<T>;
+    const int64_t memory = ((kTileRows + kKeys) * (TileStride<T>(s.dk) + TileStride<T>(s.dv)) +
+                            kTileRows * TileStride<T>(kKeys)) *
+                           static_cast<int64_t>(sizeof(T));
+    LaunchGrid(QueryGradientKernel<T, kMaxDk>, QueryGrid(s), kQueryThreads, memory, stream, s, in,
+               lse, static_cast<const float*>(delta.As<float>()), args.dq.As<T>());
+  }
 
   // Where queries and keys are the same rows there is one part, and no partial sums.
   const bool in_parts = s.cu_queries != s.cu_keys;

@@ -1,9 +1,4 @@
-#include <bit>
-
 #include "core/cuda/memory.h"
-#include "core/cuda/runtime.h"
-#include "core/cuda/vector.cuh"
-#include "core/ops/cuda/hopper/attention_fwd.cuh"
 #include "core/ops/cuda/hopper/attention_launch.cuh"
 #include "nsa/cuda/hopper/list_keys.cuh"
 #include "nsa/cuda/hopper/selected_attention.h"
@@ -11,64 +6,107 @@
 namespace lacuna::cuda::hopper {
 namespace {
 
-constexpr int kBlock = 64;
+using attention::DqConfig, attention::DqKernel, attention::FwdConfig, attention::FwdKernel;
 
-// Calls f with the configuration for these widths; false where there is none.
+constexpr int kBlock = 64;
+using Keys = ListKeys<kBlock>;
+
+// Calls f with the configurations for these widths, forward and of dq; false where there are none.
 template <class F>
 bool DispatchConfig(int64_t dk, int64_t dv, F&& f) {
   if (dk == 192 && dv == 128) {
-    f(attention::FwdConfig<192, 128, kBlock, 3>{});
+    f(FwdConfig<192, 128, kBlock, 3>{}, DqConfig<192, 128, 3>{});
   } else if (dk == 128 && dv == 128) {
-    f(attention::FwdConfig<128, 128, kBlock, 4>{});
+    f(FwdConfig<128, 128, kBlock, 4>{}, DqConfig<128, 128, 4>{});
   } else {
     return false;
   }
   return true;
 }
 
-template <class Config>
-void Launch(const SelectedAttentionFwdArgs& args, Stream stream) {
-  const auto sizes = AttentionSizes::Of(args);
-  attention::FwdParams<ListKeys<kBlock>> p = {};
-  const Workspace taken(sizeof(int), stream);
-  attention::SetUp<Config>(args, sizes, taken.As<int>(), stream, p);
-  const UnionListSizes u = {.sizes = sizes,
-                            .tile_tokens = p.work.tile_tokens,
-                            .warpgroup_tokens = attention::kWarpgroupRows / sizes.rep,
-                            .warpgroups = Config::kConsumers,
-                            .slots = p.work.slots,
-                            .places = static_cast<int>(args.blocks.dim(2)),
-                            .select_block = kBlock};
-  const Workspace counts(u.lists() * int64_t{sizeof(int)}, stream),
-      unions(u.lists() * u.capacity() * int64_t{sizeof(UnionBlock)}, stream);
-  LaunchGrid(UnionListsKernel,
-             dim3(static_cast<unsigned>((u.lists() + kUnionWarps - 1) / kUnionWarps)),
-             dim3(kUnionWarps * kWarp), UnionListsShared(u), stream, u, args.blocks.As<int32_t>(),
-             counts.As<int>(), unions.As<UnionBlock>());
-  p.keys = {.counts = counts.As<int>(),
-            .unions = unions.As<UnionBlock>(),
-            .positions = args.positions.As<int32_t>(),
-            .capacity = u.capacity(),
-            .warpgroup_tokens = u.warpgroup_tokens};
-  attention::Start<Config>(p, sizes, stream);
-}
-
-}  // namespace
-
-bool Supports(const SelectedAttentionFwdArgs& args, Stream stream) {
-  const int64_t rep = args.q.dim(1) / args.k.dim(1);
-  if (args.select_block != kBlock || rep < 8 || !attention::SupportsShapes(args)) return false;
+template <class Args>
+bool SupportsCall(const Args& args, Stream stream) {
+  if (args.select_block != kBlock || args.q.dim(1) / args.k.dim(1) < 8 ||
+      !attention::SupportsShapes(args))
+    return false;
   bool has_code = false;
   return DispatchConfig(args.q.dim(2), args.v.dim(2),
-                        [&](auto config) {
-                          has_code = attention::HasCode<decltype(config), ListKeys<kBlock>>(stream);
+                        [&](auto config, auto) {
+                          has_code = attention::HasCode<FwdKernel<decltype(config), Keys>>(stream);
                         }) &&
          has_code;
 }
 
+// The unions of a call's tiles, as long as the object lives.
+template <class Config>
+class Unions {
+ public:
+  template <class Args>
+  Unions(const Args& args, const attention::WorkSizes& work, Stream stream)
+      : sizes_{.sizes = work.sizes,
+               .tile_tokens = work.tile_tokens,
+               .warpgroup_tokens = attention::kWarpgroupRows / work.sizes.rep,
+               .warpgroups = Config::kConsumers,
+               .slots = work.slots,
+               .places = static_cast<int>(args.blocks.dim(2)),
+               .select_block = kBlock},
+        counts_(sizes_.lists() * int64_t{sizeof(int)}, stream),
+        unions_(sizes_.lists() * sizes_.capacity() * int64_t{sizeof(UnionBlock)}, stream),
+        positions_(args.positions.template As<int32_t>()) {
+    LaunchGrid(UnionListsKernel,
+               dim3(static_cast<unsigned>((sizes_.lists() + kUnionWarps - 1) / kUnionWarps)),
+               dim3(kUnionWarps * kWarp), UnionListsShared(sizes_), stream, sizes_,
+               args.blocks.template As<int32_t>(), counts_.As<int>(), unions_.As<UnionBlock>());
+  }
+  Keys keys() const {
+    return {.counts = counts_.As<int>(),
+            .unions = unions_.As<UnionBlock>(),
+            .positions = positions_,
+            .capacity = sizes_.capacity(),
+            .warpgroup_tokens = sizes_.warpgroup_tokens};
+  }
+
+ private:
+  UnionListSizes sizes_;
+  Workspace counts_, unions_;
+  const int32_t* positions_;
+};
+
+}  // namespace
+
+bool Supports(const SelectedAttentionFwdArgs& args, Stream stream) {
+  return SupportsCall(args, stream);
+}
+bool Supports(const SelectedAttentionBwdArgs& args, Stream stream) {
+  return SupportsCall(args, stream) && args.q.dim(1) / args.k.dim(1) <= 32 &&
+         attention::IsPackable(args.d_o) && attention::IsPackable(args.dq);
+}
+
 void SelectedAttentionFwd(const SelectedAttentionFwdArgs& args, Stream stream) {
-  DispatchConfig(args.q.dim(2), args.v.dim(2),
-                 [&](auto config) { Launch<decltype(config)>(args, stream); });
+  DispatchConfig(args.q.dim(2), args.v.dim(2), [&](auto config, auto) {
+    using Config = decltype(config);
+    const Workspace taken(sizeof(int), stream);
+    attention::FwdParams<Keys> p = {};
+    attention::SetUp<Config>(args, AttentionSizes::Of(args), taken.As<int>(), stream, p);
+    attention::SetOutputs(args, p);
+    const Unions<Config> unions(args, p.work, stream);
+    p.keys = unions.keys();
+    attention::Start<Config>(FwdKernel<Config, Keys>, p, stream);
+  });
+}
+
+void SelectedDq(const SelectedAttentionBwdArgs& args, const float* delta, Stream stream) {
+  DispatchConfig(args.q.dim(2), args.v.dim(2), [&](auto, auto config) {
+    using Config = decltype(config);
+    const auto sizes = AttentionSizes::Of(args);
+    const Workspace taken(sizeof(int), stream);
+    attention::DqParams<Keys> p = {};
+    attention::SetUp<Config>(args, sizes, taken.As<int>(), stream, p);
+    attention::SetOutputs(args, sizes, delta, p);
+    const Unions<Config> unions(args, p.work, stream);
+    p.keys = unions.keys();
+    attention::Start<Config>(DqKernel<Config, Keys>, p, stream);
+  });
 }
 
 }  // namespace lacuna::cuda::hopper

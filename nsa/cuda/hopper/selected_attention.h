@@ -13,4 +13,21 @@ bool Supports(const SelectedAttentionFwdArgs&, Stream);
 // finite, also those of a neighbouring document.
 void SelectedAttentionFwd(const SelectedAttentionFwdArgs&, Stream);
 
+// As above, with groups of 8, 16 or 32.
+bool Supports(const SelectedAttentionBwdArgs&, Stream);
+// delta: [N, H] f32, do . o.
+void SelectedDq(const SelectedAttentionBwdArgs&, const float* delta, Stream);
+
+// The tokens that chose each block of each group (nsa/cuda/inverted_lists.cuh), a list's rows (token,
+// head) in chunks of chunk_rows.
+struct ChosenTokens {
+  const int64_t* starts;
+  const int32_t* rows;
+  int64_t num_blocks, chunk_rows, chunks;
+};
+// partial: [chunks, 64, Dk + Dv] f32, of each chunk dk (with the scale) and dv. Chunks of no rows are
+// left as they are.
+void SelectedDkv(const SelectedAttentionBwdArgs&, const float* delta, const ChosenTokens&,
+                 float* partial, Stream);
+
 }  // namespace lacuna::cuda::hopper

@@ -12,4 +12,9 @@ bool Supports(const AttentionFwdArgs&, Stream);
 // finite, also those of a neighbouring document.
 void AttentionFwd(const AttentionFwdArgs&, Stream);
 
+// (Dk, Dv) of (192, 128) and (128, 128).
+bool SupportsDq(const AttentionBwdArgs&, Stream);
+// dq alone. delta: [N, H] f32, do . o. Only what SupportsDq says yes to, and as above.
+void AttentionDq(const AttentionBwdArgs&, const float* delta, Stream);
+
 }  // namespace lacuna::cuda::hopper

@@ -143,8 +143,7 @@ struct DqConsumer {
         PinSums(s);
         rows.Mask(s, entry);
 #pragma unroll
-        for (int j = 0; j < kKeys / 2; ++j)
-          s[j] = Exp2(fmaf(s[j], p.factor, minus_lse[j / 2 % 2]));
+        for (int j = 0; j < kKeys / 2; ++j) s[j] = Exp2(fmaf(s[j], p.factor, minus_lse[j / 2 % 2]));
         PinSums(s);
         WaitProducts<0>();
         PinSums(dp);

@@ -31,8 +31,9 @@ void Launch(const AttentionFwdArgs& args, Stream stream) {
   const Workspace taken(sizeof(int), stream);
   attention::FwdParams<Keys<Config>> p = {};
   attention::SetUp<Config>(args, sizes, taken.As<int>(), stream, p);
+  attention::SetOutputs(args, p);
   p.keys = {args.ranges.As<int32_t>()};
-  attention::Start<Config>(p, sizes, stream);
+  attention::Start<Config>(attention::FwdKernel<Config, Keys<Config>>, p, stream);
 }
 
 }  // namespace
@@ -40,11 +41,12 @@ void Launch(const AttentionFwdArgs& args, Stream stream) {
 bool Supports(const AttentionFwdArgs& args, Stream stream) {
   if (!attention::SupportsShapes(args)) return false;
   bool has_code = false;
-  return DispatchConfig(args.q.dim(2), args.v.dim(2),
-                        [&](auto config) {
-                          using Config = decltype(config);
-                          has_code = attention::HasCode<Config, Keys<Config>>(stream);
-                        }) &&
+  return DispatchConfig(
+             args.q.dim(2), args.v.dim(2),
+             [&](auto config) {
+               using Config = decltype(config);
+               has_code = attention::HasCode<attention::FwdKernel<Config, Keys<Config>>>(stream);
+             }) &&
          has_code;
 }
 

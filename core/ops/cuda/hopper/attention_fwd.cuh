@@ -176,9 +176,9 @@ struct Consumer {
     Store(tile, o, softmax, row, token);
   }
 
-  // Of the key tiles that go by, those that a token of the warpgroup chose, run by run: within a run
-  // the scores of one start with P V of the one before, as above. A run ends where so many tiles pass
-  // that V of the one before would keep the producer from bringing the next K.
+  // Of the key tiles that go by, those that a token of the warpgroup chose, run by run: where they
+  // follow one another, the scores of one start with P V of the one before, as above. Where others pass
+  // between them, keeping V of the one before meanwhile would hold up the producer.
   __device__ __forceinline__ void AttendList(const WorkTile& tile, const typename Keys::Rows& rows,
                                              SoftmaxState& softmax, Outputs& o) {
     int i = rows.NextChosen(tile.key_tiles - 1);
@@ -186,13 +186,14 @@ struct Consumer {
     while (i >= 0) {
       Scores s;
       Weights w;
-      int before = -1, next = -1;  // before: the tile whose P V is still to be done
+      bool first = true;  // of the run: no P V is still to be done
+      int next = -1;
       while (true) {
         RandomDelay(p.delays, i);
         const auto entry = rows.Entry(i);
         WaitBarrier(memory.KFull(k.stage), k.round);
         StartScores(s);
-        if (before >= 0) {
+        if (!first) {
           WaitBarrier(memory.VFull(v.stage), v.round);
           StartOutputs<0, kEarlySteps>(o, w);
           WaitProducts<1>();
@@ -205,7 +206,7 @@ struct Consumer {
         rows.Mask(s, entry);
         const bool raised = softmax.Raise(s, p.factor);
         PinSums(softmax.shift);
-        if (before >= 0) {
+        if (!first) {
           StartOutputs<kEarlySteps, kSteps>(o, w);
           softmax.Exponentiate(s, p.factor);
         } else {
@@ -213,21 +214,17 @@ struct Consumer {
         }
         PinSums(s);
         // Again, as above: the softmax stays before it.
-        if (before >= 0) WaitBarrier(memory.VFull(v.stage), v.round);
+        if (!first) WaitBarrier(memory.VFull(v.stage), v.round);
         WaitProducts<0>();
         PinSums(o);
-        if (before >= 0) {
-          ReleaseV();
-          for (int pass = before - i - 1; pass > 0; --pass) PassV();
-        }
+        if (!first) ReleaseV();
         if (raised) {
 #pragma unroll
           for (int j = 0; j < Config::kDv / 2; ++j) o[j] *= softmax.shrink[j / 2 % 2];
         }
         Pack(w, s);
-        if (next < 0 || i - next > Config::kStages) break;
-        for (int pass = i - next - 1; pass > 0; --pass) PassK();
-        before = i;
+        if (next < 0 || next < i - 1) break;
+        first = false;
         i = next;
       }
       WaitBarrier(memory.VFull(v.stage), v.round);
@@ -243,17 +240,11 @@ struct Consumer {
   // Tiles that nobody chose.
   __device__ __forceinline__ void Pass(int tiles) {
     for (; tiles > 0; --tiles) {
-      PassK();
-      PassV();
+      WaitBarrier(memory.KFull(k.stage), k.round);
+      ReleaseK();
+      WaitBarrier(memory.VFull(v.stage), v.round);
+      ReleaseV();
     }
-  }
-  __device__ __forceinline__ void PassK() {
-    WaitBarrier(memory.KFull(k.stage), k.round);
-    ReleaseK();
-  }
-  __device__ __forceinline__ void PassV() {
-    WaitBarrier(memory.VFull(v.stage), v.round);
-    ReleaseV();
   }
   __device__ __forceinline__ void ReleaseK() {
     Release(memory.KEmpty(k.stage));

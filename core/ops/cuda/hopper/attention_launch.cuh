@@ -1,20 +1,22 @@
-// Starting the forward kernel of attention_fwd.cuh on a call's tensors.
+// Starting the kernels of attention_fwd.cuh and attention_dq.cuh on a call's tensors.
 #pragma once
 
 #include <algorithm>
 #include <bit>
 
+#include "core/cuda/memory.h"
 #include "core/cuda/runtime.h"
 #include "core/cuda/tensor_map.h"
 #include "core/cuda/vector.cuh"
+#include "core/ops/cuda/hopper/attention_dq.cuh"
 #include "core/ops/cuda/hopper/attention_fwd.cuh"
 
 namespace lacuna::cuda::hopper::attention {
 
-template <class Config, class Keys>
+template <auto kKernel>
 bool HasCode(Stream stream) {
   static const bool has =
-      HasHopperCode(reinterpret_cast<const void*>(FwdKernel<Config, Keys>), ComputeMajor(stream));
+      HasHopperCode(reinterpret_cast<const void*>(kKernel), ComputeMajor(stream));
   return has;
 }
 
@@ -49,10 +51,10 @@ inline int GroupsTogether(const AttentionSizes& s) {
   return static_cast<int>(std::clamp<int64_t>(kBytes / group_bytes, 1, s.groups));
 }
 
-// Everything in p but the keys. taken: one, that counts the tiles taken.
-template <class Config, class Args, class Keys>
-void SetUp(const Args& args, const AttentionSizes& sizes, int* taken, Stream stream,
-           FwdParams<Keys>& p) {
+// What the kernels whose blocks stay with rows have in common, but the keys. taken: one, that counts
+// the tiles taken.
+template <class Config, class Args, class Params>
+void SetUp(const Args& args, const AttentionSizes& sizes, int* taken, Stream stream, Params& p) {
   const int tile_tokens = kTileRows<Config> / sizes.rep;
   Zero(taken, sizeof(int), stream);
   p.q = HeadsMap(args.q, sizes.rep, kWarpgroupRows / sizes.rep);
@@ -64,15 +66,27 @@ void SetUp(const Args& args, const AttentionSizes& sizes, int* taken, Stream str
             .rep_shift = std::countr_zero(static_cast<unsigned>(sizes.rep)),
             .groups_together = GroupsTogether(sizes),
             .taken = taken};
-  p.o = args.o.template As<BFloat16>();
-  p.lse = args.lse.template As<float>();
   p.factor = static_cast<float>(args.scale) * kLog2E;
   p.delays = RandomDelays();
 }
-template <class Config, class Keys>
-void Start(const FwdParams<Keys>& p, const AttentionSizes& sizes, Stream stream) {
-  const int blocks = std::min(NumMultiprocessors(stream), p.work.slots * sizes.groups);
-  LaunchGrid(FwdKernel<Config, Keys>, dim3(static_cast<unsigned>(blocks)), dim3(kThreads<Config>),
+template <class Args, class Keys>
+void SetOutputs(const Args& args, FwdParams<Keys>& p) {
+  p.o = args.o.template As<BFloat16>();
+  p.lse = args.lse.template As<float>();
+}
+template <class Args, class Keys>
+void SetOutputs(const Args& args, const AttentionSizes& sizes, const float* delta,
+                DqParams<Keys>& p) {
+  p.d_o = HeadsMap(args.d_o, sizes.rep, kWarpgroupRows / sizes.rep);
+  p.lse = args.lse.template As<float>();
+  p.delta = delta;
+  p.dq = args.dq.template As<BFloat16>();
+  p.scale = static_cast<float>(args.scale);
+}
+template <class Config, class Params>
+void Start(void (*kernel)(Params), const Params& p, Stream stream) {
+  const int blocks = std::min(NumMultiprocessors(stream), p.work.slots * p.work.sizes.groups);
+  LaunchGrid(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads<Config>),
              Memory<Config>::kBytes + 1024, stream, p);
 }
 

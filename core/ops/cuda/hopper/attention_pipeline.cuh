@@ -17,7 +17,7 @@ namespace lacuna::cuda::hopper::attention {
 
 inline constexpr int kWarpgroupRows = 64;
 template <class Config>
-inline constexpr int kTileRows = Config::kConsumers * kWarpgroupRows;
+inline constexpr int kTileRows = Config::kConsumers* kWarpgroupRows;
 template <class Config>
 inline constexpr int kThreads = (Config::kConsumers + 1) * kWarpgroup;
 

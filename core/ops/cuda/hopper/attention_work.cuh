@@ -66,8 +66,12 @@ struct RangeKeys {
       }
     }
     // Every key tile is met; it is its own entry.
-    __device__ int NextChosen(int from) const { return from; }
-    __device__ int Entry(int i) const { return i; }
+    __device__ int NextChosen(int from) const {
+      return from;
+    }
+    __device__ int Entry(int i) const {
+      return i;
+    }
     __device__ __forceinline__ void Mask(float (&s)[kKeys / 2], int i) const {
       if (i >= whole_end) Mask<true>(s, i);
       if (i < whole_begin) Mask<false>(s, i);
