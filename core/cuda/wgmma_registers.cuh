@@ -17,17 +17,21 @@ struct RegisterProduct;
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])
 
+#define LACUNA_REGISTER_PRODUCT_OF(NAME, N, SUMS, A, B, KEEP, TRANS_B, ...)                        \
+  template <bool kBDepthContiguous>                                                                \
+  static __device__ void NAME(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {             \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" SUMS "}, {" A        \
+                 "}, " B ", " KEEP ", 1, 1, " TRANS_B ";"                                          \
+                 : __VA_ARGS__                                                                     \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b),                             \
+                   "n"(kBDepthContiguous ? 0 : 1));                                                \
+  }
+// Add: d += a b. Set: d = a b.
 #define LACUNA_REGISTER_PRODUCT(N, SUMS, A, B, TRANS_B, ...)                                       \
   template <>                                                                                      \
   struct RegisterProduct<N> {                                                                      \
-    template <bool kBDepthContiguous>                                                              \
-    static __device__ void Add(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {            \
-      asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" SUMS "}, {" A      \
-                   "}, " B ", 1, 1, 1, " TRANS_B ";"                                               \
-                   : __VA_ARGS__                                                                   \
-                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b),                           \
-                     "n"(kBDepthContiguous ? 0 : 1));                                              \
-    }                                                                                              \
+    LACUNA_REGISTER_PRODUCT_OF(Add, N, SUMS, A, B, "1", TRANS_B, __VA_ARGS__)                      \
+    LACUNA_REGISTER_PRODUCT_OF(Set, N, SUMS, A, B, "0", TRANS_B, __VA_ARGS__)                      \
   };
 
 LACUNA_REGISTER_PRODUCT(64,
@@ -57,6 +61,7 @@ LACUNA_REGISTER_PRODUCT(192,
 // clang-format on
 
 #undef LACUNA_REGISTER_PRODUCT
+#undef LACUNA_REGISTER_PRODUCT_OF
 #undef LACUNA_SUMS_8
 
 }  // namespace lacuna::cuda

@@ -17,6 +17,7 @@ struct alignas(16) WorkTile {
   int first_key, key_tiles;    // row of k that key tile 0 starts at, and their number
   int whole_begin, whole_end;  // key tiles of which every row sees all keys
   int slot;                    // among those of all groups
+  int document;
 };
 
 // Sizes of a call. Slots are those of core/cuda/attention_tiles.cuh, tiles of tile_tokens tokens.
@@ -110,6 +111,7 @@ __device__ bool TakeTile(const WorkSizes& w, const Keys& keys, WorkTile& tile) {
     int64_t index = 0;
     const int d = OwnerOfSlot(w.sizes.cu_queries, w.sizes.documents, int64_t{1}, w.tile_tokens,
                               int64_t{slot}, &index);
+    tile.document = d;
     tile.first_token = w.sizes.cu_queries[d] + static_cast<int>(index) * w.tile_tokens;
     tile.tokens = min(w.tile_tokens, w.sizes.cu_queries[d + 1] - tile.first_token);
     if (tile.tokens <= 0) continue;
