@@ -11,6 +11,9 @@ namespace lacuna::cuda::hopper {
 namespace {
 
 using select::Config;
+// 16 heads in a group, compressed blocks of two strides, selection blocks of four.
+using UsualShape = select::Shape<4, 4, 2>;
+using AnyShape = select::Shape<>;
 
 constexpr int64_t kSharedLimit = 227 * 1024;
 
@@ -31,8 +34,8 @@ bool DispatchConfig(int64_t dk, F&& f) {
 
 template <class Config>
 bool HasCode(Stream stream) {
-  static const bool has = HasHopperCode(reinterpret_cast<const void*>(select::SelectKernel<Config>),
-                                        ComputeMajor(stream));
+  static const bool has = HasHopperCode(
+      reinterpret_cast<const void*>(select::SelectKernel<Config, AnyShape>), ComputeMajor(stream));
   return has;
 }
 
@@ -107,8 +110,11 @@ void Launch(const SelectBlocksArgs& args, Stream stream) {
   if (!shared_scores) p.workspace = workspace.As<float>() + kCounterBytes / 4;
   LACUNA_CUDA_CHECK(
       cudaMemsetAsync(p.work.taken, 0, sizeof(int), static_cast<cudaStream_t>(stream.handle)));
-  LaunchGrid(select::SelectKernel<Config>, dim3(static_cast<unsigned>(blocks)),
-             dim3(select::kThreads), shared, stream, p);
+  const bool usual = sizes.rep == 1 << UsualShape::kRepShift && p.pieces == UsualShape::kPieces &&
+                     p.overlap == UsualShape::kOverlap;
+  LaunchGrid(
+      usual ? select::SelectKernel<Config, UsualShape> : select::SelectKernel<Config, AnyShape>,
+      dim3(static_cast<unsigned>(blocks)), dim3(select::kThreads), shared, stream, p);
 }
 
 }  // namespace

@@ -19,183 +19,10 @@
 // engine; lse [3][64]; the warpgroups' plans; barriers; sums [tokens or warps][3 key tiles]; scores.
 #pragma once
 
-#include "core/cuda/hopper.cuh"
-#include "core/cuda/random_delay.h"
 #include "core/cuda/wgmma_registers.cuh"
-#include "core/ops/cuda/hopper/attention_work.cuh"
-#include "nsa/cuda/hopper/block_choice.cuh"
+#include "nsa/cuda/hopper/select_work.cuh"
 
 namespace lacuna::cuda::hopper::select {
-
-using attention::WorkSizes;
-using attention::WorkTile;
-
-inline constexpr int kConsumers = 3, kConsumerWarps = kConsumers * kWarpgroup / kWarp,
-                     kThreads = (kConsumers + 1) * kWarpgroup;
-inline constexpr int kWarpgroupRows = 64, kTileRows = kConsumers * kWarpgroupRows;
-inline constexpr int kProducerRegisters = 56, kConsumerRegisters = 152;
-inline constexpr int kSumTiles = 3;
-
-template <int kWidth, int kKeyCount, int kStageCount>
-struct Config {
-  static constexpr int kDk = kWidth, kKeys = kKeyCount, kStages = kStageCount, kSteps = kDk / 16;
-  static constexpr int kQBytes = kWarpgroupRows * kDk * 2, kKBytes = kKeys * kDk * 2;
-  static constexpr int kQBox = kWarpgroupRows * 128, kKeyBox = kKeys * 128;  // of 64 columns
-  static_assert(kKeys % 64 == 0 && kDk % 64 == 0);
-};
-
-// Compressed rows [0, last visible one] of the document in tiles of `keys`; as many tiles as hold
-// all pieces of the visible rows.
-struct CompressedKeys {
-  const int32_t *ranges, *cu_keys;
-  int keys, overlap;
-
-  __device__ void Plan(WorkTile& tile) const {
-    const int32_t *first = ranges + 2 * int64_t{tile.first_token},
-                  *last = first + 2 * (tile.tokens - 1);
-    tile.first_key = cu_keys[tile.document];
-    const int visible = last[1] - tile.first_key;
-    tile.key_tiles = visible <= 0 ? 0 : (visible + overlap - 1 + keys - 1) / keys;
-    tile.whole_begin = 0;
-    tile.whole_end = max(0, first[1] - tile.first_key) / keys;
-  }
-};
-
-struct Params {
-  CUtensorMap q, k;
-  WorkSizes work;
-  CompressedKeys keys;
-  Choice choice;
-  const float* lse;
-  const int32_t *ranges, *positions;
-  float* workspace;  // of scores; null: they are in shared memory
-  float factor;      // of products, in units of log 2
-  int select_block;
-  int pieces, overlap;  // of d tokens: in a selection block, in a compressed one
-  int tile_blocks;      // selection blocks in a key tile
-  int score_stride;
-  uint32_t delays;  // of RandomDelay
-};
-
-// How often a ring went round, and the stage.
-template <int kStages>
-struct Place {
-  uint32_t stage = 0, round = 0;
-  __device__ void Next() {
-    if (++stage == kStages) {
-      stage = 0;
-      round ^= 1;
-    }
-  }
-};
-
-template <class Config>
-struct Memory {
-  static constexpr int kStages = Config::kStages;
-  static constexpr int kTiles = kConsumers * Config::kQBytes + kStages * Config::kKBytes,
-                       kLse = kTiles, kPlans = kLse + kConsumers * kWarpgroupRows * 4,
-                       kBarriers = kPlans + kConsumers * static_cast<int>(sizeof(WorkTile)),
-                       kSums = kBarriers + 2 * (kConsumers + kStages) * 8;
-
-  uint32_t base;
-
-  __device__ uint32_t Q(uint32_t warpgroup) const { return base + warpgroup * Config::kQBytes; }
-  __device__ uint32_t K(uint32_t stage) const { return Q(kConsumers) + stage * Config::kKBytes; }
-  __device__ uint32_t Lse(uint32_t warpgroup) const {
-    return base + kLse + warpgroup * kWarpgroupRows * 4;
-  }
-  __device__ uint32_t QFull(uint32_t warpgroup) const { return base + kBarriers + 16 * warpgroup; }
-  __device__ uint32_t QEmpty(uint32_t warpgroup) const { return QFull(warpgroup) + 8; }
-  __device__ uint32_t KFull(uint32_t stage) const { return QFull(kConsumers + stage); }
-  __device__ uint32_t KEmpty(uint32_t stage) const { return KFull(stage) + 8; }
-
-  __device__ void Init() const {
-    for (uint32_t w = 0; w < kConsumers; ++w) {
-      InitBarrier(QFull(w), 1);
-      InitBarrier(QEmpty(w), kWarpgroup / kWarp);
-    }
-    for (uint32_t s = 0; s < kStages; ++s) {
-      InitBarrier(KFull(s), 1);
-      InitBarrier(KEmpty(s), kConsumerWarps);
-    }
-    FenceBarrierInit();
-  }
-};
-
-// One thread: plans tiles and brings what they need.
-template <class Config>
-struct Producer {
-  const Params& p;
-  const Memory<Config> memory;
-  WorkTile* plans;
-  Place<Config::kStages> k = {};
-  uint32_t q_round = 0;
-
-  __device__ void Run() {
-    WorkTile tile, next;
-    bool more = TakeTile(p.work, p.keys, tile);
-    while (more) {
-      int i = 0;
-      if (tile.key_tiles > 0) BringK(tile, i++);
-      for (uint32_t w = 0; w < kConsumers; ++w) BringQ(tile, w);
-      if (i < tile.key_tiles) BringK(tile, i++);
-      // While the consumers have enough to do.
-      more = TakeTile(p.work, p.keys, next);
-      if (more) PrefetchQ(next);
-#pragma unroll 1
-      while (i < tile.key_tiles) BringK(tile, i++);
-      q_round ^= 1;
-      tile = next;
-    }
-    tile.tokens = 0;
-    for (uint32_t w = 0; w < kConsumers; ++w) {
-      WaitBarrier(memory.QEmpty(w), q_round ^ 1);
-      plans[w] = tile;
-      ArriveExpecting(memory.QFull(w), 0);
-    }
-  }
-
- private:
-  __device__ int HeadOf(const WorkTile& tile) const {
-    return tile.group << p.work.rep_shift;
-  }
-  __device__ int FirstOf(uint32_t w) const {
-    return static_cast<int>(w) * (kWarpgroupRows >> p.work.rep_shift);
-  }
-  __device__ void PrefetchQ(const WorkTile& tile) {
-    for (uint32_t w = 0; w < kConsumers; ++w) {
-#pragma unroll
-      for (int c = 0; c < Config::kDk / 64; ++c)
-        PrefetchTile(p.q, 64 * c, HeadOf(tile), tile.first_token + FirstOf(w));
-    }
-  }
-  __device__ void BringQ(const WorkTile& tile, uint32_t w) {
-    const int first = FirstOf(w),
-              tokens = max(0, min(tile.tokens - first, kWarpgroupRows >> p.work.rep_shift)),
-              lse_bytes = 4 << p.work.rep_shift;
-    WaitBarrier(memory.QEmpty(w), q_round ^ 1);
-    plans[w] = tile;
-    ArriveExpecting(memory.QFull(w), Config::kQBytes + tokens * lse_bytes);
-#pragma unroll
-    for (int c = 0; c < Config::kDk / 64; ++c)
-      CopyTile(memory.Q(w) + c * Config::kQBox, p.q, memory.QFull(w), 64 * c, HeadOf(tile),
-               tile.first_token + first);
-    const float* lse =
-        p.lse + int64_t{tile.first_token + first} * p.work.sizes.heads + HeadOf(tile);
-    for (int i = 0; i < tokens; ++i, lse += p.work.sizes.heads)
-      CopyBytes(memory.Lse(w) + i * lse_bytes, lse, lse_bytes, memory.QFull(w));
-  }
-  __device__ void BringK(const WorkTile& tile, int i) {
-    RandomDelay(p.delays, 32 + i);
-    WaitBarrier(memory.KEmpty(k.stage), k.round ^ 1);
-    ArriveExpecting(memory.KFull(k.stage), Config::kKBytes);
-#pragma unroll
-    for (int c = 0; c < Config::kDk / 64; ++c)
-      CopyTile(memory.K(k.stage) + c * Config::kKeyBox, p.k, memory.KFull(k.stage), 64 * c,
-               tile.group, tile.first_key + i * p.keys.keys);
-    k.Next();
-  }
-};
 
 __device__ inline float Exp2(float x) {
   float y;
@@ -216,7 +43,14 @@ __device__ __forceinline__ void SumOverRows(float (&v)[kAll]) {
   if constexpr (kBit > 4) SumOverRows<kBit / 2, kCount / 2>(v);
 }
 
-template <class Config>
+// What is known of a call when the kernel is compiled; -1: nothing.
+template <int kLogHeads = -1, int kBlockPieces = -1, int kBlockOverlap = -1>
+struct Shape {
+  static constexpr int kRepShift = kLogHeads, kPieces = kBlockPieces, kOverlap = kBlockOverlap;
+  static constexpr bool kKnown = kPieces > 0;  // then pieces fill a key tile
+};
+
+template <class Config, class Shape>
 struct Consumer {
   static constexpr int kKeys = Config::kKeys;
   using Scores = float[kKeys / 2];
@@ -249,12 +83,17 @@ struct Consumer {
   // Who works on the same tokens: a warp or the warpgroup. Tokens are counted within the warpgroup.
   struct Team {
     int rank, size, first, tokens;
-    int cell_token, cell_block;  // of the thread's first cell (token, block of a key tile)
   };
 
   __device__ static int Warp() { return static_cast<int>(threadIdx.x) % kWarpgroup / kWarp; }
   __device__ static int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
-  __device__ int Shift() const { return p.work.rep_shift; }
+  __device__ int Shift() const { return Shape::kKnown ? Shape::kRepShift : p.work.rep_shift; }
+  __device__ int Pieces() const { return Shape::kKnown ? Shape::kPieces : p.pieces; }
+  __device__ int Overlap() const { return Shape::kKnown ? Shape::kOverlap : p.overlap; }
+  __device__ int TileBlocks() const {
+    return Shape::kKnown ? kKeys / Shape::kPieces : p.tile_blocks;
+  }
+  __device__ int TileKeys() const { return Shape::kKnown ? TileBlocks() * Pieces() : p.keys.keys; }
   __device__ bool Alone() const { return Shift() <= 4; }  // a warp with its tokens
   __device__ void SyncTeam() const {
     if (Alone()) {
@@ -275,13 +114,11 @@ struct Consumer {
       team.rank = static_cast<int>(threadIdx.x) % kWarpgroup;
       team.size = kWarpgroup;
     }
-    team.cell_token = team.first + team.rank / p.tile_blocks;
-    team.cell_block = team.rank % p.tile_blocks;
     return team;
   }
   // Rows of sums of a token: its warps'.
   __device__ int SumRows() const { return Alone() ? 1 : 1 << (Shift() - 4); }
-  __device__ int Ring() const { return kSumTiles * p.keys.keys; }
+  __device__ int Ring() const { return kSumTiles * TileKeys(); }
 
   __device__ static void Release(uint32_t barrier) {
     if (threadIdx.x % kWarp == 0) ArriveAt(barrier, 0);
@@ -298,11 +135,14 @@ struct Consumer {
   __device__ __forceinline__ void StartScores(Scores& s, const Queries& q) {
     RandomDelay(p.delays, 2 * k.stage + k.round);
     WaitBarrier(memory.KFull(k.stage), k.round);
+    // Only the lower half changes from step to step.
     const uint64_t b = DescribeContiguous(memory.K(k.stage));
+    const uint32_t low = static_cast<uint32_t>(b), high = static_cast<uint32_t>(b >> 32);
     BeginProducts();
 #pragma unroll
     for (int step = 0; step < Config::kSteps; ++step) {
-      const uint64_t bt = b + (step / 4 * Config::kKeyBox >> 4) + step % 4 * kDepthStep<true>;
+      const uint32_t at = low + (step / 4 * Config::kKeyBox >> 4) + step % 4 * kDepthStep<true>;
+      const uint64_t bt = uint64_t{high} << 32 | at;
       if (step == 0) {
         RegisterProduct<kKeys>::template Set<true>(s, q[step], bt);
       } else {
@@ -345,7 +185,7 @@ struct Consumer {
     Release(memory.QEmpty(warpgroup));
     for (int row = 0; row < team.tokens * SumRows(); ++row) {
       float* const end = sums + (team.first * SumRows() + row + 1) * Ring();
-      for (int i = team.rank; i < p.overlap - 1; i += team.size) end[-1 - i] = 0;
+      for (int i = team.rank; i < Overlap() - 1; i += team.size) end[-1 - i] = 0;
     }
     if (tile.key_tiles > 0) {
       Scores s, x;
@@ -380,18 +220,14 @@ struct Consumer {
 #pragma unroll
     for (int j = 0; j < kKeys / 2; ++j) x[j] = Exp2(x[j]);
     if (i >= tile.whole_end) {
-      const int first = i * p.keys.keys;
+      const int first = i * TileKeys();
 #pragma unroll
       for (int j = 0; j < kKeys / 2; ++j)
         x[j] = j / 4 * 8 + j % 2 < rows.end[j / 2 % 2] - first ? x[j] : 0.0f;
     }
-    StoreSums(x, slot * p.keys.keys);
+    StoreSums(x, slot * TileKeys());
     SyncTeam();
-    if (p.pieces == 4 && p.overlap == 2) {
-      AddBlocks<4, 2>(team, i, slot);
-    } else {
-      AddBlocks<0, 0>(team, i, slot);
-    }
+    AddBlocks(team, i, slot);
     slot = slot == kSumTiles - 1 ? 0 : slot + 1;
   }
 
@@ -418,33 +254,39 @@ struct Consumer {
 #pragma unroll
     for (int i = 0; i < kLeft; ++i) {
       const int column = 8 * (kLeft * FragmentRow() + i) + FragmentColumn();
-      if (column < p.keys.keys) row[column] = v[2 * i];
-      if (column + 1 < p.keys.keys) row[column + 1] = v[2 * i + 1];
+      if (Shape::kKnown || column < TileKeys()) row[column] = v[2 * i];
+      if (Shape::kKnown || column + 1 < TileKeys()) row[column + 1] = v[2 * i + 1];
     }
   }
 
-  // Scores of the blocks of key tile i, whose sums are in `slot` of the ring. 0 pieces: as in Params.
-  template <int kPieces, int kOverlap>
+  // Scores of the blocks of key tile i, whose sums are in `slot` of the ring.
   __device__ __forceinline__ void AddBlocks(const Team& team, int i, int slot) const {
-    const int pieces = kPieces > 0 ? kPieces : p.pieces,
-              overlap = kOverlap > 0 ? kOverlap : p.overlap, span = pieces + overlap - 1;
-    const int ring = Ring(), rows = SumRows();
-    for (int cell = team.rank; cell < team.tokens * p.tile_blocks; cell += team.size) {
-      const bool first = cell == team.rank;
-      const int token = first ? team.cell_token : team.first + cell / p.tile_blocks,
-                block = first ? team.cell_block : cell % p.tile_blocks;
-      const float* of_token = sums + token * rows * ring;
-      const int begin = slot * p.keys.keys + block * pieces - (overlap - 1);
-      float score = 0;
-#pragma unroll
-      for (int m = 0; m < span; ++m) {
-        const int at = begin + m < 0 ? begin + m + ring : begin + m;
-        float sum = of_token[at];
-        for (int row = 1; row < rows; ++row) sum += of_token[row * ring + at];
-        score = fmaf(static_cast<float>(min(min(m + 1, overlap), span - m)), sum, score);
-      }
-      scores[token * p.score_stride + i * p.tile_blocks + block] = score;
+    const int cells = team.tokens * TileBlocks();
+    if constexpr (Shape::kKnown) {
+      static_assert(kKeys % Shape::kPieces == 0 &&
+                    (16 >> Shape::kRepShift) * (kKeys / Shape::kPieces) <= kWarp);
+      if (team.rank < cells) AddCell(team, team.rank, i, slot);
+    } else {
+#pragma unroll 1
+      for (int cell = team.rank; cell < cells; cell += team.size) AddCell(team, cell, i, slot);
     }
+  }
+  __device__ __forceinline__ void AddCell(const Team& team, int cell, int i, int slot) const {
+    const int token = team.first + cell / TileBlocks(), block = cell % TileBlocks();
+    constexpr int kUnroll = Shape::kKnown ? Shape::kPieces + Shape::kOverlap - 1 : 1;
+    const int overlap = Overlap(), span = Pieces() + overlap - 1, rows = SumRows(), ring = Ring();
+    const float* const of_token = sums + token * rows * ring;
+    const int begin = slot * TileKeys() + block * Pieces() - (overlap - 1);
+    float score = 0;
+#pragma unroll kUnroll
+    for (int m = 0; m < span; ++m) {
+      const int at = m < overlap - 1 && begin + m < 0 ? begin + m + ring : begin + m;
+      float sum = of_token[at];
+#pragma unroll 1
+      for (int row = 1; row < rows; ++row) sum += of_token[row * ring + at];
+      score = fmaf(static_cast<float>(min(min(m + 1, overlap), span - m)), sum, score);
+    }
+    scores[token * p.score_stride + i * TileBlocks() + block] = score;
   }
 
   // The tokens that a warp chooses for.
@@ -475,7 +317,7 @@ struct Consumer {
                 block = __shfl_sync(0xFFFFFFFFu, position, i) / p.select_block;
       if (token >= tile.tokens) return;
       const TokenScores of_token{scores + int64_t{own.first + i} * p.score_stride,
-                                 tile.key_tiles * p.tile_blocks};
+                                 tile.key_tiles * TileBlocks()};
       WriteChoice(p.choice, of_token, block,
                   (int64_t{tile.first_token} + token) * p.work.sizes.groups + tile.group);
     }
@@ -483,7 +325,7 @@ struct Consumer {
   }
 };
 
-template <class Config>
+template <class Config, class Shape>
 __global__ void __launch_bounds__(kThreads, 1) SelectKernel(const __grid_constant__ Params p) {
 #if LACUNA_HOPPER_CODE
   extern __shared__ char dynamic[];
@@ -506,13 +348,14 @@ __global__ void __launch_bounds__(kThreads, 1) SelectKernel(const __grid_constan
     float* const scores = p.workspace == nullptr ? sums + kConsumers * rows * ring
                                                  : p.workspace + int64_t{blockIdx.x} * kConsumers *
                                                                      tokens * p.score_stride;
-    Consumer<Config>{p,
-                     memory,
-                     plans + w,
-                     reinterpret_cast<const float*>(base + Places::kLse) + w * kWarpgroupRows,
-                     sums + w * rows * ring,
-                     scores + int64_t{w} * tokens * p.score_stride,
-                     warpgroup}
+    Consumer<Config, Shape>{
+        p,
+        memory,
+        plans + w,
+        reinterpret_cast<const float*>(base + Places::kLse) + w * kWarpgroupRows,
+        sums + w * rows * ring,
+        scores + int64_t{w} * tokens * p.score_stride,
+        warpgroup}
         .Run();
   }
 #endif
