@@ -18,8 +18,8 @@ struct ListKeys {
   int capacity;
   int warpgroup_tokens;
 
-  __device__ void Plan(const AttentionSizes& sizes, int document, attention::WorkTile& tile) const {
-    tile.first_key = sizes.cu_keys[document];
+  __device__ void Plan(const AttentionSizes& sizes, attention::WorkTile& tile) const {
+    tile.first_key = sizes.cu_keys[tile.document];
     tile.key_tiles = counts[tile.slot];
     tile.whole_begin = tile.whole_end = 0;
   }

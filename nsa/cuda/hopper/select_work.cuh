@@ -32,7 +32,7 @@ struct CompressedKeys {
   const int32_t *ranges, *cu_keys;
   int keys, overlap;
 
-  __device__ void Plan(WorkTile& tile) const {
+  __device__ void Plan(const AttentionSizes&, WorkTile& tile) const {
     const int32_t *first = ranges + 2 * int64_t{tile.first_token},
                   *last = first + 2 * (tile.tokens - 1);
     tile.first_key = cu_keys[tile.document];

@@ -37,7 +37,7 @@ struct RangeKeys {
 
   const int32_t* ranges;
 
-  __device__ void Plan(const AttentionSizes&, int, WorkTile& tile) const {
+  __device__ void Plan(const AttentionSizes&, WorkTile& tile) const {
     const int32_t *first = ranges + 2 * int64_t{tile.first_token},
                   *last = first + 2 * (tile.tokens - 1);
     const int begin = first[0], first_end = first[1], last_begin = last[0], end = last[1];
@@ -116,7 +116,7 @@ __device__ bool TakeTile(const WorkSizes& w, const Keys& keys, WorkTile& tile) {
     tile.tokens = min(w.tile_tokens, w.sizes.cu_queries[d + 1] - tile.first_token);
     if (tile.tokens <= 0) continue;
     tile.slot = tile.group * w.slots + slot;
-    keys.Plan(w.sizes, d, tile);
+    keys.Plan(w.sizes, tile);
     return true;
   }
 }
