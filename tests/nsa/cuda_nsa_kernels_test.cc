@@ -202,7 +202,7 @@ TEST_P(CudaNsaKernels, PackedDocumentsAreBitwiseAloneAndRunsAlike) {
     for (size_t d = 0; d < c.lengths.size(); ++d) {
       const int64_t begin = grid.host_cu_seqlens[d], end = grid.host_cu_seqlens[d + 1];
       Case alone_case = c;
-      alone_case.lengths = {c.lengths[d]};
+      alone_case.lengths.assign(1, c.lengths[d]);
       const NsaGrid alone_grid = GridOf(alone_case);
       const auto rows = [&](const Tensor& x) { return x.Slice(begin, end); };
       const Inputs alone{rows(in.q), in.k_cmp.Slice(grid.host_cu_cmp[d], grid.host_cu_cmp[d + 1]),
