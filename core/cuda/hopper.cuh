@@ -30,6 +30,12 @@ __device__ inline int Uniform(int value) {
   return __shfl_sync(0xFFFFFFFFu, value, 0);
 }
 
+// The block's dynamic shared memory.
+__device__ inline char* DynamicShared() {
+  extern __shared__ char dynamic_shared[];
+  return dynamic_shared;
+}
+
 // --- Barriers: 8 bytes in shared memory; a phase ends when all arrivals and all bytes are in. ---
 
 __device__ inline void InitBarrier(uint32_t barrier, int arrivals) {

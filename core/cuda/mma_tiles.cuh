@@ -14,14 +14,13 @@
 #include <cfloat>
 #include <cmath>
 
+#include "core/cuda/fragments.cuh"
 #include "core/cuda/launch.cuh"
 #include "core/cuda/vector.cuh"
 
 namespace lacuna::cuda {
 
 inline constexpr int kWidthUnit = 32;
-inline constexpr float kLog2E = 1.44269504088896341f;
-inline constexpr float kLn2 = 0.693147180559945309f;
 
 __host__ __device__ constexpr int PaddedWidth(int width) {
   return (width + kWidthUnit - 1) / kWidthUnit * kWidthUnit;
@@ -34,13 +33,6 @@ __host__ __device__ constexpr int TileStride(int width) {
 // How B lies in memory: kColumns has element (k, n) at b[n * stride + k] (rows are columns of B),
 // kRows at b[k * stride + n].
 enum class LayoutB { kColumns, kRows };
-
-__device__ inline int FragmentRow() {
-  return static_cast<int>(threadIdx.x) % 32 / 4;
-}
-__device__ inline int FragmentColumn() {
-  return static_cast<int>(threadIdx.x) % 4 * 2;
-}
 
 namespace internal {
 
@@ -184,16 +176,6 @@ __device__ void StoreColumns(T* row, int column, int width, float a, float b) {
     if (column < width) row[column] = Store<T>(a);
     if (column + 1 < width) row[column + 1] = Store<T>(b);
   }
-}
-
-// Max and sum over the four lanes that share a fragment's row.
-__device__ inline float QuadMax(float x) {
-  x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, 1));
-  return fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, 2));
-}
-__device__ inline float QuadSum(float x) {
-  x += __shfl_xor_sync(0xFFFFFFFFu, x, 1);
-  return x + __shfl_xor_sync(0xFFFFFFFFu, x, 2);
 }
 
 }  // namespace lacuna::cuda

@@ -49,6 +49,24 @@ __device__ inline void StoreShared8(uint32_t shared, float x, float y) {
 __device__ inline void StoreShared4(uint32_t shared, float x) {
   asm volatile("st.shared.f32 [%0], %1;\n" ::"r"(shared), "f"(x) : "memory");
 }
+__device__ inline uint4 LoadShared16(uint32_t shared) {
+  uint4 v;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(shared)
+               : "memory");
+  return v;
+}
+__device__ inline float2 LoadShared8(uint32_t shared) {
+  float2 v;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(shared) : "memory");
+  return v;
+}
+__device__ inline float LoadShared4(uint32_t shared) {
+  float v;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(shared) : "memory");
+  return v;
+}
 
 // Four 8 x 8 matrices of 2-byte elements; lane l gives the address of row l % 8 of matrix l / 8.
 // Register i of a lane: row g of matrix i, columns 2t and 2t + 1; transposed: rows 2t and 2t + 1 of

@@ -106,7 +106,7 @@ template <bool kAccumulate, bool kTransposed>
 __global__ void LACUNA_CLUSTER(kCluster) __launch_bounds__(kThreads, 1)
     DwKernel(const __grid_constant__ DwParams p) {
 #if LACUNA_HOPPER_CODE
-  extern __shared__ char dynamic[];
+  char* const dynamic = DynamicShared();
   const uint32_t start = (SharedAddress(dynamic) + 1023) / 1024 * 1024,
                  staging = start + Ring<DwTile>::kBytes, barriers = staging + kSumStagingBytes;
   const Ring<DwTile> ring = {start, barriers};

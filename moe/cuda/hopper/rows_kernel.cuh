@@ -95,7 +95,7 @@ template <class Epilogue, bool kTransposeW>
 __global__ void LACUNA_CLUSTER(kCluster) __launch_bounds__(kThreads, 1)
     RowsKernel(const __grid_constant__ RowsParams<Epilogue> p) {
 #if LACUNA_HOPPER_CODE
-  extern __shared__ char dynamic[];
+  char* const dynamic = DynamicShared();
   const uint32_t start = (SharedAddress(dynamic) + 1023) / 1024 * 1024,
                  staging = start + Ring<RowsTile>::kBytes,
                  barriers = staging + kConsumers * Epilogue::Buffers::kBytes;

@@ -67,19 +67,6 @@ struct Staging {
   }
 };
 
-__device__ inline uint4 LoadShared16(uint32_t shared) {
-  uint4 v;
-  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "r"(shared)
-               : "memory");
-  return v;
-}
-__device__ inline float LoadShared4(uint32_t shared) {
-  float v;
-  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(shared) : "memory");
-  return v;
-}
 __device__ inline void StoreGlobal16(BFloat16* to, uint32_t shared) {
   StoreWord(reinterpret_cast<uint4*>(to), LoadShared16(shared));
 }

@@ -19,16 +19,11 @@
 // engine; lse [3][64]; the warpgroups' plans; barriers; sums [tokens or warps][3 key tiles]; scores.
 #pragma once
 
+#include "core/cuda/fast_math.cuh"
 #include "core/cuda/wgmma_registers.cuh"
 #include "nsa/cuda/hopper/select_work.cuh"
 
 namespace lacuna::cuda::hopper::select {
-
-__device__ inline float Exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 // Sums over the eight lanes that differ in lane / 4, of values that each has: halves are exchanged,
 // the lane with the bit keeps the upper one. kCount / 8 are left, in front.
@@ -328,7 +323,7 @@ struct Consumer {
 template <class Config, class Shape>
 __global__ void __launch_bounds__(kThreads, 1) SelectKernel(const __grid_constant__ Params p) {
 #if LACUNA_HOPPER_CODE
-  extern __shared__ char dynamic[];
+  char* const dynamic = DynamicShared();
   const uint32_t start = SharedAddress(dynamic);
   using Places = Memory<Config>;
   const Places memory = {(start + 1023) / 1024 * 1024};

@@ -16,11 +16,9 @@
 #include "core/cuda/wgmma_registers.cuh"
 #include "core/ops/cuda/hopper/attention_pipeline.cuh"
 #include "core/ops/cuda/hopper/attention_softmax.cuh"
-#include "nsa/cuda/inverted_lists.cuh"
 
 namespace lacuna::cuda::hopper {
 
-using attention::Exp2;
 using attention::Place;
 
 template <int kKeyWidth, int kValueWidth, int kStageCount>
@@ -186,8 +184,8 @@ struct DkvConsumer {
     PinSums(s);
 #pragma unroll
     for (int j = 0; j < Config::kRows / 8; ++j) {
-      const float2 minus_lse = LoadPair(scalars + 32 * j),
-                   last = LoadPair(scalars + 32 * j + Config::kRows * 8);
+      const float2 minus_lse = LoadShared8(scalars + 32 * j),
+                   last = LoadShared8(scalars + 32 * j + Config::kRows * 8);
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const float weight =
@@ -206,7 +204,7 @@ struct DkvConsumer {
       for (int e = 0; e < 4; ++e) {
         // Columns 8 (2 step + e / 2) + 2t and the next of key row e % 2.
         const int j = 8 * step + 2 * e;
-        const float2 delta = LoadPair(scalars + 32 * (2 * step + e / 2) + Config::kRows * 4);
+        const float2 delta = LoadShared8(scalars + 32 * (2 * step + e / 2) + Config::kRows * 4);
         weights[step][e] = PackBFloat16(s[j], s[j + 1]);
         ds[step][e] = PackBFloat16(s[j] * (dp[j] - delta.x), s[j + 1] * (dp[j + 1] - delta.y));
       }
@@ -260,25 +258,12 @@ struct DkvConsumer {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const int i = 4 * j + 2 * r;
-        const float x = (sum[i] + LoadFloat(other + i * kWarpgroup * 4)) * factor,
-                    y = (sum[i + 1] + LoadFloat(other + (i + 1) * kWarpgroup * 4)) * factor;
+        const float x = (sum[i] + LoadShared4(other + i * kWarpgroup * 4)) * factor,
+                    y = (sum[i + 1] + LoadShared4(other + (i + 1) * kWarpgroup * 4)) * factor;
         *reinterpret_cast<float2*>(out + 8 * r * (Config::kDk + Config::kDv) + 8 * j) =
             make_float2(x, y);
       }
     }
-  }
-  static __device__ float LoadFloat(uint32_t shared) {
-    float x;
-    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(shared) : "memory");
-    return x;
-  }
-  static __device__ float2 LoadPair(uint32_t shared) {
-    float2 x;
-    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"
-                 : "=f"(x.x), "=f"(x.y)
-                 : "r"(shared)
-                 : "memory");
-    return x;
   }
 };
 
@@ -286,7 +271,7 @@ template <class Config>
 __global__ void __launch_bounds__(Config::kThreads, 1)
     DkvKernel(const __grid_constant__ DkvParams p) {
 #if LACUNA_HOPPER_CODE
-  extern __shared__ char dynamic[];
+  char* const dynamic = DynamicShared();
   const DkvMemory<Config> m = {(SharedAddress(dynamic) + 1023) / 1024 * 1024};
   const uint32_t warpgroup = Uniform(threadIdx.x / kWarpgroup);
   // The chunk.

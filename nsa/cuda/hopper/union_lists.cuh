@@ -10,7 +10,9 @@
 // that ascending.
 #pragma once
 
-#include "core/cuda/attention_tiles.cuh"
+#include "core/cuda/attention_sizes.cuh"
+#include "core/cuda/hopper.cuh"
+#include "core/cuda/reduce.cuh"
 
 namespace lacuna::cuda::hopper {
 
@@ -85,10 +87,10 @@ __device__ inline void PutInOrder(const UnionListSizes& u, const int* names, con
 // Blocks outside the document are left out.
 static __global__ void __launch_bounds__(kUnionWarps* kWarp)
     UnionListsKernel(UnionListSizes u, const int32_t* blocks, int* counts, UnionBlock* unions) {
-  extern __shared__ uint32_t union_memory[];
   const int lane = static_cast<int>(threadIdx.x) % kWarp,
             warp = static_cast<int>(threadIdx.x) / kWarp;
-  uint32_t* const bits = union_memory + warp * (2 * kUnionWords + 2 * u.capacity());
+  uint32_t* const bits =
+      reinterpret_cast<uint32_t*>(DynamicShared()) + warp * (2 * kUnionWords + 2 * u.capacity());
   uint32_t* const before = bits + kUnionWords;  // set bits in the words before
   uint32_t* const tokens = before + kUnionWords;
   int* const names = reinterpret_cast<int*>(tokens + u.capacity());

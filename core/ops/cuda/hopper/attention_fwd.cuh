@@ -274,7 +274,7 @@ template <class Config, class Keys>
 __global__ void __launch_bounds__(kThreads<Config>, 1)
     FwdKernel(const __grid_constant__ FwdParams<Keys> p) {
 #if LACUNA_HOPPER_CODE
-  extern __shared__ char dynamic[];
+  char* const dynamic = DynamicShared();
   const uint32_t start = SharedAddress(dynamic);
   const Memory<Config> memory = {(start + 1023) / 1024 * 1024};
   WorkTile* const plans = reinterpret_cast<WorkTile*>(dynamic + (memory.Plans() - start));

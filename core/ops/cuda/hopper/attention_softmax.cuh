@@ -3,27 +3,10 @@
 
 #include <cmath>
 
-#include "core/cuda/mma_tiles.cuh"
+#include "core/cuda/fast_math.cuh"
+#include "core/cuda/fragments.cuh"
 
 namespace lacuna::cuda::hopper::attention {
-
-__device__ inline float Exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-// Of normal numbers.
-__device__ inline float Reciprocal(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-__device__ inline float Log2(float x) {
-  float y;
-  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 // The softmax of a thread's two rows so far; scores are in units of log 2. A row's exponentials are
 // relative to `shift`, which follows the largest score only when that is more than kSlack above it:

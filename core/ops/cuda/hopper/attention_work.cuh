@@ -6,7 +6,8 @@
 // sees.
 #pragma once
 
-#include "core/cuda/attention_tiles.cuh"
+#include "core/cuda/attention_sizes.cuh"
+#include "core/cuda/reduce.cuh"
 
 namespace lacuna::cuda::hopper::attention {
 

@@ -1,0 +1,4 @@
+// See wgmma.cuh here.
+#pragma once
+
+#include "core/cuda/wgmma.cuh"
