@@ -56,6 +56,7 @@ select::Params ParamsOf(const SelectBlocksArgs& args, const AttentionSizes& size
             .slots = static_cast<int>(NumSlots(sizes.queries, 1, tile_tokens, sizes.documents)),
             .tile_tokens = tile_tokens,
             .rep_shift = std::countr_zero(static_cast<unsigned>(sizes.rep)),
+            .groups_together = 1,
             .taken = nullptr};
   p.choice = {
       .blocks = args.blocks.As<int32_t>(),

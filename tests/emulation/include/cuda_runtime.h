@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 
 #include "tests/emulation/card.h"
 
@@ -76,9 +77,20 @@ inline bool __any_sync(unsigned mask, bool set) {
 inline bool __all_sync(unsigned mask, bool set) {
   return __ballot_sync(mask, set) == ~0u;
 }
-inline int __reduce_max_sync(unsigned, int value) {
+template <class T>
+T __reduce_max_sync(unsigned, T value) {
   const auto all = lacuna::emulation::Gather(value);
   return *std::max_element(all.begin(), all.end());
+}
+template <class T>
+T __reduce_min_sync(unsigned, T value) {
+  const auto all = lacuna::emulation::Gather(value);
+  return *std::min_element(all.begin(), all.end());
+}
+template <class T>
+T __reduce_add_sync(unsigned, T value) {
+  const auto all = lacuna::emulation::Gather(value);
+  return std::accumulate(all.begin(), all.end(), T(0));
 }
 
 inline int __popc(unsigned x) {
@@ -95,6 +107,9 @@ inline float __int_as_float(int x) {
 }
 inline int __float_as_int(float x) {
   return std::bit_cast<int>(x);
+}
+inline uint32_t __float_as_uint(float x) {
+  return std::bit_cast<uint32_t>(x);
 }
 inline float __uint_as_float(uint32_t x) {
   return std::bit_cast<float>(x);

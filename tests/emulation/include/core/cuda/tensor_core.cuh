@@ -63,6 +63,14 @@ inline float LoadShared4(uint32_t shared) {
   return LoadFrom<float>(shared);
 }
 
+template <bool kTranspose>
+void LoadMatrices(uint32_t (&r)[4], uint32_t shared) {
+  static_assert(!kTranspose);
+  const auto rows = emulation::Gather(shared);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  for (int i = 0; i < 4; ++i) r[i] = LoadFrom<uint32_t>(rows[8 * i + lane / 4] + lane % 4 * 4);
+}
+
 inline uint32_t RoundToBFloat16(float x) {
   const auto bits = std::bit_cast<uint32_t>(x);
   return std::isnan(x) ? 0x7FC0u : (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
