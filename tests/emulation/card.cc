@@ -100,7 +100,7 @@ void RunFiber() {
   swapcontext(&fiber.context, &card->scheduler);
 }
 
-void RunCluster(unsigned first_block) {
+void RunCluster(unsigned first_block, unsigned y, unsigned z) {
   const LaunchShape& shape = card->shape;
   const unsigned threads = shape.cluster * shape.threads;
   if (threads > kMaxThreads) throw std::runtime_error("too many threads");
@@ -116,11 +116,11 @@ void RunCluster(unsigned first_block) {
   for (unsigned i = 0; i < threads; ++i) {
     Fiber& f = card->fibers[i];
     const unsigned rank = i / shape.threads;
-    f.thread = {{i % shape.threads},
-                {first_block + rank},
-                {shape.threads, 1, 1},
-                {shape.blocks, 1, 1},
-                rank};
+    f.thread = {.thread_index = {i % shape.threads},
+                .block_index = {first_block + rank, y, z},
+                .block_size = {shape.threads, 1, 1},
+                .grid = {shape.blocks, shape.blocks_y, shape.blocks_z},
+                .rank = rank};
     f.done = false;
     f.pending_sends = 0;
     f.copies = {};
@@ -167,7 +167,11 @@ void Run(const LaunchShape& shape, unsigned seed, const std::function<void()>& k
   running.random.seed(seed);
   running.kernel = &kernel;
   card = &running;
-  for (unsigned block = 0; block < shape.blocks; block += shape.cluster) RunCluster(block);
+  for (unsigned z = 0; z < shape.blocks_z; ++z) {
+    for (unsigned y = 0; y < shape.blocks_y; ++y) {
+      for (unsigned x = 0; x < shape.blocks; x += shape.cluster) RunCluster(x, y, z);
+    }
+  }
   card = nullptr;
 }
 

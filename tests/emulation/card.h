@@ -27,7 +27,8 @@ struct Thread {
 const Thread& ThisThread();
 
 struct LaunchShape {
-  unsigned blocks, cluster, threads;
+  unsigned blocks, cluster, threads;    // of the grid along x, clusters of these; of a block
+  unsigned blocks_y = 1, blocks_z = 1;  // of the grid
 };
 // Runs `kernel` in every thread, cluster after cluster. seed: of the turns and of the copies' times.
 // Throws std::runtime_error where all threads wait for ever.

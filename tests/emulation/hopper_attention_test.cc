@@ -9,8 +9,9 @@
 
 #include "core/ops/cuda/hopper/attention_dq.cuh"
 #include "core/ops/cuda/hopper/attention_fwd.cuh"
+#include "core/ops/cuda/hopper/range_rows.cuh"
+#include "nsa/cuda/hopper/chosen_rows.cuh"
 #include "nsa/cuda/hopper/list_keys.cuh"
-#include "nsa/cuda/hopper/selected_dkv.cuh"
 #include "tests/emulation/card.h"
 
 namespace lacuna::cuda::hopper {
@@ -243,8 +244,31 @@ struct Call {
                            .capacity = u.capacity(),
                            .warpgroup_tokens = u.warpgroup_tokens});
   }
-  void CheckDkv() {
-    using Config = DkvConfig<kDk, kDv, 6>;
+  template <class Config, class Rows>
+  void RunDkv(const Rows& rows, emulation::LaunchShape grid) {
+    attention::DkvParams<Rows> p = {};
+    p.q = Map(q, kDk, heads, queries, rep, 1);
+    p.k = Map(k, kDk, groups, keys, 1, kBlock);
+    p.v = Map(v, kDv, groups, keys, 1, kBlock);
+    p.d_o = Map(d_o, kDv, heads, queries, rep, 1);
+    p.sizes = sizes();
+    p.rows = rows;
+    p.lse = lse.data();
+    p.delta = delta.data();
+    p.scale = scale;
+    p.factor = scale * kLog2E;
+    grid.cluster = 1;
+    grid.threads = Config::kThreads;
+    emulation::Run(grid, random(), [&] { attention::DkvKernel<Config, Rows>(p); });
+  }
+  // sum(row of k and group, column of [dk | dv])
+  template <class Sum>
+  void CheckKeyGradients(Sum&& sum) {
+    EXPECT_LT(Error(dk, [&](size_t i) { return sum(i / kDk, static_cast<int>(i % kDk)); }), 5e-3);
+    EXPECT_LT(Error(dv, [&](size_t i) { return sum(i / kDv, static_cast<int>(i % kDv) + kDk); }),
+              5e-3);
+  }
+  void CheckChosenDkv() {
     constexpr int64_t kChunk = 1024;
     const int64_t num_blocks = NumSlots(keys, 1, kBlock, sizes().documents),
                   lists = num_blocks * groups;
@@ -255,34 +279,24 @@ struct Call {
         chosen[group * num_blocks + cu_keys[d] / kBlock + d + blocks[i]].push_back(n);
     }
     std::vector<int64_t> starts = {0};
-    std::vector<int32_t> rows;
+    std::vector<int32_t> tokens;
     for (const auto& list : chosen) {
-      rows.insert(rows.end(), list.begin(), list.end());
-      starts.push_back(static_cast<int64_t>(rows.size()));
+      tokens.insert(tokens.end(), list.begin(), list.end());
+      starts.push_back(static_cast<int64_t>(tokens.size()));
     }
-    const int64_t chunks = NumSlots(static_cast<int64_t>(rows.size()), rep, kChunk, lists);
+    const int64_t chunks = NumSlots(static_cast<int64_t>(tokens.size()), rep, kChunk, lists);
     std::vector<float> partial(chunks * kBlock * (kDk + kDv), NAN);
-    DkvParams p = {};
-    p.q = Map(q, kDk, heads, queries, rep, 1);
-    p.k = Map(k, kDk, groups, keys, 1, kBlock);
-    p.v = Map(v, kDv, groups, keys, 1, kBlock);
-    p.d_o = Map(d_o, kDv, heads, queries, rep, 1);
-    p.sizes = sizes();
-    p.positions = positions.data();
-    p.rows = rows.data();
-    p.starts = starts.data();
-    p.num_blocks = num_blocks;
-    p.chunk_rows = kChunk;
-    p.lse = lse.data();
-    p.delta = delta.data();
-    p.partial = partial.data();
-    p.scale = scale;
-    p.factor = scale * kLog2E;
-    emulation::Run({static_cast<unsigned>(chunks), 1, Config::kThreads}, random(),
-                   [&] { DkvKernel<Config>(p); });
-    const auto sum = [&](size_t row, int column) {
+    RunDkv<attention::DkvConfig<kDk, kDv, 6>>(ChosenRows<kDk, kDv>{.tokens = tokens.data(),
+                                                                   .starts = starts.data(),
+                                                                   .num_blocks = num_blocks,
+                                                                   .chunk_rows = kChunk,
+                                                                   .positions = positions.data(),
+                                                                   .partial = partial.data()},
+                                              {static_cast<unsigned>(chunks), 1, 1});
+    CheckKeyGradients([&](size_t row, int column) {
       const int key = static_cast<int>(row) / groups, group = static_cast<int>(row) % groups,
-                d = DocumentOf(key), within = key - cu_keys[d];
+                d = DocumentOfRow(cu_keys.data(), sizes().documents, key),
+                within = key - cu_keys[d];
       const int64_t list = group * num_blocks + cu_keys[d] / kBlock + d + within / kBlock,
                     first = FirstSlot(starts.data(), list, rep, kChunk),
                     count = ((starts[list + 1] - starts[list]) * rep + kChunk - 1) / kChunk;
@@ -290,10 +304,35 @@ struct Call {
       for (int64_t c = first; c < first + count; ++c)
         all += partial[(c * kBlock + within % kBlock) * (kDk + kDv) + column];
       return all;
-    };
-    EXPECT_LT(Error(dk, [&](size_t i) { return sum(i / kDk, static_cast<int>(i % kDk)); }), 5e-3);
-    EXPECT_LT(Error(dv, [&](size_t i) { return sum(i / kDv, static_cast<int>(i % kDv) + kDk); }),
-              5e-3);
+    });
+  }
+  // In parts, or written directly.
+  void CheckRangeDkv(bool in_parts) {
+    std::vector<float> partial((queries + keys) * groups * (kDk + kDv), NAN);
+    Bits out_dk(dk.size(), 0x7FC0), out_dv(dv.size(), 0x7FC0);
+    RunDkv<attention::DkvConfig<kDk, kDv, 6>>(
+        attention::RangeRows<kDk, kDv>{.ranges = ranges.data(),
+                                       .dk = reinterpret_cast<BFloat16*>(out_dk.data()),
+                                       .dv = reinterpret_cast<BFloat16*>(out_dv.data()),
+                                       .partial = in_parts ? partial.data() : nullptr,
+                                       .groups = groups},
+        {static_cast<unsigned>(NumSlots(keys, 1, kBlock, sizes().documents)), 1, 1,
+         static_cast<unsigned>(groups), in_parts ? unsigned{kMaxParts} : 1});
+    CheckKeyGradients([&](size_t row, int column) -> double {
+      if (!in_parts) {
+        return column < kDk ? ToFloat(out_dk[row * kDk + column])
+                            : ToFloat(out_dv[row * kDv + column - kDk]);
+      }
+      const int key = static_cast<int>(row) / groups, group = static_cast<int>(row) % groups,
+                d = DocumentOfRow(cu_keys.data(), sizes().documents, key),
+                of_document = cu_keys[d + 1] - cu_keys[d];
+      double all = 0;
+      for (int64_t part = 0; part < NumParts(sizes(), d); ++part) {
+        const int64_t at = PartialRow(sizes(), d, key) + part * of_document;
+        all += partial[(at * groups + group) * (kDk + kDv) + column];
+      }
+      return all;
+    });
   }
 };
 
@@ -311,11 +350,13 @@ void Check(int heads, int groups, const std::vector<int>& lengths, unsigned seed
     if (sees != Sees::kBlocks) {
       call.template CheckForward<Fwd>(attention::RangeKeys<Fwd::kKeys>{call.ranges.data()});
       call.template CheckDq<Dq>(attention::RangeKeys<Dq::kKeys>{call.ranges.data()});
+      if (heads / groups >= 8 && heads / groups <= 32)
+        call.CheckRangeDkv(/*in_parts=*/sees == Sees::kCompressed);
     } else if (heads / groups >= 8) {
       call.template WithUnions<ListFwd>(
           [&](const auto& keys) { call.template CheckForward<ListFwd>(keys); });
       call.template WithUnions<Dq>([&](const auto& keys) { call.template CheckDq<Dq>(keys); });
-      if (heads / groups <= 32) call.CheckDkv();
+      if (heads / groups <= 32) call.CheckChosenDkv();
     }
   }
 }
@@ -338,7 +379,7 @@ TEST(HopperAttention, SeveralGroupsAndManyBlocks) {
   using Dq = attention::DqConfig<192, 128, 3>;
   call.WithUnions<ListFwd>([&](const auto& keys) { call.CheckForward<ListFwd>(keys); });
   call.WithUnions<Dq>([&](const auto& keys) { call.CheckDq<Dq>(keys); });
-  call.CheckDkv();
+  call.CheckChosenDkv();
 }
 
 }  // namespace

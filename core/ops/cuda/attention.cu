@@ -12,6 +12,7 @@
 //             lengths, so a packed document is cut as it is alone.
 //
 // Shared memory, T each: forward Q K V P, dQ Q dO K V dS; rows padded as in core/cuda/mma_tiles.cuh.
+#include "core/cuda/attention_parts.cuh"
 #include "core/cuda/attention_tiles.cuh"
 #include "core/cuda/memory.h"
 #include "core/ops/attention.h"
@@ -22,7 +23,6 @@ namespace lacuna::cuda {
 namespace {
 
 constexpr int kQueryThreads = 128;
-constexpr int kMaxParts = 16;
 
 // The passing key tiles of a query tile: rows [begin, end) of k, from a tile's start.
 struct KeySpan {
@@ -241,18 +241,6 @@ __global__ void __launch_bounds__(kQueryThreads)
   }
 }
 
-// In how many parts the query rows of a document's key tiles are taken.
-__device__ int64_t NumParts(const AttentionSizes& s, int document) {
-  const int64_t queries = s.cu_queries[document + 1] - s.cu_queries[document],
-                keys = s.cu_keys[document + 1] - s.cu_keys[document];
-  return keys == 0 ? 1 : max(int64_t{1}, min(int64_t{kMaxParts}, queries / keys));
-}
-// Where part 0 of key row `key` is among the partial sums' rows; parts are a document's keys apart.
-// NumParts * keys <= queries + keys, so documents do not overlap.
-__device__ int64_t PartialRow(const AttentionSizes& s, int document, int64_t key) {
-  return s.cu_queries[document] + key;
-}
-
 // The rows of a document as KeyTileGradients takes them.
 struct RangeRows {
   const int32_t* ranges;
@@ -273,21 +261,6 @@ struct RangeRows {
   }
 };
 
-// Tokens of a document from which on `test` holds (it does not stop to): the first, or the count.
-template <class Test>
-__device__ int64_t FirstToken(int64_t count, Test&& test) {
-  int64_t low = 0, high = count;
-  while (low < high) {
-    const int64_t middle = (low + high) / 2;
-    if (test(middle)) {
-      high = middle;
-    } else {
-      low = middle + 1;
-    }
-  }
-  return low;
-}
-
 // One key tile of one document and group, one part of its rows. `partial`: [rows, G, Dk + Dv], or
 // null where dk and dv are written directly.
 template <class T, int kMaxDk, int kMaxDv>
@@ -305,14 +278,9 @@ __global__ void __launch_bounds__(256)
   if (key >= document_end || part >= parts) return;
   const int keys = static_cast<int>(min(int64_t{kTileRows}, document_end - key));
 
-  const int64_t token0 = s.cu_queries[document], tokens = s.cu_queries[document + 1] - token0;
-  const int64_t from =
-      FirstToken(tokens, [&](int64_t t) { return in.ranges[2 * (token0 + t) + 1] > key; });
-  const int64_t to =
-      FirstToken(tokens, [&](int64_t t) { return in.ranges[2 * (token0 + t)] >= key + keys; });
-  const int64_t rows = max(int64_t{0}, to - from) * s.rep, share = (rows + parts - 1) / parts;
-  const int64_t first = from * s.rep + part * share,
-                end = from * s.rep + min(rows, (part + 1) * share);
+  const int64_t token0 = s.cu_queries[document];
+  const TokenRange tokens = TokensOf(s, in.ranges, document, key, keys, part, parts);
+  const int64_t first = (tokens.begin - token0) * s.rep, end = (tokens.end - token0) * s.rep;
 
   const KeyTileMemory<T> m(memory, s.dk, s.dv);
   StartLoad(m.k, s.dk, kTileRows, in.packed_k, [&](int r) {
@@ -410,9 +378,14 @@ void Backward(const AttentionBwdArgs& args, Stream stream) {
                           stream);
   const dim3 grid(static_cast<unsigned>(NumSlots(s.keys, 1, kTileRows, s.documents)),
                   static_cast<unsigned>(s.groups), in_parts ? kMaxParts : 1);
-  LaunchGrid(KeyGradientKernel<T, kMaxDk, kMaxDv>, grid, 256, KeyTileMemory<T>::Bytes(s.dk, s.dv),
-             stream, s, in, lse, static_cast<const float*>(delta.As<float>()), args.dk.As<T>(),
-             args.dv.As<T>(), in_parts ? partial.As<float>() : nullptr);
+  float* const sums = in_parts ? partial.As<float>() : nullptr;
+  if (hopper::SupportsDkv(args, stream)) {
+    hopper::AttentionDkv(args, delta.As<float>(), in_parts ? kMaxParts : 1, sums, stream);
+  } else {
+    LaunchGrid(KeyGradientKernel<T, kMaxDk, kMaxDv>, grid, 256, KeyTileMemory<T>::Bytes(s.dk, s.dv),
+               stream, s, in, lse, static_cast<const float*>(delta.As<float>()), args.dk.As<T>(),
+               args.dv.As<T>(), sums);
+  }
   if (!in_parts) return;
   LaunchGrid(SumPartsKernel<T>, dim3(static_cast<unsigned>(s.keys)), dim3(kThreads), 0, stream, s,
              partial.As<float>(), args.dk.As<T>(), args.dv.As<T>());

@@ -8,6 +8,7 @@
 #include "core/cuda/runtime.h"
 #include "core/cuda/tensor_map.h"
 #include "core/cuda/vector.cuh"
+#include "core/ops/cuda/hopper/attention_dkv.cuh"
 #include "core/ops/cuda/hopper/attention_dq.cuh"
 #include "core/ops/cuda/hopper/attention_fwd.cuh"
 
@@ -82,6 +83,21 @@ void SetOutputs(const Args& args, const AttentionSizes& sizes, const float* delt
   p.delta = delta;
   p.dq = args.dq.template As<BFloat16>();
   p.scale = static_cast<float>(args.scale);
+}
+template <class Config, class Args, class Rows>
+DkvParams<Rows> DkvParamsOf(const Args& args, const Rows& rows, const float* delta) {
+  const auto sizes = AttentionSizes::Of(args);
+  return {.q = HeadsMap(args.q, sizes.rep, 1),
+          .k = HeadsMap(args.k, 1, Config::kKeys),
+          .v = HeadsMap(args.v, 1, Config::kKeys),
+          .d_o = HeadsMap(args.d_o, sizes.rep, 1),
+          .sizes = sizes,
+          .rows = rows,
+          .lse = args.lse.template As<float>(),
+          .delta = delta,
+          .scale = static_cast<float>(args.scale),
+          .factor = static_cast<float>(args.scale) * kLog2E,
+          .delays = RandomDelays()};
 }
 template <class Config, class Params>
 void Start(void (*kernel)(Params), const Params& p, Stream stream) {

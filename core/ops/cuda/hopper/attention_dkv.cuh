@@ -1,25 +1,23 @@
-// Gradients of keys and values of attention to selected blocks, for Hopper (sm_90a).
+// Gradients of keys and values for Hopper (sm_90a).
 //
-//   block      64 keys of one selection block stay; the rows (token, head) of the tokens that chose it
-//              go by, 32 at a time, gathered token by token by the copy engine. Two warpgroups take
-//              turns with the row tiles; their sums are added at the end, in that order.
+//   block      64 keys stay; the rows (token, head) of the tokens that see them go by, 32 at a time,
+//              gathered token by token by the copy engine. Two warpgroups take turns with the row
+//              tiles; their sums are added at the end, in that order.
 //   products   keys x rows, so that P^T and dS^T stand in registers as the A of the next products:
 //                S^T = K Q^T, dP^T = V dO^T     P^T = exp(scale S^T - lse), dS^T = P^T (dP^T - delta)
 //                dV += P^T dO, dK += dS^T Q
-//   ring       kStages row tiles: Q, dO and per row -lse, delta and the last key that its token sees.
+//   ring       kStages row tiles: Q, dO and per row -lse, delta and the keys that its token sees.
 //
-// A chunk of a block's rows a grid block, into f32 [chunks, 64, Dk + Dv].
+// A policy says which keys and tokens a grid block has and where its sums go.
 #pragma once
 
+#include "core/cuda/fast_math.cuh"
 #include "core/cuda/hopper.cuh"
 #include "core/cuda/random_delay.h"
 #include "core/cuda/wgmma_registers.cuh"
 #include "core/ops/cuda/hopper/attention_pipeline.cuh"
-#include "core/ops/cuda/hopper/attention_softmax.cuh"
 
-namespace lacuna::cuda::hopper {
-
-using attention::Place;
+namespace lacuna::cuda::hopper::attention {
 
 template <int kKeyWidth, int kValueWidth, int kStageCount>
 struct DkvConfig {
@@ -38,25 +36,29 @@ struct DkvConfig {
   static_assert(kSums * kWarpgroup * 4 <= kStages * kStageBytes);
 };
 
+template <class Rows>
 struct DkvParams {
-  CUtensorMap q, k, v, d_o;
+  CUtensorMap q, k, v, d_o;  // rows of q and d_o a token at a time
   AttentionSizes sizes;
-  const int32_t *positions, *rows;  // rows: of InvertedLists
-  const int64_t* starts;
-  int64_t num_blocks, chunk_rows;
+  Rows rows;
   const float *lse, *delta;
-  float* partial;
   float scale, factor;  // factor: of scores, in units of log 2
   uint32_t delays;      // of RandomDelay
 };
 
 // What a grid block works on.
 struct DkvWork {
-  int group, first_key;   // row of k
-  int keys;               // of the block that the document has
-  int first;              // of the block's first token in its document
-  const int32_t* tokens;  // that chose the block, in this chunk
-  int count;              // of them
+  int group;
+  int first_key;  // row of k
+  int keys;       // there are
+  int tokens;     // that see some of them, of this grid block
+  int64_t first;  // of the tokens, as the policy numbers them
+  int64_t out;    // where the sums go, as the policy numbers it
+};
+
+// The keys of the tile that a token sees.
+struct KeyRange {
+  int first, last;
 };
 
 template <class Config>
@@ -67,7 +69,7 @@ struct DkvMemory {
   __device__ uint32_t Ring() const { return V() + Config::kVBytes; }
   __device__ uint32_t Q(uint32_t stage) const { return Ring() + stage * Config::kStageBytes; }
   __device__ uint32_t Gradient(uint32_t stage) const { return Q(stage) + Config::kQBytes; }
-  // [3][kRows]: -lse in units of log 2, delta, last key
+  // [4][kRows]: -lse in units of log 2, delta, first and last key
   __device__ uint32_t Scalars(uint32_t stage) const {
     return Gradient(stage) + Config::kGradientBytes;
   }
@@ -77,8 +79,9 @@ struct DkvMemory {
 };
 
 // A warp: brings the keys and values, then row tile after row tile.
-template <class Config>
-__device__ void ProduceRows(const DkvParams& p, const DkvMemory<Config>& m, const DkvWork& work) {
+template <class Config, class Rows>
+__device__ void ProduceRows(const DkvParams<Rows>& p, const DkvMemory<Config>& m,
+                            const DkvWork& work) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, rep = p.sizes.rep,
             tile_tokens = Config::kRows / rep, first_head = work.group * rep;
   if (lane == 0) {
@@ -88,22 +91,23 @@ __device__ void ProduceRows(const DkvParams& p, const DkvMemory<Config>& m, cons
     for (int c = 0; c < Config::kDv / 64; ++c)
       CopyTile(m.V() + c * Config::kKeyBox, p.v, m.KeysFull(), 64 * c, work.group, work.first_key);
   }
-  const int tiles = (work.count + tile_tokens - 1) / tile_tokens;
+  const int tiles = (work.tokens + tile_tokens - 1) / tile_tokens;
+  if (tiles == 0) return;
   // Of this lane's row of a tile. Behind the last token the last one stands again, with weights of 0.
   struct Row {
     int token;
     float minus_lse, delta;
-    int last;
+    KeyRange keys;
   };
   const auto row_of = [&](int tile) {
     const int i = tile * tile_tokens + lane / rep;
     Row row;
-    row.token = work.tokens[min(i, work.count - 1)];
+    row.token = p.rows.Token(work, min(i, work.tokens - 1));
     const int64_t at = int64_t{row.token} * p.sizes.heads + first_head + lane % rep;
     const float lse = p.lse[at];
-    row.minus_lse = i < work.count && lse != -INFINITY ? -lse * kLog2E : -INFINITY;
+    row.minus_lse = i < work.tokens && lse != -INFINITY ? -lse * kLog2E : -INFINITY;
     row.delta = p.delta[at];
-    row.last = min(p.positions[row.token] - work.first, work.keys - 1);
+    row.keys = p.rows.KeysOf(work, row.token);
     return row;
   };
   Place<Config::kStages> place;
@@ -116,7 +120,8 @@ __device__ void ProduceRows(const DkvParams& p, const DkvMemory<Config>& m, cons
     const uint32_t scalars = m.Scalars(place.stage) + lane * 4;
     StoreShared4(scalars, row.minus_lse);
     StoreShared4(scalars + Config::kRows * 4, row.delta);
-    StoreShared4(scalars + Config::kRows * 8, __int_as_float(row.last));
+    StoreShared4(scalars + Config::kRows * 8, __int_as_float(row.keys.first));
+    StoreShared4(scalars + Config::kRows * 12, __int_as_float(row.keys.last));
     __syncwarp();
     if (lane == 0) ArriveExpecting(m.Full(place.stage), Config::kQBytes + Config::kGradientBytes);
     __syncwarp();
@@ -134,13 +139,13 @@ __device__ void ProduceRows(const DkvParams& p, const DkvMemory<Config>& m, cons
   }
 }
 
-template <class Config>
+template <class Config, class Rows>
 struct DkvConsumer {
   static constexpr int kSteps = Config::kRows / 16;
   using Scores = float[Config::kRows / 2];
   using Weights = uint32_t[kSteps][4];
 
-  const DkvParams& p;
+  const DkvParams<Rows>& p;
   const DkvMemory<Config> m;
   const DkvWork& work;
   const uint32_t warpgroup;  // uniform
@@ -185,13 +190,16 @@ struct DkvConsumer {
 #pragma unroll
     for (int j = 0; j < Config::kRows / 8; ++j) {
       const float2 minus_lse = LoadShared8(scalars + 32 * j),
-                   last = LoadShared8(scalars + 32 * j + Config::kRows * 8);
+                   first = LoadShared8(scalars + 32 * j + Config::kRows * 8),
+                   last = LoadShared8(scalars + 32 * j + Config::kRows * 12);
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        const float weight =
-            Exp2(fmaf(s[4 * j + e], p.factor, e % 2 == 0 ? minus_lse.x : minus_lse.y));
-        const int of = __float_as_int(e % 2 == 0 ? last.x : last.y);
-        s[4 * j + e] = key + e / 2 * 8 <= of ? weight : 0.0f;
+        const bool even = e % 2 == 0;
+        const int of = key + e / 2 * 8;
+        const float weight = Exp2(fmaf(s[4 * j + e], p.factor, even ? minus_lse.x : minus_lse.y));
+        const bool seen = of >= __float_as_int(even ? first.x : first.y) &&
+                          of <= __float_as_int(even ? last.x : last.y);
+        s[4 * j + e] = seen ? weight : 0.0f;
       }
     }
     PinSums(s);
@@ -218,7 +226,7 @@ struct DkvConsumer {
   }
   __device__ void Run() {
     const int tile_tokens = Config::kRows / p.sizes.rep,
-              tiles = Uniform((work.count + tile_tokens - 1) / tile_tokens);
+              tiles = Uniform((work.tokens + tile_tokens - 1) / tile_tokens);
     WaitBarrier(m.KeysFull(), 0);
     Place<Config::kStages> place;
     if (warpgroup == 1) place.Next();
@@ -250,48 +258,27 @@ struct DkvConsumer {
   __device__ __forceinline__ void Store(const float (&sum)[kWidth / 2], uint32_t other,
                                         int first_column, float factor) {
     const int key = threadIdx.x % kWarpgroup / kWarp * 16 + FragmentRow();
-    float* const out = p.partial +
-                       (int64_t{blockIdx.x} * Config::kKeys + key) * (Config::kDk + Config::kDv) +
-                       first_column + FragmentColumn();
 #pragma unroll
     for (int j = 0; j < kWidth / 8; ++j) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const int i = 4 * j + 2 * r;
-        const float x = (sum[i] + LoadShared4(other + i * kWarpgroup * 4)) * factor,
-                    y = (sum[i + 1] + LoadShared4(other + (i + 1) * kWarpgroup * 4)) * factor;
-        *reinterpret_cast<float2*>(out + 8 * r * (Config::kDk + Config::kDv) + 8 * j) =
-            make_float2(x, y);
+        p.rows.Put(work, key + 8 * r, first_column + FragmentColumn() + 8 * j,
+                   (sum[i] + LoadShared4(other + i * kWarpgroup * 4)) * factor,
+                   (sum[i + 1] + LoadShared4(other + (i + 1) * kWarpgroup * 4)) * factor);
       }
     }
   }
 };
 
-template <class Config>
+template <class Config, class Rows>
 __global__ void __launch_bounds__(Config::kThreads, 1)
-    DkvKernel(const __grid_constant__ DkvParams p) {
+    DkvKernel(const __grid_constant__ DkvParams<Rows> p) {
 #if LACUNA_HOPPER_CODE
-  char* const dynamic = DynamicShared();
-  const DkvMemory<Config> m = {(SharedAddress(dynamic) + 1023) / 1024 * 1024};
-  const uint32_t warpgroup = Uniform(threadIdx.x / kWarpgroup);
-  // The chunk.
-  int64_t chunk = 0, index = 0;
-  const int list = OwnerOfSlot(p.starts, static_cast<int>(p.sizes.groups * p.num_blocks),
-                               int64_t{p.sizes.rep}, p.chunk_rows, int64_t{blockIdx.x}, &chunk);
-  const int64_t first = p.starts[list] + chunk * p.chunk_rows / p.sizes.rep,
-                count = min(p.starts[list + 1] - first, p.chunk_rows / p.sizes.rep);
-  if (count <= 0) return;
-  const int document = OwnerOfSlot(p.sizes.cu_keys, p.sizes.documents, int64_t{1}, Config::kKeys,
-                                   list % p.num_blocks, &index);
   DkvWork work;
-  work.group = static_cast<int>(list / p.num_blocks);
-  work.first = static_cast<int>(index) * Config::kKeys;
-  work.first_key = p.sizes.cu_keys[document] + work.first;
-  work.keys = min(Config::kKeys, p.sizes.cu_keys[document + 1] - work.first_key);
-  work.tokens = p.rows + first;
-  work.count = static_cast<int>(count);
-  if (work.keys <= 0) return;
-
+  if (!p.rows.Take(p.sizes, work)) return;
+  const DkvMemory<Config> m = {(SharedAddress(DynamicShared()) + 1023) / 1024 * 1024};
+  const uint32_t warpgroup = Uniform(threadIdx.x / kWarpgroup);
   if (threadIdx.x == 0) {
     InitBarrier(m.KeysFull(), 1);
     for (uint32_t s = 0; s < Config::kStages; ++s) {
@@ -307,9 +294,9 @@ __global__ void __launch_bounds__(Config::kThreads, 1)
       ProduceRows<Config>(p, m, work);
   } else {
     TakeRegisters<232>();
-    DkvConsumer<Config>{p, m, work, warpgroup}.Run();
+    DkvConsumer<Config, Rows>{p, m, work, warpgroup}.Run();
   }
 #endif
 }
 
-}  // namespace lacuna::cuda::hopper
+}  // namespace lacuna::cuda::hopper::attention
