@@ -15,6 +15,7 @@
 #include "core/cuda/hopper.cuh"
 #include "core/cuda/random_delay.h"
 #include "core/cuda/reduce.cuh"
+#include "core/cuda/ring_place.cuh"
 #include "core/cuda/wgmma.cuh"
 
 namespace lacuna::cuda::hopper {
@@ -42,16 +43,7 @@ struct Ring {
   static constexpr int kBytes = kStages * kStageBytes, kBarrierBytes = kStages * 16;
   static_assert(kStageBytes % 1024 == 0);
 
-  // A stage and how often the ring went round.
-  struct Place {
-    uint32_t stage = 0, round = 0;
-    __device__ void Next() {
-      if (++stage == kStages) {
-        stage = 0;
-        round ^= 1;
-      }
-    }
-  };
+  using Place = RingPlace<kStages>;
 
   uint32_t base, barriers;
 

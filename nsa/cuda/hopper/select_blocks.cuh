@@ -58,7 +58,7 @@ struct Consumer {
   float* sums;               // [rows of sums][ring]
   float* scores;             // [tokens][score_stride]
   const uint32_t warpgroup;  // uniform
-  Place<Config::kStages> k = {};
+  RingPlace<Config::kStages> k = {};
   uint32_t q_round = 0;
 
   __device__ void Run() {

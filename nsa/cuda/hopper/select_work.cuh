@@ -4,6 +4,7 @@
 
 #include "core/cuda/hopper.cuh"
 #include "core/cuda/random_delay.h"
+#include "core/cuda/ring_place.cuh"
 #include "core/ops/cuda/hopper/attention_work.cuh"
 #include "nsa/cuda/hopper/block_choice.cuh"
 
@@ -59,18 +60,6 @@ struct Params {
   uint32_t delays;  // of RandomDelay
 };
 
-// How often a ring went round, and the stage.
-template <int kStages>
-struct Place {
-  uint32_t stage = 0, round = 0;
-  __device__ void Next() {
-    if (++stage == kStages) {
-      stage = 0;
-      round ^= 1;
-    }
-  }
-};
-
 template <class Config>
 struct Memory {
   static constexpr int kStages = Config::kStages;
@@ -110,7 +99,7 @@ struct Producer {
   const Params& p;
   const Memory<Config> memory;
   WorkTile* plans;
-  Place<Config::kStages> k = {};
+  RingPlace<Config::kStages> k = {};
   uint32_t q_round = 0;
 
   __device__ void Run() {

@@ -110,7 +110,7 @@ __device__ void ProduceRows(const DkvParams<Rows>& p, const DkvMemory<Config>& m
     row.keys = p.rows.KeysOf(work, row.token);
     return row;
   };
-  Place<Config::kStages> place;
+  RingPlace<Config::kStages> place;
   Row next = row_of(0);
   for (int tile = 0; tile < tiles; ++tile) {
     const Row row = next;
@@ -228,7 +228,7 @@ struct DkvConsumer {
     const int tile_tokens = Config::kRows / p.sizes.rep,
               tiles = Uniform((work.tokens + tile_tokens - 1) / tile_tokens);
     WaitBarrier(m.KeysFull(), 0);
-    Place<Config::kStages> place;
+    RingPlace<Config::kStages> place;
     if (warpgroup == 1) place.Next();
     for (int tile = static_cast<int>(warpgroup); tile < tiles; tile += Config::kConsumers) {
       RandomDelay(p.delays, tile);

@@ -43,21 +43,10 @@ struct DqConsumer {
   const Memory<Config> memory;
   const WorkTile* plan;
   const uint32_t warpgroup;  // uniform
-  Place<Config::kStages> k = {}, v = {};
-  uint32_t q_round = 0;
+  RingPlace<Config::kStages> k = {}, v = {};
 
   __device__ void Run() {
-    while (true) {
-      WaitBarrier(memory.QFull(warpgroup), q_round);
-      WorkTile tile = *plan;
-      tile.tokens = Uniform(tile.tokens);
-      tile.key_tiles = Uniform(tile.key_tiles);
-      tile.whole_begin = Uniform(tile.whole_begin);
-      tile.whole_end = Uniform(tile.whole_end);
-      if (tile.tokens == 0) return;
-      Differentiate(tile);
-      q_round ^= 1;
-    }
+    ForTiles(memory, warpgroup, plan, [&](const WorkTile& tile) { Differentiate(tile); });
   }
 
  private:

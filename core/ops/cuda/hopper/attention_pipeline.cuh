@@ -11,6 +11,7 @@
 
 #include "core/cuda/hopper.cuh"
 #include "core/cuda/random_delay.h"
+#include "core/cuda/ring_place.cuh"
 #include "core/ops/cuda/hopper/attention_work.cuh"
 
 namespace lacuna::cuda::hopper::attention {
@@ -33,18 +34,6 @@ struct TileConfig {
   // Of 64 columns.
   static constexpr int kQBox = kWarpgroupRows * 128, kKeyBox = kKeys * 128;
   static_assert(kKeys % 16 == 0 && kDk % 64 == 0 && kDv % 64 == 0);
-};
-
-// A stage of a ring and how often the ring went round.
-template <int kStages>
-struct Place {
-  uint32_t stage = 0, round = 0;
-  __device__ void Next() {
-    if (++stage == kStages) {
-      stage = 0;
-      round ^= 1;
-    }
-  }
 };
 
 template <class Config>
@@ -94,7 +83,7 @@ struct Producer {
   const Params& p;
   const Memory<Config> memory;
   WorkTile* plans;
-  Place<Config::kStages> k = {}, v = {};
+  RingPlace<Config::kStages> k = {}, v = {};
   uint32_t q_round = 0;
 
   __device__ void Run() {
@@ -186,5 +175,21 @@ struct Producer {
     v.Next();
   }
 };
+
+// A consuming warpgroup: work(tile) for each tile that the producer plans for it.
+template <class Config, class Work>
+__device__ __forceinline__ void ForTiles(const Memory<Config>& memory, uint32_t warpgroup,
+                                         const WorkTile* plan, Work&& work) {
+  for (uint32_t round = 0;; round ^= 1) {
+    WaitBarrier(memory.QFull(warpgroup), round);
+    WorkTile tile = *plan;
+    tile.tokens = Uniform(tile.tokens);
+    tile.key_tiles = Uniform(tile.key_tiles);
+    tile.whole_begin = Uniform(tile.whole_begin);
+    tile.whole_end = Uniform(tile.whole_end);
+    if (tile.tokens == 0) return;
+    work(tile);
+  }
+}
 
 }  // namespace lacuna::cuda::hopper::attention
