@@ -29,14 +29,14 @@ struct ChosenRows {
     work.first = starts[list] + chunk * chunk_rows / sizes.rep;
     work.tokens = static_cast<int>(
         max(int64_t{0}, min(starts[list + 1] - work.first, chunk_rows / sizes.rep)));
-    work.out = index * kBlock;  // position of the block's first key
+    work.at = index * kBlock;  // position of the block's first key
     return work.tokens > 0 && work.keys > 0;
   }
   __device__ int Token(const attention::DkvWork& work, int i) const {
     return tokens[work.first + i];
   }
   __device__ attention::KeyRange KeysOf(const attention::DkvWork& work, int token) const {
-    return {0, min(positions[token] - static_cast<int>(work.out), work.keys - 1)};
+    return {0, min(positions[token] - static_cast<int>(work.at), work.keys - 1)};
   }
   // Columns of [dk | dv].
   __device__ void Put(const attention::DkvWork&, int key, int column, float x, float y) const {

@@ -2,14 +2,15 @@
 
 #include "core/cuda/memory.h"
 #include "core/cuda/runtime.h"
-#include "core/cuda/tensor_map.h"
 #include "core/cuda/vector.cuh"
+#include "core/ops/cuda/hopper/heads_map.h"
 #include "nsa/cuda/hopper/select_blocks.cuh"
 #include "nsa/cuda/hopper/select_blocks.h"
 
 namespace lacuna::cuda::hopper {
 namespace {
 
+using attention::HeadsMap;
 using select::Config;
 // 16 heads in a group, compressed blocks of two strides, selection blocks of four.
 using UsualShape = select::Shape<4, 4, 2>;
@@ -37,13 +38,6 @@ bool HasCode(Stream stream) {
   static const bool has = HasHopperCode(
       reinterpret_cast<const void*>(select::SelectKernel<Config, AnyShape>), ComputeMajor(stream));
   return has;
-}
-
-// Boxes of 64 columns, `heads` heads and `rows` rows of a tensor [N, H, D].
-CUtensorMap HeadsMap(const TensorRef& x, int heads, int rows) {
-  const int64_t width = x.dim(2), all = x.dim(1);
-  return MakeTensorMap(x.data,
-                       {{width, 1, 64}, {all, width, heads}, {x.dim(0), all * width, rows}});
 }
 
 template <class Config>

@@ -53,7 +53,7 @@ struct DkvWork {
   int keys;       // there are
   int tokens;     // that see some of them, of this grid block
   int64_t first;  // of the tokens, as the policy numbers them
-  int64_t out;    // where the sums go, as the policy numbers it
+  int64_t at;     // what else the policy has to know of it
 };
 
 // The keys of the tile that a token sees.

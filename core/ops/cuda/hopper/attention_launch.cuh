@@ -6,11 +6,11 @@
 
 #include "core/cuda/memory.h"
 #include "core/cuda/runtime.h"
-#include "core/cuda/tensor_map.h"
 #include "core/cuda/vector.cuh"
 #include "core/ops/cuda/hopper/attention_dkv.cuh"
 #include "core/ops/cuda/hopper/attention_dq.cuh"
 #include "core/ops/cuda/hopper/attention_fwd.cuh"
+#include "core/ops/cuda/hopper/heads_map.h"
 
 namespace lacuna::cuda::hopper::attention {
 
@@ -36,13 +36,6 @@ bool SupportsShapes(const Args& args) {
   constexpr int64_t kMost = int64_t{1} << 30;  // rows, and slots of all groups, count in 32 bits
   return q.dim(0) > 0 && k.dim(0) > 0 && q.dim(0) * k.dim(1) <= kMost && k.dim(0) <= kMost &&
          IsPackable(q) && IsPackable(k) && IsPackable(args.v) && IsPackable(args.o);
-}
-
-// Boxes of 64 columns, `heads` heads and `rows` rows of a tensor [N, H, D].
-inline CUtensorMap HeadsMap(const TensorRef& x, int heads, int rows) {
-  const int64_t width = x.dim(2), all = x.dim(1);
-  return MakeTensorMap(x.data,
-                       {{width, 1, 64}, {all, width, heads}, {x.dim(0), all * width, rows}});
 }
 
 // Groups whose keys and values stay in L2 together (50 MB on an H100, also crossed by q and o).

@@ -32,9 +32,10 @@ struct RangeRows {
     work.keys = static_cast<int>(min(int64_t{kKeys}, end - key));
     work.tokens = static_cast<int>(tokens.end - tokens.begin);
     work.first = tokens.begin;
-    work.out = partial == nullptr
-                   ? key
-                   : PartialRow(s, document, key) + part * (end - s.cu_keys[document]);
+    // Where the sums go.
+    work.at = partial == nullptr
+                  ? key
+                  : PartialRow(s, document, key) + part * (end - s.cu_keys[document]);
     return true;
   }
   __device__ int Token(const DkvWork& work, int i) const {
@@ -47,7 +48,7 @@ struct RangeRows {
   // Columns of [dk | dv].
   __device__ void Put(const DkvWork& work, int key, int column, float x, float y) const {
     if (key >= work.keys) return;
-    const int64_t row = (work.out + key) * groups + work.group;
+    const int64_t row = (work.at + key) * groups + work.group;
     if (partial != nullptr) {
       *reinterpret_cast<float2*>(partial + row * (kDk + kDv) + column) = make_float2(x, y);
     } else {
