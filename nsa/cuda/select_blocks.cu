@@ -13,6 +13,7 @@
 // Shared memory: Q and K in T, P, the sums and the scores in f32. A tile has as many tokens as have
 // room with their scores, at most 64 rows unless a token alone has more (then heads go in turns).
 #include "core/cuda/attention_tiles.cuh"
+#include "nsa/cuda/hopper/select_blocks.h"
 #include "nsa/select_blocks.h"
 
 namespace lacuna::cuda {
@@ -282,6 +283,7 @@ void Select(const SelectBlocksArgs& args, Stream stream) {
 }  // namespace
 
 void SelectBlocks(const SelectBlocksArgs& args, Stream stream) {
+  if (hopper::Supports(args, stream)) return hopper::SelectBlocks(args, stream);
   DispatchDeviceFloat(args.q.dtype,
                       [&](auto tag) { Select<typename decltype(tag)::type>(args, stream); });
 }

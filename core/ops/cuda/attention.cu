@@ -361,12 +361,16 @@ void Backward(const AttentionBwdArgs& args, Stream stream) {
   const Workspace delta(rows * 4, stream);
   Launch(DeltaKernel<T>, rows * kWarp, stream, args.d_o.As<T>(), args.o.As<T>(), delta.As<float>(),
          rows, s.dv);
-  constexpr int64_t kKeys = kPassingRows<T>;
-  const int64_t query_memory = ((kTileRows + kKeys) * (TileStride<T>(s.dk) + TileStride<T>(s.dv)) +
-                                kTileRows * TileStride<T>(kKeys)) *
-                               static_cast<int64_t>(sizeof(T));
-  LaunchGrid(QueryGradientKernel<T, kMaxDk>, QueryGrid(s), kQueryThreads, query_memory, stream, s,
-             in, lse, static_cast<const float*>(delta.As<float>()), args.dq.As<T>());
+  if (hopper::SupportsDq(args, stream)) {
+    hopper::AttentionDq(args, delta.As<float>(), stream);
+  } else {
+    constexpr int64_t kKeys = kPassingRows<T>;
+    const int64_t memory = ((kTileRows + kKeys) * (TileStride<T>(s.dk) + TileStride<T>(s.dv)) +
+                            kTileRows * TileStride<T>(kKeys)) *
+                           static_cast<int64_t>(sizeof(T));
+    LaunchGrid(QueryGradientKernel<T, kMaxDk>, QueryGrid(s), kQueryThreads, memory, stream, s, in,
+               lse, static_cast<const float*>(delta.As<float>()), args.dq.As<T>());
+  }
 
   // Where queries and keys are the same rows there is one part, and no partial sums.
   const bool in_parts = s.cu_queries != s.cu_keys;
@@ -374,12 +378,23 @@ void Backward(const AttentionBwdArgs& args, Stream stream) {
                           stream);
   const dim3 grid(static_cast<unsigned>(NumSlots(s.keys, 1, kTileRows, s.documents)),
                   static_cast<unsigned>(s.groups), in_parts ? kMaxParts : 1);
-  LaunchGrid(KeyGradientKernel<T, kMaxDk, kMaxDv>, grid, 256, KeyTileMemory<T>::Bytes(s.dk, s.dv),
-             stream, s, in, lse, static_cast<const float*>(delta.As<float>()), args.dk.As<T>(),
-             args.dv.As<T>(), in_parts ? partial.As<float>() : nullptr);
+  float* const sums = in_parts ? partial.As<float>() : nullptr;
+  if (hopper::SupportsDkv(args, stream)) {
+    hopper::AttentionDkv(args, delta.As<float>(), in_parts ? kMaxParts : 1, sums, stream);
+  } else {
+    LaunchGrid(KeyGradientKernel<T, kMaxDk, kMaxDv>, grid, 256, KeyTileMemory<T>::Bytes(s.dk, s.dv),
+               stream, s, in, lse, static_cast<const float*>(delta.As<float>()), args.dk.As<T>(),
+               args.dv.As<T>(), sums);
+  }
   if (!in_parts) return;
   LaunchGrid(SumPartsKernel<T>, dim3(static_cast<unsigned>(s.keys)), dim3(kThreads), 0, stream, s,
              partial.As<float>(), args.dk.As<T>(), args.dv.As<T>());
+}
+
+// cuDNN's deterministic backward goes over all pairs of a window's documents.
+bool OursIsFaster(const AttentionBwdArgs& args, Stream stream) {
+  return args.causal.window > 0 && args.causal.window < args.causal.max_length &&
+         hopper::SupportsDq(args, stream) && hopper::SupportsDkv(args, stream);
 }
 
 }  // namespace
@@ -404,7 +419,7 @@ void AttentionFwd(const AttentionFwdArgs& args, Stream stream) {
 }
 
 void AttentionBwd(const AttentionBwdArgs& args, Stream stream) {
-  if (CudnnAttentionBwd(args, stream)) return;
+  if (!OursIsFaster(args, stream) && CudnnAttentionBwd(args, stream)) return;
   DispatchDeviceFloat(args.q.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     DispatchWidths(args.q.dim(2), args.v.dim(2), [&](auto max_dk, auto max_dv) {
