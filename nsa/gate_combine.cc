@@ -10,7 +10,8 @@ constinit const Kernel<GateCombineFwdArgs> kGateCombineFwd{
     "gate_combine_fwd", "gate o_cmp o_slc o_win =o", cpu::GateCombineFwd,
     LACUNA_IF_CUDA(cuda::GateCombineFwd)};
 constinit const Kernel<GateCombineBwdArgs> kGateCombineBwd{
-    "gate_combine_bwd", "gate o_cmp o_slc o_win d_o =dgate =do_cmp =do_slc =do_win",
+    "gate_combine_bwd",
+    "gate o_cmp o_slc o_win lse_cmp lse_slc lse_win d_o =dgate =delta =weighted_lse",
     cpu::GateCombineBwd, LACUNA_IF_CUDA(cuda::GateCombineBwd)};
 
 // All of `branches` look like `o`, and the gate goes with it.
@@ -33,9 +34,19 @@ void GateCombineFwd(const GateCombineFwdArgs& args, Stream stream) {
 }
 
 void GateCombineBwd(const GateCombineBwdArgs& args, Stream stream) {
-  CheckBranches("gate_combine_bwd", args.gate, args.d_o,
-                {args.o_cmp, args.o_slc, args.o_win, args.do_cmp, args.do_slc, args.do_win});
-  CheckBranches("gate_combine_bwd", args.dgate, args.d_o, {});
+  constexpr const char* kOp = "gate_combine_bwd";
+  CheckBranches(kOp, args.gate, args.d_o, {args.o_cmp, args.o_slc, args.o_win});
+  CheckBranches(kOp, args.dgate, args.d_o, {});
+  const int64_t n = args.d_o.dim(0), heads = args.d_o.dim(1);
+  for (const TensorRef& lse : {args.lse_cmp, args.lse_slc, args.lse_win}) {
+    CheckShape(kOp, "lse", lse, {n, heads});
+    CheckDType(kOp, "lse", lse, args.gate.dtype);
+  }
+  for (const auto& [name, tensor] :
+       {std::pair{"delta", args.delta}, {"weighted_lse", args.weighted_lse}}) {
+    CheckShape(kOp, name, tensor, {3, n, heads});
+    CheckDType(kOp, name, tensor, args.gate.dtype);
+  }
   kGateCombineBwd(args, stream);
 }
 

@@ -1,8 +1,12 @@
 // The gated sum of NSA's branches. NSA (arXiv 2502.11089), eq. 5.
 //   o[n, h] = sum_c gate[n, h, c] * o_c[n, h],   c in {cmp, slc, win}
-//   do_c = gate_c * do,   dgate_c = do . o_c
-// gate, dgate: [N, H, 3] accumulation type   o, o_c, d_o, do_c: [N, H, Dv]
-// Products and the sum in the accumulation type, rounded once. All outputs are set.
+//   delta_c = dgate_c = do . o_c,   weighted_lse_c = lse_c - log gate_c
+// With these two and do a branch's backward pass needs no gate_c do of its own (core/ops/attention.h).
+//
+// o, o_c, d_o: [N, H, Dv]   the rest in the accumulation type: gate, dgate: [N, H, 3]
+// lse_c: [N, H]   delta, weighted_lse: [3, N, H]
+// Products and the sum in the accumulation type, rounded once. All outputs are set. A row of a branch
+// that saw no key, lse_c = -inf, stays one.
 #pragma once
 
 #include "core/tensor_ref.h"
@@ -13,7 +17,7 @@ struct GateCombineFwdArgs {
   TensorRef gate, o_cmp, o_slc, o_win, o;
 };
 struct GateCombineBwdArgs {
-  TensorRef gate, o_cmp, o_slc, o_win, d_o, dgate, do_cmp, do_slc, do_win;
+  TensorRef gate, o_cmp, o_slc, o_win, lse_cmp, lse_slc, lse_win, d_o, dgate, delta, weighted_lse;
 };
 
 namespace cpu {

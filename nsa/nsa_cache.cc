@@ -5,7 +5,9 @@
 
 #include "autograd/functions/attention.h"
 #include "autograd/functions/rope.h"
+#include "nsa/gate_combine.h"
 #include "nsa/select_blocks.h"
+#include "nsa/selected_attention.h"
 
 namespace lacuna {
 namespace {
@@ -44,8 +46,9 @@ NsaStep::NsaStep(const NsaConfig& config, int64_t length, Device device)
       in_window(std::min(config.window, length)) {
   const auto n = [](int64_t count) { return static_cast<int32_t>(count); };
   // One upload: parts of a tensor, each at a multiple of 16 bytes.
-  const std::vector<int32_t> ints = {n(length - 1), 0, 0, 0, 0, 1, 0, 0, 0, n(length), 0, 0,
-                                     0, n(compressed), 0, 0, 0, n(in_window), 0, 0};
+  const std::vector<int32_t> ints = {
+      n(length - 1), 0, 0, 0, 0, 1, 0, 0, 0, n(length), 0, 0, 0, n(compressed), 0, 0, 0,
+      n(in_window),  0, 0};
   const Tensor all = Tensor::FromVector(ints, {static_cast<int64_t>(ints.size())}).To(device);
   const auto first_rows = [&](int64_t at) -> AttentionRanges {
     return {all.View(at, {1, 2}), all.View(4, {2}), all.View(at, {2})};
@@ -107,7 +110,7 @@ Tensor NsaCache::Attend(const NsaInputs& token, const RopeTable& rope, Stream st
                         Tensor* blocks_out) {
   Tape tape(Tape::Mode::kInference, stream);
   const double scale = 1.0 / std::sqrt(static_cast<double>(token.q.dim(2)));
-  const int64_t heads = token.q.dim(1), groups = token.k_slc.dim(1);
+  const int64_t groups = token.k_slc.dim(1);
   const Device device = token.q.value().device();
   const NsaStep& step = *step_;
   const Variable q = Rope(tape, token.q, step.position, rope);
@@ -138,17 +141,32 @@ Tensor NsaCache::Attend(const NsaInputs& token, const RopeTable& rope, Stream st
                      .num_init = config_.num_init,
                      .num_local = config_.num_local},
                     stream);
-  const Variable o_slc = SelectedAttention(
-      tape, q, Variable(k_slc_.rows()), Variable(v_slc_.rows()), blocks, step.position,
-      step.cmp.cu_queries, step.cu_slc, config_.select_block, scale);
+  Tensor o_slc = Tensor::EmptyLike(o_cmp.value()), lse_slc = Tensor::EmptyLike(lse);
+  ops::SelectedAttentionFwd({.q = q.value().Ref(),
+                             .k = k_slc_.rows().Ref(),
+                             .v = v_slc_.rows().Ref(),
+                             .blocks = blocks.Ref(),
+                             .positions = step.position.Ref(),
+                             .cu_queries = step.cmp.cu_queries.Ref(),
+                             .cu_keys = step.cu_slc.Ref(),
+                             .o = o_slc.MutableRef(),
+                             .lse = lse_slc.MutableRef(),
+                             .scale = scale,
+                             .select_block = config_.select_block},
+                            stream);
   const Variable o_win =
       AttentionOverRanges(tape, q, Variable(k_win_.Slice(0, step.in_window)),
                           Variable(v_win_.Slice(0, step.in_window)), step.win, scale);
   blocks_ = blocks;
   if (blocks_out != nullptr) *blocks_out = blocks;
-  return GateCombine(tape, token.gate, o_cmp, o_slc, o_win)
-      .value()
-      .Reshape({1, heads, token.v_slc.dim(2)});
+  Tensor o = Tensor::EmptyLike(o_slc);
+  ops::GateCombineFwd({.gate = token.gate.value().Ref(),
+                       .o_cmp = o_cmp.value().Ref(),
+                       .o_slc = o_slc.Ref(),
+                       .o_win = o_win.value().Ref(),
+                       .o = o.MutableRef()},
+                      stream);
+  return o;
 }
 
 int64_t NsaCache::tokens_read() const {

@@ -10,7 +10,12 @@ constinit const Kernel<SelectedAttentionFwdArgs> kSelectedAttentionFwd{
     "selected_attention_fwd", "q k v blocks positions cu_queries cu_keys =o =lse",
     cpu::SelectedAttentionFwd, LACUNA_IF_CUDA(cuda::SelectedAttentionFwd)};
 constinit const Kernel<SelectedAttentionBwdArgs> kSelectedAttentionBwd{
-    "selected_attention_bwd", "q k v blocks positions cu_queries cu_keys o lse d_o =dq =dk =dv",
+    "selected_attention_bwd",
+    "q k v blocks positions cu_queries cu_keys o lse d_o =dq =dk =dv delta",
+    cpu::SelectedAttentionBwd, LACUNA_IF_CUDA(cuda::SelectedAttentionBwd)};
+constinit const Kernel<SelectedAttentionBwdArgs> kSelectedAttentionBwdAdd{
+    "selected_attention_bwd_add",
+    "q k v blocks positions cu_queries cu_keys o lse d_o +dq =dk =dv delta",
     cpu::SelectedAttentionBwd, LACUNA_IF_CUDA(cuda::SelectedAttentionBwd)};
 
 template <class Args>
@@ -58,7 +63,11 @@ void SelectedAttentionBwd(const SelectedAttentionBwdArgs& args, Stream stream) {
        {std::pair{"d_o", args.d_o}, {"dq", args.dq}, {"dk", args.dk}, {"dv", args.dv}}) {
     CheckDType(kOp, name, tensor, args.q.dtype);
   }
-  kSelectedAttentionBwd(args, stream);
+  if (args.delta.defined()) {
+    CheckShape(kOp, "delta", args.delta, {args.q.dim(0), args.q.dim(1)});
+    CheckDType(kOp, "delta", args.delta, AccumulationType(args.q.dtype));
+  }
+  (args.add_dq ? kSelectedAttentionBwdAdd : kSelectedAttentionBwd)(args, stream);
 }
 
 }  // namespace lacuna::ops

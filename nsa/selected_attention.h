@@ -8,7 +8,7 @@
 // blocks: [N, G, n] i32, ascending, -1 behind the last   positions: [N] i32 of the queries within
 //   their documents
 // cu_queries, cu_keys: [D + 1] i32, the documents' rows in q and in k (the same in training; a
-// cache has more keys) dq, dk, dv are set. Equal inputs give a packed document the bits it gives
+// cache has more keys) dk, dv are set, dq is set or added to. Equal inputs give a packed document the bits it gives
 // alone, for any number of threads.
 #pragma once
 
@@ -23,8 +23,10 @@ struct SelectedAttentionFwdArgs {
 };
 struct SelectedAttentionBwdArgs {
   TensorRef q, k, v, blocks, positions, cu_queries, cu_keys, o, lse, d_o, dq, dk, dv;
+  TensorRef delta = {};  // [N, H] do . o; made of d_o and o where it is left out
   double scale;
   int64_t select_block;
+  bool add_dq = false;
 };
 
 namespace cpu {

@@ -12,6 +12,7 @@
 
 #include "core/cpu/math.h"
 #include "core/parallel.h"
+#include "core/tensor_ref.h"
 
 namespace lacuna::cpu {
 
@@ -83,6 +84,24 @@ class TransposedTiles {
   std::vector<int64_t> first_;  // tiles before each document
   std::unique_ptr<A[]> data_;
 };
+
+// [N, H]: what an attention's backward pass is given of do . o, or its sums over [N, H, Dv].
+template <class A, class Args>
+std::vector<A> DeltaOf(const Args& args, const A* d_o, const A* o) {
+  const int64_t rows = args.lse.numel(), width = args.o.dim(2);
+  std::vector<A> delta(static_cast<size_t>(rows));
+  if (args.delta.defined()) {
+    std::copy_n(args.delta.template As<A>(), rows, delta.data());
+    return delta;
+  }
+  ParallelForChunks(rows, 256, width, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      for (int64_t c = r * width; c < (r + 1) * width; ++c)
+        delta[static_cast<size_t>(r)] += d_o[c] * o[c];
+    }
+  });
+  return delta;
+}
 
 // Rows (token, head of group g) of x [N, H, D] for `tokens` tokens from `first`, times `factor` ->
 // out [tokens * rep, D].

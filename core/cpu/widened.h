@@ -2,6 +2,7 @@
 // for f32 and f64 only.
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 #include <vector>
 
@@ -51,6 +52,20 @@ class WidenedOutput {
     }
   }
   A* data() { return data_; }
+  // What y holds, or zeros, to add to.
+  void Load() {
+    if constexpr (!std::is_same_v<T, A>) {
+      const T* source = ref_.template As<T>();
+      ParallelForChunks(ref_.numel(), 16384, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) data_[i] = Widen(source[i]);
+      });
+    }
+  }
+  void Clear() {
+    ParallelForChunks(ref_.numel(), 16384, 1, [&](int64_t begin, int64_t end) {
+      std::fill(data_ + begin, data_ + end, A(0));
+    });
+  }
   void Store() {
     if constexpr (!std::is_same_v<T, A>) {
       T* target = ref_.template As<T>();

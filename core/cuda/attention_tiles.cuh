@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "core/cuda/attention_sizes.cuh"
+#include "core/cuda/memory.h"
 #include "core/cuda/mma_tiles.cuh"
 #include "core/cuda/reduce.cuh"
 
@@ -57,6 +58,27 @@ __global__ void DeltaKernel(const T* d_o, const T* o, float* delta, int64_t rows
     if (lane == 0) delta[r] = sum;
   }
 }
+
+// do . o of a call's rows: given, or computed here.
+template <class T>
+class Delta {
+ public:
+  template <class Args>
+  Delta(const Args& args, Stream stream)
+      : rows_(args.lse.numel()), computed_(args.delta.defined() ? 0 : rows_ * 4, stream) {
+    data_ = args.delta.defined() ? args.delta.template As<float>() : computed_.As<float>();
+    if (!args.delta.defined())
+      Launch(DeltaKernel<T>, rows_ * kWarp, stream, args.d_o.template As<T>(),
+             args.o.template As<T>(), computed_.As<float>(), rows_,
+             static_cast<int>(args.o.dim(2)));
+  }
+  const float* data() const { return data_; }
+
+ private:
+  int64_t rows_;
+  Workspace computed_;
+  const float* data_;
+};
 
 // Shared memory of KeyTileGradients.
 template <class T>

@@ -177,5 +177,12 @@ __device__ void StoreColumns(T* row, int column, int width, float a, float b) {
     if (column + 1 < width) row[column + 1] = Store<T>(b);
   }
 }
+// The same, or added to what is there.
+template <class T>
+__device__ void PutColumns(bool add, T* row, int column, int width, float a, float b) {
+  if (add && column < width) a += Load(row[column]);
+  if (add && column + 1 < width) b += Load(row[column + 1]);
+  StoreColumns(row, column, width, a, b);
+}
 
 }  // namespace lacuna::cuda

@@ -14,8 +14,11 @@ constinit const Kernel<AttentionFwdArgs> kAttentionFwd{
     "attention_fwd", "q k v ranges cu_queries cu_keys =o =lse", cpu::AttentionFwd,
     LACUNA_IF_CUDA(cuda::AttentionFwd)};
 constinit const Kernel<AttentionBwdArgs> kAttentionBwd{
-    "attention_bwd", "q k v ranges cu_queries cu_keys o lse d_o =dq =dk =dv", cpu::AttentionBwd,
-    LACUNA_IF_CUDA(cuda::AttentionBwd)};
+    "attention_bwd", "q k v ranges cu_queries cu_keys o lse d_o =dq =dk =dv delta",
+    cpu::AttentionBwd, LACUNA_IF_CUDA(cuda::AttentionBwd)};
+constinit const Kernel<AttentionBwdArgs> kAttentionBwdAdd{
+    "attention_bwd_add", "q k v ranges cu_queries cu_keys o lse d_o +dq =dk =dv delta",
+    cpu::AttentionBwd, LACUNA_IF_CUDA(cuda::AttentionBwd)};
 
 template <class Args>
 void CheckCommon(const char* op, const Args& args) {
@@ -58,12 +61,16 @@ void AttentionBwd(const AttentionBwdArgs& args, Stream stream) {
        {std::pair{"d_o", args.d_o}, {"dq", args.dq}, {"dk", args.dk}, {"dv", args.dv}}) {
     CheckDType(kOp, name, tensor, args.q.dtype);
   }
-  kAttentionBwd(args, stream);
+  if (args.delta.defined()) {
+    CheckShape(kOp, "delta", args.delta, {args.q.dim(0), args.q.dim(1)});
+    CheckDType(kOp, "delta", args.delta, AccumulationType(args.q.dtype));
+  }
+  (args.add_dq ? kAttentionBwdAdd : kAttentionBwd)(args, stream);
 }
 
 int64_t LongestDeterministicDocument(const CausalSizes& sizes, Device device) {
-  const bool through_cudnn = device.type == DeviceType::kCuda &&
-                             cuda::CudnnTakes(sizes.dtype, sizes.dk, sizes.dv, device);
+  const bool through_cudnn =
+      device.type == DeviceType::kCuda && cuda::CudnnTakes(sizes.dtype, sizes.dk, sizes.dv, device);
   return through_cudnn ? LongestDeterministic(sizes.heads, sizes.groups)
                        : std::numeric_limits<int64_t>::max();
 }

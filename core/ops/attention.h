@@ -4,8 +4,10 @@
 //     (H / G)
 //   o[n, h] = sum_j p[n, h, j] v[j, g];   lse[n, h] = log sum_j exp(scale * q . k)
 // A query with an empty range gives o = 0, lse = -inf and no gradients.
-//   ds = p * (do . v - do . o);  dq = scale ds k;  dk = scale ds^T q;  dv = p^T do, summed over the
-//     heads of a group
+//   ds = p * (do . v - delta), delta = do . o;  dq = scale ds k;  dk = scale ds^T q;  dv = p^T do,
+//     summed over the heads of a group
+// Where a row's output goes on with a weight w > 0 (a gate), the gradients of its do = w do' need no
+// do of their own: with lse - log w for lse, and do' for do, p becomes w p.
 //
 // q: [N, H, Dk]   k: [M, G, Dk]   v: [M, G, Dv]   o, do: [N, H, Dv]   lse: [N, H] accumulation type
 // ranges: [N, 2] i32 rows of k, both ends non-decreasing within a document
@@ -42,9 +44,11 @@ struct AttentionFwdArgs {
 };
 struct AttentionBwdArgs {
   TensorRef q, k, v, ranges, cu_queries, cu_keys, o, lse, d_o, dq, dk, dv;
+  TensorRef delta = {};  // [N, H] accumulation type; made of d_o and o where it is left out
   double scale;
   CausalRows causal = {};
   bool deterministic = true;  // else kernels may be used whose last bits differ from run to run
+  bool add_dq = false;        // dq is added to what is there
 };
 
 namespace cpu {

@@ -243,14 +243,8 @@ void Backward(const SelectedAttentionBwdArgs& args) {
   TransposedTiles<A> k_tiles(k.data(), p.cu_keys, p.documents, p.groups, p.dk, p.select_block);
   TransposedTiles<A> v_tiles(v.data(), p.cu_keys, p.documents, p.groups, p.dv, p.select_block);
   const int64_t rows = args.q.dim(0) * p.heads, q_size = rows * p.dk;
-  std::vector<A> delta(static_cast<size_t>(rows));
-  ParallelForChunks(rows, 256, p.dv, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      A sum = 0;
-      for (int64_t c = 0; c < p.dv; ++c) sum += d_o.data()[r * p.dv + c] * o.data()[r * p.dv + c];
-      delta[static_cast<size_t>(r)] = sum;
-    }
-  });
+  const std::vector<A> delta = DeltaOf<A>(args, d_o.data(), o.data());
+  if (args.add_dq) dq.Load();
   std::vector<A> dq_partial(static_cast<size_t>(kPartials * q_size), A(0));
   const BackwardInputs<A> in{{q.data(), k.data(), v.data(), &k_tiles},
                              &v_tiles,
@@ -278,7 +272,7 @@ void Backward(const SelectedAttentionBwdArgs& args) {
       A sum = dq_partial[static_cast<size_t>(i)];
       for (int64_t part = 1; part < kPartials; ++part)
         sum += dq_partial[static_cast<size_t>(part * q_size + i)];
-      dq.data()[i] = in.scale * sum;
+      dq.data()[i] = in.scale * sum + (args.add_dq ? dq.data()[i] : A(0));
     }
   });
   dq.Store();

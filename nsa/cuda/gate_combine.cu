@@ -27,13 +27,18 @@ __global__ void CombineKernel(const float* gate, const T* cmp, const T* slc, con
   }
 }
 
+template <class T>
+struct Branch {
+  const T* o;
+  const float* lse;
+};
+
 // 16 lanes take kRows rows one after the other, so that all their reads are under way at once.
 template <int kCount, int kRows, class T>
 __global__ void __launch_bounds__(kThreads)
-    CombineBackwardKernel(const float* __restrict__ gate, const T* __restrict__ cmp,
-                          const T* __restrict__ slc, const T* __restrict__ win,
-                          const T* __restrict__ d_o, T* __restrict__ d_cmp, T* __restrict__ d_slc,
-                          T* __restrict__ d_win, float* __restrict__ dgate, int64_t rows,
+    CombineBackwardKernel(const float* __restrict__ gate, Branch<T> cmp, Branch<T> slc,
+                          Branch<T> win, const T* __restrict__ d_o, float* __restrict__ dgate,
+                          float* __restrict__ delta, float* __restrict__ weighted_lse, int64_t rows,
                           int width) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int64_t first = GlobalIndex() / kLanes * kRows;
@@ -41,35 +46,31 @@ __global__ void __launch_bounds__(kThreads)
   for (int u = 0; u < kRows; ++u) {
     const int64_t r = first + u;
     const bool real = r < rows;  // whole warps stay: the sums are over shuffles
-    float a = 0, b = 0, c = 0, sum_a = 0, sum_b = 0, sum_c = 0;
-    if (real) {
-      a = gate[3 * r];
-      b = gate[3 * r + 1];
-      c = gate[3 * r + 2];
-    }
+    float sum_a = 0, sum_b = 0, sum_c = 0;
     for (int i = lane * kCount; i < width && real; i += kLanes * kCount) {
       const int64_t at = r * width + i;
-      const auto d = LoadFloats<kCount>(d_o + at), x = LoadFloats<kCount>(cmp + at),
-                 y = LoadFloats<kCount>(slc + at), z = LoadFloats<kCount>(win + at);
-      Floats<kCount> dx, dy, dz;
+      const auto d = LoadFloats<kCount>(d_o + at), x = LoadFloats<kCount>(cmp.o + at),
+                 y = LoadFloats<kCount>(slc.o + at), z = LoadFloats<kCount>(win.o + at);
 #pragma unroll
       for (int k = 0; k < kCount; ++k) {
-        const float g = d.value[k];
-        sum_a += g * x.value[k];
-        sum_b += g * y.value[k];
-        sum_c += g * z.value[k];
-        dx.value[k] = a * g;
-        dy.value[k] = b * g;
-        dz.value[k] = c * g;
+        sum_a += d.value[k] * x.value[k];
+        sum_b += d.value[k] * y.value[k];
+        sum_c += d.value[k] * z.value[k];
       }
-      StoreFloats(d_cmp + at, dx);
-      StoreFloats(d_slc + at, dy);
-      StoreFloats(d_win + at, dz);
     }
     sum_a = WarpReduce<kLanes>(sum_a);
     sum_b = WarpReduce<kLanes>(sum_b);
     sum_c = WarpReduce<kLanes>(sum_c);
-    if (real && lane < 3) dgate[3 * r + lane] = lane == 0 ? sum_a : lane == 1 ? sum_b : sum_c;
+    if (!real || lane >= 3) continue;
+    const float sum = lane == 0   ? sum_a
+                      : lane == 1 ? sum_b
+                                  : sum_c,
+                lse = (lane == 0   ? cmp.lse
+                       : lane == 1 ? slc.lse
+                                   : win.lse)[r];
+    dgate[3 * r + lane] = sum;
+    delta[lane * rows + r] = sum;
+    weighted_lse[lane * rows + r] = isinf(lse) ? lse : lse - logf(gate[3 * r + lane]);
   }
 }
 
@@ -101,15 +102,17 @@ void GateCombineBwd(const GateCombineBwdArgs& args, Stream stream) {
     const int64_t rows = args.d_o.dim(0) * args.d_o.dim(1), width = args.d_o.dim(2);
     constexpr int kRows = 2;
     const int64_t threads = (rows + kRows - 1) / kRows * kLanes;
+    const auto branch = [](const TensorRef& o, const TensorRef& lse) {
+      return Branch<T>{o.As<T>(), lse.As<float>()};
+    };
     const auto launch = [&](auto kernel) {
       LaunchGrid(kernel, dim3(static_cast<unsigned>((threads + kThreads - 1) / kThreads)), kThreads,
-                 0, stream, args.gate.As<const float>(), args.o_cmp.As<const T>(),
-                 args.o_slc.As<const T>(), args.o_win.As<const T>(), args.d_o.As<const T>(),
-                 args.do_cmp.As<T>(), args.do_slc.As<T>(), args.do_win.As<T>(),
-                 args.dgate.As<float>(), rows, static_cast<int>(width));
+                 0, stream, args.gate.As<const float>(), branch(args.o_cmp, args.lse_cmp),
+                 branch(args.o_slc, args.lse_slc), branch(args.o_win, args.lse_win),
+                 args.d_o.As<const T>(), args.dgate.As<float>(), args.delta.As<float>(),
+                 args.weighted_lse.As<float>(), rows, static_cast<int>(width));
     };
-    AllPackable<T>(width, {args.o_cmp, args.o_slc, args.o_win, args.d_o, args.do_cmp, args.do_slc,
-                           args.do_win})
+    AllPackable<T>(width, {args.o_cmp, args.o_slc, args.o_win, args.d_o})
         ? launch(CombineBackwardKernel<kVector<T>, kRows, T>)
         : launch(CombineBackwardKernel<1, kRows, T>);
   });

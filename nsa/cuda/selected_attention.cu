@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(kTokenThreads)
 template <class T>
 __global__ void __launch_bounds__(kTokenThreads)
     QueryGradientKernel(AttentionSizes s, Selection selection, Pointers<T> in, const float* lse_in,
-                        const float* delta_in, T* dq_out) {
+                        const float* delta_in, bool add, T* dq_out) {
   extern __shared__ __align__(16) unsigned char memory[];
   constexpr int kStride = TileStride<T>(kKeys);
   const int dk_stride = TileStride<T>(s.dk), dv_stride = TileStride<T>(s.dv);
@@ -260,8 +260,8 @@ __global__ void __launch_bounds__(kTokenThreads)
 #pragma unroll
     for (int t = 0; t < kWarpTiles; ++t) {
       if (t >= columns.tiles) break;
-      StoreColumns(out, columns.first + 8 * t + FragmentColumn(), s.dk, s.scale * dq[t][2 * i],
-                   s.scale * dq[t][2 * i + 1]);
+      PutColumns(add, out, columns.first + 8 * t + FragmentColumn(), s.dk, s.scale * dq[t][2 * i],
+                 s.scale * dq[t][2 * i + 1]);
     }
   }
 }
@@ -448,22 +448,19 @@ void SelectedAttentionBwd(const SelectedAttentionBwdArgs& args, Stream stream) {
     const auto s = AttentionSizes::Of(args);
     const Selection selection = SelectionOf(args);
     const auto in = PointersOf<T>(args, static_cast<const T*>(args.d_o.As<T>()));
-    const int64_t rows = s.queries * s.heads;
-    const Workspace delta(rows * 4, stream);
-    Launch(DeltaKernel<T>, rows * kWarp, stream, args.d_o.As<T>(), args.o.As<T>(),
-           delta.As<float>(), rows, s.dv);
+    const Delta<T> delta(args, stream);
     if (hopper::Supports(args, stream)) {
-      hopper::SelectedDq(args, delta.As<float>(), stream);
+      hopper::SelectedDq(args, delta.data(), stream);
     } else {
       const int64_t memory = ((kHeads + kKeys) * (TileStride<T>(s.dk) + TileStride<T>(s.dv)) +
                               kHeads * TileStride<T>(kKeys)) *
                              static_cast<int64_t>(sizeof(T));
       LaunchGrid(QueryGradientKernel<T>, TokenGrid(s), kTokenThreads, memory, stream, s, selection,
-                 in, args.lse.As<float>(), delta.As<float>(), args.dq.As<T>());
+                 in, args.lse.As<float>(), delta.data(), args.add_dq, args.dq.As<T>());
     }
     DispatchWidths(s.dk, s.dv, [&](auto max_dk, auto max_dv) {
       KeyGradients<T, decltype(max_dk)::value, decltype(max_dv)::value>(s, selection, in, args,
-                                                                        delta.As<float>(), stream);
+                                                                        delta.data(), stream);
     });
   });
 }

@@ -52,7 +52,7 @@ void AddGather(const BenchSizes& sizes, Device device, BenchRows& rows) {
 
 void AddGate(int64_t n, const ModelConfig& m, Device device, BenchRows& rows) {
   struct Set {
-    Tensor gate, o_cmp, o_slc, o_win, o, d_o, dgate, do_cmp, do_slc, do_win;
+    Tensor gate, o_cmp, o_slc, o_win, o, lse, d_o, dgate, delta, weighted_lse;
   };
   const Stream stream = ComputeStream(device);
   const int64_t h = m.num_heads, d = m.head_dim_v;
@@ -60,17 +60,22 @@ void AddGate(int64_t n, const ModelConfig& m, Device device, BenchRows& rows) {
     const auto output = [&](uint64_t i) {
       return NormalTensor({n, h, d}, kType, device, 8 * seed + i);
     };
-    const Tensor o = output(0), gate = NormalTensor({n, h, 3}, DType::kF32, device, 8 * seed + 7);
+    const auto ones = [&](const Shape& shape) {
+      return Tensor::FromVector(std::vector<float>(static_cast<size_t>(NumElements(shape)), 0.5F),
+                                shape)
+          .To(device);
+    };
+    const Tensor o = output(0), gate = ones({n, h, 3}), lse = ones({n, h});
     return Set{.gate = gate,
                .o_cmp = output(1),
                .o_slc = output(2),
                .o_win = output(3),
                .o = o,
+               .lse = lse,
                .d_o = output(4),
                .dgate = Tensor::EmptyLike(gate),
-               .do_cmp = Tensor::EmptyLike(o),
-               .do_slc = Tensor::EmptyLike(o),
-               .do_win = Tensor::EmptyLike(o)};
+               .delta = Tensor::EmptyLike(gate).Reshape({3, n, h}),
+               .weighted_lse = Tensor::EmptyLike(gate).Reshape({3, n, h})};
   };
   rows.Bytes("gate_combine_fwd", n, D(n * h) * D(8 * d + 12), "N H (8Dv + 12)", make, [=](Set& s) {
     ops::GateCombineFwd({.gate = s.gate.Ref(),
@@ -80,19 +85,20 @@ void AddGate(int64_t n, const ModelConfig& m, Device device, BenchRows& rows) {
                          .o = s.o.MutableRef()},
                         stream);
   });
-  rows.Bytes("gate_combine_bwd", n, D(n * h) * D(14 * d + 24), "N H (14Dv + 24)", make,
-             [=](Set& s) {
-               ops::GateCombineBwd({.gate = s.gate.Ref(),
-                                    .o_cmp = s.o_cmp.Ref(),
-                                    .o_slc = s.o_slc.Ref(),
-                                    .o_win = s.o_win.Ref(),
-                                    .d_o = s.d_o.Ref(),
-                                    .dgate = s.dgate.MutableRef(),
-                                    .do_cmp = s.do_cmp.MutableRef(),
-                                    .do_slc = s.do_slc.MutableRef(),
-                                    .do_win = s.do_win.MutableRef()},
-                                   stream);
-             });
+  rows.Bytes("gate_combine_bwd", n, D(n * h) * D(8 * d + 60), "N H (8Dv + 60)", make, [=](Set& s) {
+    ops::GateCombineBwd({.gate = s.gate.Ref(),
+                         .o_cmp = s.o_cmp.Ref(),
+                         .o_slc = s.o_slc.Ref(),
+                         .o_win = s.o_win.Ref(),
+                         .lse_cmp = s.lse.Ref(),
+                         .lse_slc = s.lse.Ref(),
+                         .lse_win = s.lse.Ref(),
+                         .d_o = s.d_o.Ref(),
+                         .dgate = s.dgate.MutableRef(),
+                         .delta = s.delta.MutableRef(),
+                         .weighted_lse = s.weighted_lse.MutableRef()},
+                        stream);
+  });
 }
 
 }  // namespace

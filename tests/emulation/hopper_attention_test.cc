@@ -206,7 +206,7 @@ struct Call {
     }
   }
   template <class Config, class Keys>
-  void CheckDq(const Keys& key_policy) {
+  void CheckDq(const Keys& key_policy, bool add = false) {
     int taken = 0;
     Bits out(dq.size(), 0x7FC0);
     attention::DqParams<Keys> p = {};
@@ -220,6 +220,12 @@ struct Call {
     emulation::Run({2, 1, attention::kThreads<Config>}, random(),
                    [&] { attention::DqKernel<Config, Keys>(p); });
     EXPECT_LT(Error(dq, [&](size_t i) { return ToFloat(out[i]); }), 5e-3);
+    if (!add) return;
+    taken = 0;
+    p.add = true;
+    emulation::Run({2, 1, attention::kThreads<Config>}, random(),
+                   [&] { attention::DqKernel<Config, Keys>(p); });
+    EXPECT_LT(Error(dq, [&](size_t i) { return ToFloat(out[i]) / 2; }), 7e-3);
   }
   // Runs `check` with the unions of Config's tiles.
   template <class Config, class Check>
@@ -378,7 +384,7 @@ TEST(HopperAttention, SeveralGroupsAndManyBlocks) {
   using ListFwd = attention::FwdConfig<192, 128, kBlock, 3>;
   using Dq = attention::DqConfig<192, 128, 3>;
   call.WithUnions<ListFwd>([&](const auto& keys) { call.CheckForward<ListFwd>(keys); });
-  call.WithUnions<Dq>([&](const auto& keys) { call.CheckDq<Dq>(keys); });
+  call.WithUnions<Dq>([&](const auto& keys) { call.CheckDq<Dq>(keys, /*add=*/true); });
   call.CheckChosenDkv();
 }
 

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
+#include <vector>
 
 #include "nsa/block_gather.h"
 #include "nsa/gate_combine.h"
@@ -22,6 +24,14 @@ Tensor Random(Shape shape, DType dtype, uint64_t seed) {
 }
 Tensor Empty(Shape shape, DType dtype) {
   return Tensor::Empty(std::move(shape), dtype, CudaDevice());
+}
+
+// From nearly 0 to nearly 1.
+Tensor Gates(const Shape& shape) {
+  std::vector<float> values(static_cast<size_t>(NumElements(shape)));
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = 1 / (1 + std::exp(9.0F * std::sin(static_cast<float>(i))));
+  return Tensor::FromVector(values, shape).To(CudaDevice());
 }
 
 class CudaNsaParts : public testing::TestWithParam<DType> {};
@@ -63,19 +73,21 @@ TEST_P(CudaNsaParts, GateCombine) {
   for (const auto& [rows, heads, width] : std::initializer_list<std::array<int64_t, 3>>{
            {1, 1, 1}, {7, 3, 5}, {33, 5, 24}, {1024, 16, 128}}) {
     SCOPED_TRACE(std::to_string(rows) + " rows");
-    const Tensor gate = Random({rows, heads, 3}, DType::kF32, 1);
+    const Tensor gate = Gates({rows, heads, 3});
     const auto branch = [&, r = rows, h = heads, w = width](uint64_t seed) {
       return Random({r, h, w}, dtype, seed);
     };
-    const Tensor cmp = branch(2), slc = branch(3), win = branch(4), d_o = branch(5);
+    const Tensor cmp = branch(2), slc = branch(3), win = branch(4), d_o = branch(5),
+                 lse = Random({rows, heads}, DType::kF32, 6);
     Tensor o = Tensor::EmptyLike(cmp), dgate = Tensor::EmptyLike(gate),
-           d[3] = {Tensor::EmptyLike(cmp), Tensor::EmptyLike(cmp), Tensor::EmptyLike(cmp)};
+           delta = Empty({3, rows, heads}, DType::kF32), weighted_lse = Tensor::EmptyLike(delta);
     test::CudaParity parity;
     ops::GateCombineFwd({gate.Ref(), cmp.Ref(), slc.Ref(), win.Ref(), o.MutableRef()},
                         CudaStream());
-    ops::GateCombineBwd({gate.Ref(), cmp.Ref(), slc.Ref(), win.Ref(), d_o.Ref(), dgate.MutableRef(),
-                         d[0].MutableRef(), d[1].MutableRef(), d[2].MutableRef()},
-                        CudaStream());
+    ops::GateCombineBwd(
+        {gate.Ref(), cmp.Ref(), slc.Ref(), win.Ref(), lse.Ref(), lse.Ref(), lse.Ref(), d_o.Ref(),
+         dgate.MutableRef(), delta.MutableRef(), weighted_lse.MutableRef()},
+        CudaStream());
   }
 }
 

@@ -58,9 +58,9 @@ struct Problem {
   // What the golden file has of a run: outputs, gradients of inputs and of phi's parameters.
   std::map<std::string, Tensor> Outputs(const test::NsaRun& run) {
     std::map<std::string, Tensor> outputs = {
-        {"out_o", run.result.o.value()},         {"out_o_cmp", run.result.o_cmp.value()},
-        {"out_o_slc", run.result.o_slc.value()}, {"out_o_win", run.result.o_win.value()},
-        {"out_k_cmp", run.result.k_cmp},         {"out_v_cmp", run.result.v_cmp}};
+        {"out_o", run.result.o.value()}, {"out_o_cmp", run.result.o_cmp},
+        {"out_o_slc", run.result.o_slc}, {"out_o_win", run.result.o_win},
+        {"out_k_cmp", run.result.k_cmp}, {"out_v_cmp", run.result.v_cmp}};
     for (const char* name : test::kNsaInputNames)
       outputs[std::string("grad_") + name] = run.gradients.at(name);
     for (const auto& [prefix, phi] : {std::pair{"grad_phi_k.", &phi_k}, {"grad_phi_v.", &phi_v}}) {

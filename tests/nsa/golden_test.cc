@@ -35,9 +35,9 @@ TEST_P(Golden, ForwardAndGradients) {
 
   const double tolerance = test::Tolerance(dtype) * (dtype == DType::kF64 ? 1 : 3);
   EXPECT_TRUE(Close(run.result.o.value(), arrays.at("out_o").values, tolerance));
-  EXPECT_TRUE(Close(run.result.o_cmp.value(), arrays.at("out_o_cmp").values, tolerance));
-  EXPECT_TRUE(Close(run.result.o_slc.value(), arrays.at("out_o_slc").values, tolerance));
-  EXPECT_TRUE(Close(run.result.o_win.value(), arrays.at("out_o_win").values, tolerance));
+  EXPECT_TRUE(Close(run.result.o_cmp, arrays.at("out_o_cmp").values, tolerance));
+  EXPECT_TRUE(Close(run.result.o_slc, arrays.at("out_o_slc").values, tolerance));
+  EXPECT_TRUE(Close(run.result.o_win, arrays.at("out_o_win").values, tolerance));
   EXPECT_TRUE(Close(run.result.k_cmp, arrays.at("out_k_cmp").values, tolerance));
   EXPECT_TRUE(Close(run.result.v_cmp, arrays.at("out_v_cmp").values, tolerance));
   if (!forced) {

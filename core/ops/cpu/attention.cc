@@ -135,11 +135,11 @@ struct Gradients {
 
 template <class A>
 void BackwardTile(const Problem& p, const QueryTile& tile, int64_t group, const Inputs<A>& in,
-                  TransposedTiles<A>* v_tiles, A scale, const A* o_all, const A* do_all,
-                  const A* lse_all, const Gradients<A>& out) {
+                  TransposedTiles<A>* v_tiles, A scale, const A* do_all, const A* lse_all,
+                  const A* delta, const Gradients<A>& out) {
   const int64_t rows = tile.tokens * p.rep;
   std::vector<A> q(static_cast<size_t>(rows * p.dk)), dq(static_cast<size_t>(rows * p.dk), A(0));
-  std::vector<A> d_o(static_cast<size_t>(rows * p.dv)), delta(static_cast<size_t>(rows), A(0));
+  std::vector<A> d_o(static_cast<size_t>(rows * p.dv));
   std::vector<A> probability(static_cast<size_t>(rows * kTileKeys)),
       ds(static_cast<size_t>(rows * kTileKeys));
   GatherRows(in.q, tile.first, tile.tokens, p.heads, group, p.rep, p.dk, scale, q.data());
@@ -147,11 +147,6 @@ void BackwardTile(const Problem& p, const QueryTile& tile, int64_t group, const 
   const auto row_of = [&](int64_t r) {
     return (tile.first + r / p.rep) * p.heads + group * p.rep + r % p.rep;
   };
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < p.dv; ++c)
-      delta[static_cast<size_t>(r)] +=
-          d_o[static_cast<size_t>(r * p.dv + c)] * o_all[row_of(r) * p.dv + c];
-  }
   for (int64_t t = tile.first_tile; t < tile.end_tile; ++t) {
     const int64_t key = tile.key_begin + t * kTileKeys,
                   count = std::min<int64_t>(kTileKeys, p.cu_keys[tile.document + 1] - key);
@@ -167,8 +162,7 @@ void BackwardTile(const Problem& p, const QueryTile& tile, int64_t group, const 
                     end = std::min<int64_t>(count, range[1] - key);
       A *prob = probability.data() + r * kTileKeys, *d = ds.data() + r * kTileKeys;
       ProbabilityRow(prob, kTileKeys, begin, end, lse_all[row_of(r)]);
-      for (int64_t j = 0; j < kTileKeys; ++j)
-        d[j] = prob[j] * (d[j] - delta[static_cast<size_t>(r)]);
+      for (int64_t j = 0; j < kTileKeys; ++j) d[j] = prob[j] * (d[j] - delta[row_of(r)]);
     }
     const int64_t k_offset = (key * p.groups + group) * p.dk,
                   v_offset = (key * p.groups + group) * p.dv;
@@ -181,7 +175,7 @@ void BackwardTile(const Problem& p, const QueryTile& tile, int64_t group, const 
   }
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < p.dk; ++c)
-      out.dq[row_of(r) * p.dk + c] = scale * dq[static_cast<size_t>(r * p.dk + c)];
+      out.dq[row_of(r) * p.dk + c] += scale * dq[static_cast<size_t>(r * p.dk + c)];
   }
 }
 
@@ -204,6 +198,8 @@ void Backward(const AttentionBwdArgs& args) {
   const Problem p(args);
   const WidenedInput<T> q(args.q), k(args.k), v(args.v), o(args.o), d_o(args.d_o);
   WidenedOutput<T> dq(args.dq), dk(args.dk), dv(args.dv);
+  args.add_dq ? dq.Load() : dq.Clear();
+  const std::vector<A> delta = DeltaOf<A>(args, d_o.data(), o.data());
   TransposedTiles<A> k_tiles(k.data(), p.cu_keys, p.documents, p.groups, p.dk, kTileKeys);
   TransposedTiles<A> v_tiles(v.data(), p.cu_keys, p.documents, p.groups, p.dv, kTileKeys);
   const Inputs<A> in{q.data(), k.data(), v.data(), &k_tiles};
@@ -217,7 +213,7 @@ void Backward(const AttentionBwdArgs& args) {
                            dv_partial.data() + part * v_size};
     for (int64_t index = part; index < p.num_tiles(document); index += kPartials) {
       BackwardTile(p, QueryTile(p, document, index), group, in, &v_tiles,
-                   static_cast<A>(args.scale), o.data(), d_o.data(), args.lse.As<A>(), out);
+                   static_cast<A>(args.scale), d_o.data(), args.lse.As<A>(), delta.data(), out);
     }
   });
   SumPartials(dk_partial, k_size, dk.data());

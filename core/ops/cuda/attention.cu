@@ -173,7 +173,7 @@ __global__ void __launch_bounds__(kQueryThreads)
 template <class T, int kMaxDk>
 __global__ void __launch_bounds__(kQueryThreads)
     QueryGradientKernel(AttentionSizes s, Pointers<T> in, const float* lse_in,
-                        const float* delta_in, T* dq_out) {
+                        const float* delta_in, bool add, T* dq_out) {
   extern __shared__ __align__(16) unsigned char memory[];
   constexpr int kKeys = kPassingRows<T>, kStride = TileStride<T>(kKeys);
   const QueryTile tile(s, gridDim.x - 1 - blockIdx.x, static_cast<int>(blockIdx.y));
@@ -235,8 +235,8 @@ __global__ void __launch_bounds__(kQueryThreads)
     T* const out = dq_out + tile.offset(row + 8 * i) * s.dk;
 #pragma unroll
     for (int t = 0; t < kMaxDk / 8; ++t) {
-      StoreColumns(out, 8 * t + FragmentColumn(), s.dk, s.scale * dq[t][2 * i],
-                   s.scale * dq[t][2 * i + 1]);
+      PutColumns(add, out, 8 * t + FragmentColumn(), s.dk, s.scale * dq[t][2 * i],
+                 s.scale * dq[t][2 * i + 1]);
     }
   }
 }
@@ -357,19 +357,16 @@ void Backward(const AttentionBwdArgs& args, Stream stream) {
     Fail(__FILE__, __LINE__, "attention_bwd: 2^32 rows in a group", cudaErrorInvalidValue);
   const auto in = PointersOf<T>(args, args.d_o.As<T>());
   const float* lse = args.lse.As<float>();
-  const int64_t rows = s.queries * s.heads;
-  const Workspace delta(rows * 4, stream);
-  Launch(DeltaKernel<T>, rows * kWarp, stream, args.d_o.As<T>(), args.o.As<T>(), delta.As<float>(),
-         rows, s.dv);
+  const Delta<T> delta(args, stream);
   if (hopper::SupportsDq(args, stream)) {
-    hopper::AttentionDq(args, delta.As<float>(), stream);
+    hopper::AttentionDq(args, delta.data(), stream);
   } else {
     constexpr int64_t kKeys = kPassingRows<T>;
     const int64_t memory = ((kTileRows + kKeys) * (TileStride<T>(s.dk) + TileStride<T>(s.dv)) +
                             kTileRows * TileStride<T>(kKeys)) *
                            static_cast<int64_t>(sizeof(T));
     LaunchGrid(QueryGradientKernel<T, kMaxDk>, QueryGrid(s), kQueryThreads, memory, stream, s, in,
-               lse, static_cast<const float*>(delta.As<float>()), args.dq.As<T>());
+               lse, delta.data(), args.add_dq, args.dq.As<T>());
   }
 
   // Where queries and keys are the same rows there is one part, and no partial sums.
@@ -380,11 +377,10 @@ void Backward(const AttentionBwdArgs& args, Stream stream) {
                   static_cast<unsigned>(s.groups), in_parts ? kMaxParts : 1);
   float* const sums = in_parts ? partial.As<float>() : nullptr;
   if (hopper::SupportsDkv(args, stream)) {
-    hopper::AttentionDkv(args, delta.As<float>(), in_parts ? kMaxParts : 1, sums, stream);
+    hopper::AttentionDkv(args, delta.data(), in_parts ? kMaxParts : 1, sums, stream);
   } else {
     LaunchGrid(KeyGradientKernel<T, kMaxDk, kMaxDv>, grid, 256, KeyTileMemory<T>::Bytes(s.dk, s.dv),
-               stream, s, in, lse, static_cast<const float*>(delta.As<float>()), args.dk.As<T>(),
-               args.dv.As<T>(), sums);
+               stream, s, in, lse, delta.data(), args.dk.As<T>(), args.dv.As<T>(), sums);
   }
   if (!in_parts) return;
   LaunchGrid(SumPartsKernel<T>, dim3(static_cast<unsigned>(s.keys)), dim3(kThreads), 0, stream, s,
@@ -393,7 +389,7 @@ void Backward(const AttentionBwdArgs& args, Stream stream) {
 
 // cuDNN's deterministic backward goes over all pairs of a window's documents.
 bool OursIsFaster(const AttentionBwdArgs& args, Stream stream) {
-  return args.causal.window > 0 && args.causal.window < args.causal.max_length &&
+  return (args.add_dq || (args.causal.window > 0 && args.causal.window < args.causal.max_length)) &&
          hopper::SupportsDq(args, stream) && hopper::SupportsDkv(args, stream);
 }
 

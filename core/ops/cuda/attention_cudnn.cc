@@ -281,7 +281,7 @@ bool CudnnAttentionFwd(const AttentionFwdArgs& args, Stream stream) {
 }
 
 bool CudnnAttentionBwd(const AttentionBwdArgs& args, Stream stream) {
-  if (!Aligned({args.d_o, args.dq, args.dk, args.dv})) return false;
+  if (args.add_dq || !Aligned({args.d_o, args.dq, args.dk, args.dv})) return false;
   const std::vector<Part> parts = PlannedParts(args, stream);
   if (parts.empty()) return false;
   const Scratch scratch(args, parts, stream);

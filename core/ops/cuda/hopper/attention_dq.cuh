@@ -30,6 +30,7 @@ struct DqParams {
   Keys keys;
   const float *lse, *delta;
   BFloat16* dq;
+  bool add;             // to what dq holds
   float scale, factor;  // factor: of scores, in units of log 2
   uint32_t delays;      // of RandomDelay
 };
@@ -175,8 +176,10 @@ struct DqConsumer {
     Release(memory.QEmpty(warpgroup));
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const int64_t at = RowOf(p.work, tile, token[r], row + 8 * r);
-      StoreRow<Config::kDk>(p.dq + at * Config::kDk, dq, r, p.scale, token[r] < tile.tokens);
+      BFloat16* const to = p.dq + RowOf(p.work, tile, token[r], row + 8 * r) * Config::kDk;
+      const bool exists = token[r] < tile.tokens;
+      if (p.add) AddRow<Config::kDk>(to, dq, r, 1 / p.scale, exists);
+      StoreRow<Config::kDk>(to, dq, r, p.scale, exists);
     }
   }
 };

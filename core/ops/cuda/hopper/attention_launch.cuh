@@ -75,6 +75,7 @@ void SetOutputs(const Args& args, const AttentionSizes& sizes, const float* delt
   p.lse = args.lse.template As<float>();
   p.delta = delta;
   p.dq = args.dq.template As<BFloat16>();
+  p.add = args.add_dq;
   p.scale = static_cast<float>(args.scale);
 }
 template <class Config, class Args, class Rows>

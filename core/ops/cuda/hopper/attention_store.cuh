@@ -40,4 +40,20 @@ __device__ __forceinline__ void StoreRow(BFloat16* to, const float (&sums)[kWidt
   }
 }
 
+// Adds factor times what `from` holds of the thread's part of its row r, if the row exists.
+template <int kWidth>
+__device__ __forceinline__ void AddRow(const BFloat16* from, float (&sums)[kWidth / 2], int r,
+                                       float factor, bool exists) {
+  uint32_t pairs[kWidth / 8];
+#pragma unroll
+  for (int c = 0; c < kWidth / 8; ++c) {
+    pairs[c] = exists ? *reinterpret_cast<const uint32_t*>(from + 8 * c + FragmentColumn()) : 0;
+  }
+#pragma unroll
+  for (int c = 0; c < kWidth / 8; ++c) {
+    sums[4 * c + 2 * r] += __uint_as_float(pairs[c] << 16) * factor;
+    sums[4 * c + 2 * r + 1] += __uint_as_float(pairs[c] & 0xFFFF0000u) * factor;
+  }
+}
+
 }  // namespace lacuna::cuda::hopper::attention
