@@ -13,6 +13,7 @@
 #include "nsa/cuda/hopper/chosen_rows.cuh"
 #include "nsa/cuda/hopper/list_keys.cuh"
 #include "tests/emulation/card.h"
+#include "tests/emulation/chosen_lists.h"
 
 namespace lacuna::cuda::hopper {
 
@@ -275,40 +276,34 @@ struct Call {
               5e-3);
   }
   void CheckChosenDkv() {
-    constexpr int64_t kChunk = 1024;
-    const int64_t num_blocks = NumSlots(keys, 1, kBlock, sizes().documents),
-                  lists = num_blocks * groups;
-    std::vector<std::vector<int32_t>> chosen(lists);
-    for (int i = 0; i < queries * groups * kPlaces; ++i) {
-      const int n = i / (groups * kPlaces), group = i / kPlaces % groups, d = DocumentOf(n);
-      if (blocks[i] >= 0)
-        chosen[group * num_blocks + cu_keys[d] / kBlock + d + blocks[i]].push_back(n);
-    }
-    std::vector<int64_t> starts = {0};
-    std::vector<int32_t> tokens;
-    for (const auto& list : chosen) {
-      tokens.insert(tokens.end(), list.begin(), list.end());
-      starts.push_back(static_cast<int64_t>(tokens.size()));
-    }
-    const int64_t chunks = NumSlots(static_cast<int64_t>(tokens.size()), rep, kChunk, lists);
-    std::vector<float> partial(chunks * kBlock * (kDk + kDv), NAN);
-    RunDkv<attention::DkvConfig<kDk, kDv, 6>>(ChosenRows<kDk, kDv>{.tokens = tokens.data(),
-                                                                   .starts = starts.data(),
-                                                                   .num_blocks = num_blocks,
-                                                                   .chunk_rows = kChunk,
-                                                                   .positions = positions.data(),
-                                                                   .partial = partial.data()},
-                                              {static_cast<unsigned>(chunks), 1, 1});
-    CheckKeyGradients([&](size_t row, int column) {
+    const ChosenLists lists(sizes(), blocks, kPlaces, kBlock, /*chunk_rows=*/1024, random());
+    std::vector<float> partial(groups * lists.sizes.MaxSums() * kBlock * (kDk + kDv), NAN);
+    Bits out_dk(dk.size(), 0x7FC0), out_dv(dv.size(), 0x7FC0);
+    RunDkv<attention::DkvConfig<kDk, kDv, 6>>(
+        ChosenRows<kDk, kDv>{.tokens = lists.tokens.data(),
+                             .starts = lists.starts.data(),
+                             .num_blocks = lists.sizes.num_blocks,
+                             .of_list = lists.of_list.data(),
+                             .chunks = lists.chunks.data(),
+                             .positions = positions.data(),
+                             .dk = reinterpret_cast<BFloat16*>(out_dk.data()),
+                             .dv = reinterpret_cast<BFloat16*>(out_dv.data()),
+                             .partial = partial.data(),
+                             .groups = groups},
+        {static_cast<unsigned>(lists.chunks.size()), 1, 1});
+    CheckKeyGradients([&](size_t row, int column) -> double {
       const int key = static_cast<int>(row) / groups, group = static_cast<int>(row) % groups,
                 d = DocumentOfRow(cu_keys.data(), sizes().documents, key),
                 within = key - cu_keys[d];
-      const int64_t list = group * num_blocks + cu_keys[d] / kBlock + d + within / kBlock,
-                    first = FirstSlot(starts.data(), list, rep, kChunk),
-                    count = ((starts[list + 1] - starts[list]) * rep + kChunk - 1) / kChunk;
+      const ListChunks chunks =
+          lists.of_list[group * lists.sizes.num_blocks + cu_keys[d] / kBlock + d + within / kBlock];
+      if (chunks.count == 1) {
+        return column < kDk ? ToFloat(out_dk[row * kDk + column])
+                            : ToFloat(out_dv[row * kDv + column - kDk]);
+      }
       double all = 0;
-      for (int64_t c = first; c < first + count; ++c)
-        all += partial[(c * kBlock + within % kBlock) * (kDk + kDv) + column];
+      for (int c = chunks.first_sum; c < chunks.first_sum + chunks.count; ++c)
+        all += partial[(int64_t{c} * kBlock + within % kBlock) * (kDk + kDv) + column];
       return all;
     });
   }
