@@ -13,6 +13,7 @@
 #include "nsa/cuda/hopper/selected_attention.h"
 #include "nsa/cuda/inverted_lists.cuh"
 #include "nsa/cuda/list_chunks.cuh"
+#include "nsa/gate_combine.h"
 #include "nsa/selected_attention.h"
 
 namespace lacuna::cuda {
@@ -464,6 +465,7 @@ void SelectedAttentionFwd(const SelectedAttentionFwdArgs& args, Stream stream) {
                PointersOf<T>(args, static_cast<const T*>(nullptr)), args.o.As<T>(),
                args.lse.As<float>());
   });
+  if (args.o_sum.defined()) GateCombineFwd(GatedSumOf(args), stream);
 }
 
 void SelectedAttentionBwd(const SelectedAttentionBwdArgs& args, Stream stream) {

@@ -195,9 +195,21 @@ struct Call {
     p.keys = key_policy;
     p.o = reinterpret_cast<BFloat16*>(out.data());
     p.lse = out_lse.data();
+    Bits sum(Keys::kLists ? o.size() : 0, 0x7FC0);
+    std::vector<float> gates(3 * lse.size());
+    for (size_t i = 0; i < gates.size(); ++i) gates[i] = static_cast<float>(i % 7) / 8;
+    if (Keys::kLists) {
+      const auto* other = reinterpret_cast<const BFloat16*>(d_o.data());
+      p.gated = {gates.data(), other, other, reinterpret_cast<BFloat16*>(sum.data())};
+    }
     emulation::Run({2, 1, attention::kThreads<Config>}, random(),
                    [&] { attention::FwdKernel<Config, Keys>(p); });
     EXPECT_LT(Error(o, [&](size_t i) { return ToFloat(out[i]); }), 4e-3);
+    for (size_t i = 0; i < sum.size(); ++i) {
+      const float* g = &gates[i / kDv * 3];
+      const float expected = (g[0] + g[2]) * ToFloat(d_o[i]) + g[1] * ToFloat(out[i]);
+      ASSERT_NEAR(ToFloat(sum[i]), expected, 4e-3 * std::abs(expected) + 1e-6) << i;
+    }
     for (size_t i = 0; i < lse.size(); ++i) {
       if (std::isinf(lse[i])) {
         EXPECT_EQ(out_lse[i], lse[i]);
