@@ -123,32 +123,38 @@ Tensor ChooseBlocks(Tape& tape, const Tensor& q, const Tensor& lse, const NsaGri
 
 }  // namespace
 
-NsaResult NsaOperator(Tape& tape, NsaInputs in, Phi& phi_k, Phi& phi_v,
-                      const std::shared_ptr<const NsaGrid>& grid, const RopeTable& rope,
-                      const NsaConfig& config, const NsaOptions& options) {
+NsaResult AttendBranches(Tape& tape, const NsaInputs& in,
+                         const std::shared_ptr<const NsaGrid>& grid, const NsaConfig& config,
+                         const NsaOptions& options) {
   const double scale = 1.0 / std::sqrt(static_cast<double>(in.q.dim(2)));
   NsaResult result;
-  const Variable q = Rope(tape, std::move(in.q), grid->positions, rope);
-  const Variable k_cmp =
-      Rope(tape, phi_k.Compress(tape, in.k_cmp, grid), grid->cmp_positions, rope);
-  const Variable v_cmp = phi_v.Compress(tape, in.v_cmp, grid);
-  const Variable k_slc = Rope(tape, std::move(in.k_slc), grid->positions, rope),
-                 k_win = Rope(tape, std::move(in.k_win), grid->positions, rope);
-  result.k_cmp = k_cmp.value();
-  result.v_cmp = v_cmp.value();
-  result.k_slc = k_slc.value();
-  result.k_win = k_win.value();
+  result.k_cmp = in.k_cmp.value();
+  result.v_cmp = in.v_cmp.value();
+  result.k_slc = in.k_slc.value();
+  result.k_win = in.k_win.value();
 
   Tensor lse;
-  result.o_cmp = AttentionOverRanges(
-      tape, q, k_cmp, v_cmp, {grid->cmp_ranges, grid->cu_seqlens, grid->cu_cmp}, scale, &lse);
-  result.blocks = ChooseBlocks(tape, q.value(), lse, *grid, config, options, scale, &result);
-  result.o_slc = SelectedAttention(tape, q, k_slc, in.v_slc, result.blocks, grid->positions,
+  result.o_cmp =
+      AttentionOverRanges(tape, in.q, in.k_cmp, in.v_cmp,
+                          {grid->cmp_ranges, grid->cu_seqlens, grid->cu_cmp}, scale, &lse);
+  result.blocks = ChooseBlocks(tape, in.q.value(), lse, *grid, config, options, scale, &result);
+  result.o_slc = SelectedAttention(tape, in.q, in.k_slc, in.v_slc, result.blocks, grid->positions,
                                    grid->cu_seqlens, grid->cu_seqlens, config.select_block, scale);
-  result.o_win = AttentionOverRanges(tape, q, k_win, in.v_win,
+  result.o_win = AttentionOverRanges(tape, in.q, in.k_win, in.v_win,
                                      {grid->win_ranges, grid->cu_seqlens, grid->cu_seqlens}, scale);
   result.o = GateCombine(tape, in.gate, result.o_cmp, result.o_slc, result.o_win);
   return result;
+}
+
+NsaResult NsaOperator(Tape& tape, NsaInputs in, Phi& phi_k, Phi& phi_v,
+                      const std::shared_ptr<const NsaGrid>& grid, const RopeTable& rope,
+                      const NsaConfig& config, const NsaOptions& options) {
+  in.q = Rope(tape, std::move(in.q), grid->positions, rope);
+  in.k_cmp = Rope(tape, phi_k.Compress(tape, in.k_cmp, grid), grid->cmp_positions, rope);
+  in.v_cmp = phi_v.Compress(tape, in.v_cmp, grid);
+  in.k_slc = Rope(tape, std::move(in.k_slc), grid->positions, rope);
+  in.k_win = Rope(tape, std::move(in.k_win), grid->positions, rope);
+  return AttendBranches(tape, in, grid, config, options);
 }
 
 }  // namespace lacuna

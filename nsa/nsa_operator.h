@@ -44,6 +44,12 @@ NsaResult NsaOperator(Tape& tape, NsaInputs inputs, Phi& phi_k, Phi& phi_v,
                       const std::shared_ptr<const NsaGrid>& grid, const RopeTable& rope,
                       const NsaConfig& config, const NsaOptions& options = {});
 
+// What follows rotation and compression: q, k_slc, k_win rotated; k_cmp, v_cmp the compressed rows
+// [Tc, G, D], keys rotated.
+NsaResult AttendBranches(Tape& tape, const NsaInputs& inputs,
+                         const std::shared_ptr<const NsaGrid>& grid, const NsaConfig& config,
+                         const NsaOptions& options = {});
+
 // The parts of it that a cache needs on their own.
 Variable SelectedAttention(Tape& tape, const Variable& q, const Variable& k, const Variable& v,
                            const Tensor& blocks, const Tensor& positions, const Tensor& cu_queries,
