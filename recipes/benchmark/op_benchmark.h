@@ -16,6 +16,8 @@ void AddCoreRows(const BenchSizes& sizes, Device device, BenchRows& rows);
 void AddMoeRows(const BenchSizes& sizes, Device device, BenchRows& rows);
 void AddNsaRows(const BenchSizes& sizes, Device device, BenchRows& rows);
 void AddAttentionRows(const BenchSizes& sizes, Device device, BenchRows& rows);
+// NSA from projected, rotated and compressed inputs to the gated sum, on a tape.
+void AddNsaCoreRows(const BenchSizes& sizes, Device device, BenchRows& rows);
 
 // Memory of the head and its loss (autograd/functions/linear_cross_entropy.h), forward and
 // backward, beyond hidden states, weight and weight gradient.
