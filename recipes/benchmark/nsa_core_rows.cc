@@ -17,7 +17,7 @@ struct CoreSet {
   Tensor k_slc, v_slc, k_win, v_win, gate, d_o;
   Tensor given;                // lists, where they are not chosen
   std::shared_ptr<Tape> tape;  // of the last forward
-  Variable o;
+  std::optional<Variable> o;
 };
 
 CoreSet MakeCore(const BenchSizes& sizes, Device device, uint64_t seed) {
@@ -34,7 +34,7 @@ CoreSet MakeCore(const BenchSizes& sizes, Device device, uint64_t seed) {
             .d_o = rows(m.num_heads, m.head_dim_v, 4),
             .given = {},
             .tape = nullptr,
-            .o = {}};
+            .o = std::nullopt};
   if (const auto lists = GivenLists(sizes))
     s.given =
         Tensor::FromVector(lists->blocks, {lists->tokens, lists->groups, lists->places}).To(device);
@@ -42,7 +42,7 @@ CoreSet MakeCore(const BenchSizes& sizes, Device device, uint64_t seed) {
 }
 
 void RunForward(CoreSet& s, const NsaConfig& nsa, Stream stream) {
-  s.o = {};
+  s.o.reset();
   s.tape = std::make_shared<Tape>(Tape::Mode::kRecord, stream);
   // Given lists do not save the choice its time.
   if (s.given.defined()) Select(s.cmp, nsa, stream);
@@ -58,8 +58,8 @@ void RunForward(CoreSet& s, const NsaConfig& nsa, Stream stream) {
 }
 
 void RunBackward(CoreSet& s) {
-  s.tape->Backward({{s.o, s.d_o}});
-  s.o = {};
+  s.tape->Backward({{*s.o, s.d_o}});
+  s.o.reset();
   s.tape = nullptr;
 }
 
