@@ -330,20 +330,24 @@ struct DkvConsumer {
         s[j] = Exp2(fmaf(s[j], p.factor, j % 2 == 0 ? minus_lse[j / 4].x : minus_lse[j / 4].y));
       if (!whole) Mask(s, scalars + Config::kRows * 8);
       PinSums(s);
-      WaitBarrier(m.GradientFull(now.stage), now.round);
+      // Handed over before the last tile's product is done with its weights.
+      Fragments fresh;
+      Pack(fresh, s);
       WaitBarrier(m.WeightsEmpty(slot.stage), slot.round ^ 1);
-      WaitProducts<0>();
-      PinSums(dv);
-      Pack(weights, s);
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
-        const auto& w = weights[step];
+        const auto& w = fresh[step];
         StoreShared16(OwnWeights() + step * kWarpgroup * 16, make_uint4(w[0], w[1], w[2], w[3]));
       }
       Release(m.WeightsFull(slot.stage));
       Release(m.QEmpty(now.stage));
-      Release(m.GradientEmpty(before.stage));
       slot.Next();
+      WaitBarrier(m.GradientFull(now.stage), now.round);
+      WaitProducts<0>();
+      PinSums(s);
+      PinSums(dv);
+      Pack(weights, s);
+      Release(m.GradientEmpty(before.stage));
     }
     StartSum<Config::kDv>(dv, weights, m.Gradient(now.stage));
     WaitProducts<0>();
