@@ -266,10 +266,11 @@ struct Call {
   template <class Config, class Rows>
   void RunDkv(const Rows& rows, emulation::LaunchShape grid) {
     attention::DkvParams<Rows> p = {};
-    p.q = Map(q, kDk, heads, queries, rep, 1);
+    const int tokens = attention::AreConsecutive<Rows>() ? Config::kRows / rep : 1;
+    p.q = Map(q, kDk, heads, queries, rep, tokens);
     p.k = Map(k, kDk, groups, keys, 1, kBlock);
     p.v = Map(v, kDv, groups, keys, 1, kBlock);
-    p.d_o = Map(d_o, kDv, heads, queries, rep, 1);
+    p.d_o = Map(d_o, kDv, heads, queries, rep, tokens);
     p.sizes = sizes();
     p.rows = rows;
     p.lse = lse.data();
@@ -291,7 +292,7 @@ struct Call {
     const ChosenLists lists(sizes(), blocks, kPlaces, kBlock, /*chunk_rows=*/1024, random());
     std::vector<float> partial(groups * lists.sizes.MaxSums() * kBlock * (kDk + kDv), NAN);
     Bits out_dk(dk.size(), 0x7FC0), out_dv(dv.size(), 0x7FC0);
-    RunDkv<attention::DkvConfig<kDk, kDv, 6>>(
+    RunDkv<attention::DkvConfig<kDk, kDv>>(
         ChosenRows<kDk, kDv>{.tokens = lists.tokens.data(),
                              .starts = lists.starts.data(),
                              .num_blocks = lists.sizes.num_blocks,
@@ -323,7 +324,7 @@ struct Call {
   void CheckRangeDkv(bool in_parts) {
     std::vector<float> partial((queries + keys) * groups * (kDk + kDv), NAN);
     Bits out_dk(dk.size(), 0x7FC0), out_dv(dv.size(), 0x7FC0);
-    RunDkv<attention::DkvConfig<kDk, kDv, 6>>(
+    RunDkv<attention::DkvConfig<kDk, kDv>>(
         attention::RangeRows<kDk, kDv>{.ranges = ranges.data(),
                                        .dk = reinterpret_cast<BFloat16*>(out_dk.data()),
                                        .dv = reinterpret_cast<BFloat16*>(out_dv.data()),
@@ -363,13 +364,12 @@ void Check(int heads, int groups, const std::vector<int>& lengths, unsigned seed
     if (sees != Sees::kBlocks) {
       call.template CheckForward<Fwd>(attention::RangeKeys<Fwd::kKeys>{call.ranges.data()});
       call.template CheckDq<Dq>(attention::RangeKeys<Dq::kKeys>{call.ranges.data()});
-      if (heads / groups >= 8 && heads / groups <= 32)
-        call.CheckRangeDkv(/*in_parts=*/sees == Sees::kCompressed);
+      call.CheckRangeDkv(/*in_parts=*/sees == Sees::kCompressed);
     } else if (heads / groups >= 8) {
       call.template WithUnions<ListFwd>(
           [&](const auto& keys) { call.template CheckForward<ListFwd>(keys); });
       call.template WithUnions<Dq>([&](const auto& keys) { call.template CheckDq<Dq>(keys); });
-      if (heads / groups <= 32) call.CheckChosenDkv();
+      call.CheckChosenDkv();
     }
   }
 }

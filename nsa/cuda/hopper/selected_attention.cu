@@ -82,9 +82,9 @@ bool Supports(const SelectedAttentionFwdArgs& args, Stream stream) {
   return SupportsCall(args, stream);
 }
 bool Supports(const SelectedAttentionBwdArgs& args, Stream stream) {
-  return SupportsCall(args, stream) && args.q.dim(1) / args.k.dim(1) <= 32 &&
-         attention::IsPackable(args.d_o) && attention::IsPackable(args.dq) &&
-         attention::IsPackable(args.dk) && attention::IsPackable(args.dv);
+  return SupportsCall(args, stream) && attention::IsPackable(args.d_o) &&
+         attention::IsPackable(args.dq) && attention::IsPackable(args.dk) &&
+         attention::IsPackable(args.dv);
 }
 
 void SelectedAttentionFwd(const SelectedAttentionFwdArgs& args, Stream stream) {

@@ -18,7 +18,7 @@ bool Supports(const SelectedAttentionFwdArgs&, Stream);
 // finite, also those of a neighbouring document.
 void SelectedAttentionFwd(const SelectedAttentionFwdArgs&, Stream);
 
-// As above, with groups of 8, 16 or 32.
+// As above. Rows, too, are to be finite.
 bool Supports(const SelectedAttentionBwdArgs&, Stream);
 // delta: [N, H] f32, do . o.
 void SelectedDq(const SelectedAttentionBwdArgs&, const float* delta, Stream);

@@ -8,7 +8,7 @@ namespace {
 template <int kDk, int kDv>
 void Launch(const SelectedAttentionBwdArgs& args, const float* delta, const ChosenTokens& chosen,
             float* partial, Stream stream) {
-  using Config = attention::DkvConfig<kDk, kDv, 6>;
+  using Config = attention::DkvConfig<kDk, kDv>;
   using Rows = ChosenRows<kDk, kDv>;
   const auto p = attention::DkvParamsOf<Config>(args,
                                                 Rows{.tokens = chosen.rows,

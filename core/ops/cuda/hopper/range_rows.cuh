@@ -12,6 +12,7 @@ namespace lacuna::cuda::hopper::attention {
 template <int kDk, int kDv>
 struct RangeRows {
   static constexpr int kKeys = 64;
+  static constexpr bool kConsecutive = true;
 
   const int32_t* ranges;
   BFloat16 *dk, *dv;  // where the grid has one part
