@@ -16,7 +16,7 @@ namespace lacuna::cuda {
 
 // Rows (token, head) of a chunk, at least, where its list has several.
 inline constexpr int64_t kChunkRows = 4096;
-inline constexpr int64_t kDocumentSums = 1 << 17;
+inline constexpr int64_t kDocumentSums = 1 << 16;
 
 // Lists of blocks (nsa/cuda/inverted_lists.cuh) of all groups.
 struct ListSizes {

@@ -12,7 +12,7 @@
 #include "core/cuda/memory.h"
 #include "nsa/cuda/hopper/selected_attention.h"
 #include "nsa/cuda/inverted_lists.cuh"
-#include "nsa/cuda/list_chunks.cuh"
+#include "nsa/cuda/list_sums.cuh"
 #include "nsa/gate_combine.h"
 #include "nsa/selected_attention.h"
 
@@ -284,15 +284,14 @@ struct ChosenRows {
   }
 };
 
-// The lists, and where their sums go: dk, dv of T, or partial [sums, l', Dk + Dv].
+// The lists, and the chunks of the grid.
 template <class T>
 struct KeyWork {
   ListSizes lists;
   const int32_t* rows;
   const ListChunks* of_list;
-  const Chunk* chunks;  // of the grid
-  T *dk, *dv;
-  float* partial;
+  const Chunk* chunks;
+  ListSums<T> sums;
 };
 
 // One chunk (blockIdx.x) of the rows of a block, 64 of its keys (blockIdx.y).
@@ -348,39 +347,12 @@ __global__ void __launch_bounds__(256)
   };
   if (of_list.count == 1) {
     const int64_t row = key * s.groups + group;
-    emit(work.dk + row * s.dk, work.dv + row * s.dv, s.groups * s.dk, s.groups * s.dv);
+    emit(work.sums.dk + row * s.dk, work.sums.dv + row * s.dv, s.groups * s.dk, s.groups * s.dv);
   } else {
     const int width = s.dk + s.dv;
     const int64_t sum = of_list.first_sum + chunk.index;
-    float* const out = work.partial + (sum * selection.select_block + within) * width;
+    float* const out = work.sums.partial + (sum * selection.select_block + within) * width;
     emit(out, out + s.dk, width, width);
-  }
-}
-
-// dk, dv of a key row (blockIdx.x), groups from `group` on: the chunks in order, 0 where nobody
-// chose it.
-template <class T>
-__global__ void SumChunksKernel(AttentionSizes s, KeyWork<T> work, int group, int groups) {
-  const int64_t key = blockIdx.x;
-  const int document = DocumentOfRow(s.cu_keys, s.documents, key), width = s.dk + s.dv,
-            select_block = work.lists.select_block;
-  const int64_t token = key - s.cu_keys[document],
-                block = FirstSlot(s.cu_keys, document, 1, select_block) + token / select_block;
-  for (int g = group; g < group + groups; ++g) {
-    const ListChunks chunks = work.of_list[g * work.lists.num_blocks + block];
-    if (chunks.count == 1) continue;
-    const int64_t head = key * s.groups + g;
-    const float* const first =
-        work.partial + (int64_t{chunks.first_sum} * select_block + token % select_block) * width;
-    for (int i = static_cast<int>(threadIdx.x); i < width; i += blockDim.x) {
-      float sum = 0;
-      for (int64_t c = 0; c < chunks.count; ++c) sum += first[c * select_block * width + i];
-      if (i < s.dk) {
-        work.dk[head * s.dk + i] = Store<T>(sum);
-      } else {
-        work.dv[head * s.dv + i - s.dk] = Store<T>(sum);
-      }
-    }
   }
 }
 
@@ -438,7 +410,7 @@ void KeyGradients(const AttentionSizes& s, const Selection& selection, const Poi
                            .of_list = work.of_list,
                            .chunks = work.chunks,
                            .num_chunks = static_cast<int>(capacity)},
-                          work.partial, stream);
+                          work.sums.partial, stream);
     } else {
       const dim3 grid(static_cast<unsigned>(capacity),
                       static_cast<unsigned>((selection.select_block + kTileRows - 1) / kTileRows));
@@ -446,8 +418,10 @@ void KeyGradients(const AttentionSizes& s, const Selection& selection, const Poi
                  KeyTileMemory<T>::Bytes(s.dk, s.dv), stream, s, selection, in, work,
                  args.lse.As<float>(), delta);
     }
-    LaunchGrid(SumChunksKernel<T>, dim3(static_cast<unsigned>(s.keys)), dim3(kThreads), 0, stream,
-               s, work, group, groups);
+    const dim3 sums(static_cast<unsigned>(groups * inverted.num_blocks()),
+                    static_cast<unsigned>((selection.select_block + kSumKeys - 1) / kSumKeys));
+    LaunchGrid(SumChunksKernel<T>, sums, dim3(kThreads), 0, stream, lists, work.sums, work.of_list,
+               group * inverted.num_blocks());
   }
 }
 

@@ -77,6 +77,7 @@ void AddAttentionRows(const BenchSizes& sizes, Device device, BenchRows& rows) {
     these.tokens = tokens;
     AddBranches(these, device, rows);
     AddNsaCoreRows(these, device, rows);
+    AddDecodeRows(these, device, rows);
   }
 }
 

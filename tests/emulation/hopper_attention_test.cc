@@ -12,6 +12,7 @@
 #include "core/ops/cuda/hopper/range_rows.cuh"
 #include "nsa/cuda/hopper/chosen_rows.cuh"
 #include "nsa/cuda/hopper/list_keys.cuh"
+#include "nsa/cuda/list_sums.cuh"
 #include "tests/emulation/card.h"
 #include "tests/emulation/chosen_lists.h"
 
@@ -304,20 +305,15 @@ struct Call {
                              .partial = partial.data(),
                              .groups = groups},
         {static_cast<unsigned>(lists.chunks.size()), 1, 1});
+    const ListSums<BFloat16> sums = {reinterpret_cast<BFloat16*>(out_dk.data()),
+                                     reinterpret_cast<BFloat16*>(out_dv.data()), partial.data()};
+    emulation::LaunchShape grid = {static_cast<unsigned>(lists.of_list.size()), 1, 64};
+    grid.blocks_y = kBlock / kSumKeys;
+    emulation::Run(grid, random(),
+                   [&] { SumChunksKernel(lists.sizes, sums, lists.of_list.data(), 0); });
     CheckKeyGradients([&](size_t row, int column) -> double {
-      const int key = static_cast<int>(row) / groups, group = static_cast<int>(row) % groups,
-                d = DocumentOfRow(cu_keys.data(), sizes().documents, key),
-                within = key - cu_keys[d];
-      const ListChunks chunks =
-          lists.of_list[group * lists.sizes.num_blocks + cu_keys[d] / kBlock + d + within / kBlock];
-      if (chunks.count == 1) {
-        return column < kDk ? ToFloat(out_dk[row * kDk + column])
-                            : ToFloat(out_dv[row * kDv + column - kDk]);
-      }
-      double all = 0;
-      for (int c = chunks.first_sum; c < chunks.first_sum + chunks.count; ++c)
-        all += partial[(int64_t{c} * kBlock + within % kBlock) * (kDk + kDv) + column];
-      return all;
+      return column < kDk ? ToFloat(out_dk[row * kDk + column])
+                          : ToFloat(out_dv[row * kDv + column - kDk]);
     });
   }
   // In parts, or written directly.

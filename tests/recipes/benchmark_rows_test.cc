@@ -93,6 +93,18 @@ TEST(BenchmarkRows, AttentionOfSeveralLengthsAndPatterns) {
   }
 }
 
+// The paper's Table 4, less its rounding.
+TEST(BenchmarkRows, TokensOfADecodeStep) {
+  for (const auto& [context, tokens] : std::initializer_list<std::pair<int64_t, int64_t>>{
+           {8192, 2047}, {16384, 2559}, {32768, 3583}, {65536, 5631}, {1, 2}, {31, 62}})
+    EXPECT_EQ(TokensOfDecodeStep({}, context), tokens);
+  const BenchSizes sizes = Small();
+  std::map<RowKey, double> work;
+  for (const BenchRow& row : OpRows(sizes, kCpu)) work[{row.op, row.tokens}] = row.work;
+  EXPECT_EQ((work[{"decode_full", 48}]), 8 * 2 * 48 * 2 * 12);
+  EXPECT_EQ((work[{"decode_nsa", 48}]), 8 * 2 * (11 + 32 + 16) * 2 * 12);
+}
+
 // What comes before a call is done for each, and is no part of its time.
 TEST(BenchmarkRows, WhatComesBeforeACallIsNotTimed) {
   DeviceTimer timer(kCpu, 0.0);
