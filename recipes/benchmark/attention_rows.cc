@@ -46,6 +46,15 @@ void AddBranches(const BenchSizes& sizes, Device device, BenchRows& rows) {
   const auto forward = [=](AttentionSet& s) { Forward(s, stream); };
   const auto backward = [=](AttentionSet& s) { Backward(s, stream); };
   AddBranch("attention", sizes, pairs.full, "T (T + 1) / 2", causal(0), forward, backward, rows);
+  // Without word of what they are, causal ranges are for Lacuna's own kernels.
+  AddBranch(
+      "attention_own", sizes, pairs.full, "T (T + 1) / 2",
+      [=](uint64_t seed) {
+        AttentionSet s = causal(0)(seed);
+        s.ranges.causal = {};
+        return s;
+      },
+      forward, backward, rows);
   AddBranch("window_attention", sizes, pairs.window, "sum_t min(t + 1, w)", causal(nsa.window),
             forward, backward, rows);
   AddBranch("compressed_attention", sizes, pairs.cmp, "sum_t visible blocks", compressed, forward,
