@@ -7,8 +7,8 @@
 // x, dx: [N, G, D]   pos: [l, D] or undefined   blocks: [Tc G, l D]
 // cmp_tokens: [Tc] i32, first(i)   token_blocks: [N, 2] i32, the blocks [begin, end) that contain t:
 //   NsaGrid's. Both undefined: one document, Tc = NumCompressed(N), first(i) = i d
-// Sums in the accumulation type, rounded once, in an order of their own: a document's dx does not
-// depend on the others. dx is set, tokens in no complete block get 0; dpos accumulates.
+// Sums in the accumulation type, rounded once, in a fixed order: a document's dx does not depend on
+// the others. dx is set, tokens in no complete block get 0; dpos accumulates.
 // NSA (arXiv 2502.11089), section 3.3.1.
 #pragma once
 

@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "core/kernel.h"
-#include "core/parallel.h"
+#include "nsa/block_gather.h"
 #include "tests/nsa/nsa_case.h"
 #include "tests/support/compare.h"
 #include "tests/support/random.h"
@@ -120,6 +120,15 @@ TEST_P(PhiTest, KernelCallsDoNotGrowWithDocuments) {
   const int one = calls({20});
   EXPECT_EQ(one, c.phi == PhiKind::kMlp ? 10 : c.phi == PhiKind::kLinear ? 5 : 2);
   EXPECT_EQ(calls(std::vector<int32_t>(100, 20)), one);
+}
+
+// Several documents' blocks are not one document's.
+TEST(GatherBlocks, SeveralDocumentsNeedTables) {
+  const Tensor x = test::RandomTensor({20, 2, 3}, DType::kF32, 1);
+  Tensor y = Tensor::Empty({2, 2, 3}, DType::kF32);  // of documents of 10 and 10 tokens; of 20: 4
+  EXPECT_THROW(
+      ops::BlockMeanFwd({.x = x.Ref(), .y = y.MutableRef(), .block = 8, .stride = 4}, kCpuStream),
+      Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, PhiTest,
