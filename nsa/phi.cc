@@ -17,41 +17,21 @@ double FanIn(int64_t inputs) {
   return 1.0 / std::sqrt(static_cast<double>(inputs));
 }
 
-struct Document {
-  int64_t begin, end;          // token rows
-  int64_t cmp_begin, cmp_end;  // compressed rows
-};
-
-std::vector<Document> DocumentsWithBlocks(const NsaGrid& grid) {
-  std::vector<Document> documents;
-  for (size_t d = 0; d + 1 < grid.host_cu_seqlens.size(); ++d) {
-    const Document document{grid.host_cu_seqlens[d], grid.host_cu_seqlens[d + 1],
-                            grid.host_cu_cmp[d], grid.host_cu_cmp[d + 1]};
-    if (document.cmp_end > document.cmp_begin) documents.push_back(document);
-  }
-  return documents;
-}
-
-// Tokens in no complete block have no gradient; those of documents without any block are written
-// here.
-Tensor EmptyGradient(const Tensor& x, const NsaGrid& grid) {
-  Tensor dx = Tensor::EmptyLike(x);
-  for (size_t d = 0; d + 1 < grid.host_cu_seqlens.size(); ++d) {
-    if (grid.host_cu_cmp[d + 1] == grid.host_cu_cmp[d])
-      dx.Slice(grid.host_cu_seqlens[d], grid.host_cu_seqlens[d + 1]).Zero();
-  }
-  return dx;
-}
-
-void Product(const Tensor& a, const Tensor& b, Tensor c, bool transpose_a, bool transpose_b,
-             double beta, Stream stream) {
+// c = op(a) op(b) of rows that have the bits they would have among others: op(a) is a.
+void RowsProduct(const Tensor& a, const Tensor& b, Tensor* c, bool transpose_b, Stream stream) {
   ops::MatMul({.a = a.Ref(),
                .b = b.Ref(),
-               .c = c.MutableRef(),
-               .transpose_a = transpose_a,
+               .c = c->MutableRef(),
                .transpose_b = transpose_b,
-               .beta = beta},
+               .batch_invariant = true},
               stream);
+}
+
+// grad += dy^T x.
+void AddWeightGradient(const Tensor& dy, const Tensor& x, Tensor* grad, Stream stream) {
+  ops::MatMul(
+      {.a = dy.Ref(), .b = x.Ref(), .c = grad->MutableRef(), .transpose_a = true, .beta = 1},
+      stream);
 }
 
 }  // namespace
@@ -70,54 +50,48 @@ Phi::Phi(int64_t width, const NsaConfig& config) : config_(config) {
 
 Variable Phi::Compress(Tape& tape, const Variable& x, const std::shared_ptr<const NsaGrid>& grid) {
   const Stream stream = tape.stream();
-  const int64_t groups = x.dim(1), width = x.dim(2), rows = grid->num_compressed();
-  const auto documents = DocumentsWithBlocks(*grid);
+  const int64_t groups = x.dim(1), width = x.dim(2), rows = grid->num_compressed() * groups;
   const NsaConfig& config = config_;
-  Tensor y = Tensor::Empty({rows, groups, width}, x.dtype(), x.value().device());
+  const Device device = x.value().device();
+  Tensor y = Tensor::Empty({grid->num_compressed(), groups, width}, x.dtype(), device);
 
   if (config.phi == PhiKind::kMean) {
-    for (const Document& d : documents) {
-      Tensor out = y.Slice(d.cmp_begin, d.cmp_end);
-      ops::BlockMeanFwd(
-          {x.value().Slice(d.begin, d.end).Ref(), out.MutableRef(), config.block, config.stride},
-          stream);
-    }
+    ops::BlockMeanFwd({.x = x.value().Ref(),
+                       .y = y.MutableRef(),
+                       .cmp_tokens = grid->cmp_tokens.Ref(),
+                       .block = config.block,
+                       .stride = config.stride},
+                      stream);
     return tape.Record("phi_mean", {x}, {}, y, [=, shape_of = x.value()](GradContext& g) {
-      Tensor dx = EmptyGradient(shape_of, *grid);
-      for (const Document& d : documents) {
-        Tensor out = dx.Slice(d.begin, d.end);
-        ops::BlockMeanBwd({g.dy().Slice(d.cmp_begin, d.cmp_end).Ref(), out.MutableRef(),
-                           config.block, config.stride},
-                          stream);
-      }
+      Tensor dx = Tensor::EmptyLike(shape_of);
+      ops::BlockMeanBwd({.dy = g.dy().Ref(),
+                         .dx = dx.MutableRef(),
+                         .token_blocks = grid->token_blocks.Ref(),
+                         .block = config.block,
+                         .stride = config.stride},
+                        stream);
       g.Set(0, std::move(dx));
     });
   }
 
-  Tensor blocks =
-      Tensor::Empty({rows * groups, config.block * width}, x.dtype(), x.value().device());
+  Tensor blocks = Tensor::Empty({rows, config.block * width}, x.dtype(), device);
+  ops::GatherBlocksFwd({.x = x.value().Ref(),
+                        .pos = pos_->value.Ref(),
+                        .blocks = blocks.MutableRef(),
+                        .cmp_tokens = grid->cmp_tokens.Ref(),
+                        .block = config.block,
+                        .stride = config.stride},
+                       stream);
+  Tensor flat = y.Reshape({rows, width}), hidden_in, hidden;
   const bool mlp = config.phi == PhiKind::kMlp;
-  Tensor hidden_in, hidden;
   if (mlp) {
-    hidden_in = Tensor::Empty({rows * groups, w1_->shape[0]}, x.dtype(), x.value().device());
+    hidden_in = Tensor::Empty({rows, w1_->shape[0]}, x.dtype(), device);
     hidden = Tensor::EmptyLike(hidden_in);
-  }
-  Tensor flat = y.Reshape({rows * groups, width});
-  for (const Document& d : documents) {
-    const int64_t begin = d.cmp_begin * groups, end = d.cmp_end * groups;
-    Tensor part = blocks.Slice(begin, end);
-    ops::GatherBlocksFwd({x.value().Slice(d.begin, d.end).Ref(), pos_->value.Ref(),
-                          part.MutableRef(), config.block, config.stride},
-                         stream);
-    if (!mlp) {
-      Product(part, w1_->value, flat.Slice(begin, end), false, true, 0, stream);
-      continue;
-    }
-    Product(part, w1_->value, hidden_in.Slice(begin, end), false, true, 0, stream);
-    Tensor act = hidden.Slice(begin, end);
-    ops::PhiActivationFwd({hidden_in.Slice(begin, end).Ref(), act.MutableRef(), config.activation},
-                          stream);
-    Product(act, w2_->value, flat.Slice(begin, end), false, true, 0, stream);
+    RowsProduct(blocks, w1_->value, &hidden_in, /*transpose_b=*/true, stream);
+    ops::PhiActivationFwd({hidden_in.Ref(), hidden.MutableRef(), config.activation}, stream);
+    RowsProduct(hidden, w2_->value, &flat, /*transpose_b=*/true, stream);
+  } else {
+    RowsProduct(blocks, w1_->value, &flat, /*transpose_b=*/true, stream);
   }
 
   std::vector<Parameter*> parameters{pos_, w1_};
@@ -127,28 +101,27 @@ Variable Phi::Compress(Tape& tape, const Variable& x, const std::shared_ptr<cons
       [=, this, x = SavedTensor(x.value()), w1 = SavedTensor(w1_->value),
        w2 = mlp ? SavedTensor(w2_->value) : SavedTensor(), blocks = SavedTensor(blocks),
        hidden_in = SavedTensor(hidden_in), hidden = SavedTensor(hidden)](GradContext& g) {
-        Tensor dx = EmptyGradient(x.get(), *grid);
-        for (const Document& d : documents) {
-          const int64_t begin = d.cmp_begin * groups, end = d.cmp_end * groups;
-          const Tensor dy = g.dy().Slice(d.cmp_begin, d.cmp_end).Reshape({end - begin, width});
-          Tensor da = dy;
-          if (mlp) {
-            da = Tensor::Empty({end - begin, w1_->shape[0]}, dy.dtype(), dy.device());
-            Product(dy, w2.get(), da, false, false, 0, stream);
-            Product(dy, hidden.get().Slice(begin, end), w2_->grad, true, false, 1, stream);
-            ops::PhiActivationBwd({hidden_in.get().Slice(begin, end).Ref(), da.Ref(),
-                                   da.MutableRef(), config.activation},
-                                  stream);
-          }
-          Product(da, blocks.get().Slice(begin, end), w1_->grad, true, false, 1, stream);
-          Tensor dblocks =
-              Tensor::Empty({end - begin, config.block * width}, dy.dtype(), dy.device());
-          Product(da, w1.get(), dblocks, false, false, 0, stream);
-          Tensor out = dx.Slice(d.begin, d.end);
-          ops::GatherBlocksBwd({dblocks.Ref(), out.MutableRef(), pos_->grad.MutableRef(),
-                                config.block, config.stride},
-                               stream);
+        const Tensor dy = g.dy().Reshape({rows, width});
+        Tensor da = dy;
+        if (mlp) {
+          da = Tensor::Empty({rows, w1_->shape[0]}, dy.dtype(), device);
+          RowsProduct(dy, w2.get(), &da, /*transpose_b=*/false, stream);
+          AddWeightGradient(dy, hidden.get(), &w2_->grad, stream);
+          ops::PhiActivationBwd(
+              {hidden_in.get().Ref(), da.Ref(), da.MutableRef(), config.activation}, stream);
         }
+        AddWeightGradient(da, blocks.get(), &w1_->grad, stream);
+        Tensor dblocks = Tensor::Empty({rows, config.block * width}, dy.dtype(), device);
+        RowsProduct(da, w1.get(), &dblocks, /*transpose_b=*/false, stream);
+        Tensor dx = Tensor::EmptyLike(x.get());
+        ops::GatherBlocksBwd({.dblocks = dblocks.Ref(),
+                              .dx = dx.MutableRef(),
+                              .dpos = pos_->grad.MutableRef(),
+                              .cmp_tokens = grid->cmp_tokens.Ref(),
+                              .token_blocks = grid->token_blocks.Ref(),
+                              .block = config.block,
+                              .stride = config.stride},
+                             stream);
         g.Set(0, std::move(dx));
       });
 }

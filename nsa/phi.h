@@ -19,9 +19,9 @@ class Phi : public Module {
  public:
   Phi(int64_t width, const NsaConfig& config);
 
-  // x [N, G, D], not rotated -> [Tc, G, D], the compressed rows of all documents. Each document
-  // goes through the matrices alone, so that it has the bits it would have unpacked. Parameter
-  // gradients are delivered (as zeros) even where Tc = 0.
+  // x [N, G, D], not rotated -> [Tc, G, D], the compressed rows of all documents, in one product a
+  // matrix. The products are batch-invariant (core/ops/matmul.h): a document has the bits it would
+  // have unpacked. Parameter gradients are delivered (as zeros) even where Tc = 0.
   Variable Compress(Tape& tape, const Variable& x, const std::shared_ptr<const NsaGrid>& grid);
 
  private:
