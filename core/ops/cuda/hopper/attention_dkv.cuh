@@ -62,6 +62,7 @@ struct DkvWork {
   int tokens;     // that see some of them, of this grid block
   int64_t first;  // of the tokens, as the policy numbers them
   int64_t at;     // what else the policy has to know of it
+  int start = 0;  // which of the tokens' tile is taken first; those before come behind the last
 };
 
 // The keys of the tile that a token sees.
@@ -173,17 +174,19 @@ struct DkvProducer {
     const int tiles = (work.tokens + tile_tokens - 1) / tile_tokens;
     if (tiles == 0) return;
     // What is read is asked for a tile ahead, what it is asked by two.
-    int token = TokenAt(lane), tokens[2];
+    const auto next_of = [&](int tile) { return tile + 1 < tiles ? tile + 1 : 0; };
+    int tile = work.start / tile_tokens, after = next_of(tile);
+    int token = TokenAt(tile * tile_tokens + lane), tokens[2];
     Row next[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      next[r] = Load(TokenAt(Index(0, r)), r);
-      tokens[r] = TokenAt(Index(1, r));
+      next[r] = Load(TokenAt(Index(tile, r)), r);
+      tokens[r] = TokenAt(Index(after, r));
     }
     RingPlace<Config::kStages> place;
-    for (int tile = 0; tile < tiles; ++tile) {
+    for (int i = 0; i < tiles; ++i) {
       place.Next();
-      RandomDelay(p.delays, tile);
+      RandomDelay(p.delays, i);
       WaitBarrier(m.QEmpty(place.stage), place.round ^ 1);
       bool whole = true;
 #pragma unroll
@@ -204,11 +207,13 @@ struct DkvProducer {
       WaitBarrier(m.GradientEmpty(place.stage), place.round ^ 1);
       Expect(m.GradientFull(place.stage), Config::kGradientBytes);
       Bring<Config::kDv>(m.Gradient(place.stage), p.d_o, m.GradientFull(place.stage), token);
-      token = TokenAt((tile + 1) * tile_tokens + lane);
+      tile = after;
+      after = next_of(after);
+      token = TokenAt(tile * tile_tokens + lane);
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         next[r] = Load(tokens[r], r);
-        tokens[r] = TokenAt(Index(tile + 2, r));
+        tokens[r] = TokenAt(Index(after, r));
       }
     }
   }
@@ -371,24 +376,25 @@ struct DkvConsumer {
       WaitBarrier(m.GradientFull(now.stage), now.round);
       StartScores<Config::kDv>(dp, values, m.Gradient(now.stage));
       StartSum<Config::kDk>(dk, ds, m.Q(before.stage));
-      WaitBarrier(m.WeightsFull(slot.stage), slot.round);
+      float2 delta[Config::kRows / 8];
+#pragma unroll
+      for (int j = 0; j < Config::kRows / 8; ++j) delta[j] = LoadShared8(deltas + 32 * j);
       WaitProducts<1>();
       PinSums(dp);
       Release(m.GradientEmpty(now.stage));
 #pragma unroll
+      for (int j = 0; j < Config::kRows / 2; ++j)
+        dp[j] -= j % 2 == 0 ? delta[j / 4].x : delta[j / 4].y;
+      PinSums(dp);
+      WaitBarrier(m.WeightsFull(slot.stage), slot.round);
+#pragma unroll
       for (int step = 0; step < kSteps; ++step) {
         const uint4 w = LoadShared16(OwnWeights() + step * kWarpgroup * 16);
-        const uint32_t weights[4] = {w.x, w.y, w.z, w.w};
+        const uint32_t pairs[4] = {w.x, w.y, w.z, w.w};
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const float2 delta = LoadShared8(deltas + 32 * (2 * step + half));
-#pragma unroll
-          for (int e = 2 * half; e < 2 * half + 2; ++e) {
-            // Columns 8 (2 step + half) + 2t and the next of key row e % 2.
-            const int j = 8 * step + 2 * e;
-            dp[j] = __uint_as_float(weights[e] << 16) * (dp[j] - delta.x);
-            dp[j + 1] = __uint_as_float(weights[e] & 0xFFFF0000u) * (dp[j + 1] - delta.y);
-          }
+        for (int e = 0; e < 4; ++e) {
+          dp[8 * step + 2 * e] *= __uint_as_float(pairs[e] << 16);
+          dp[8 * step + 2 * e + 1] *= __uint_as_float(pairs[e] & 0xFFFF0000u);
         }
       }
       PinSums(dp);

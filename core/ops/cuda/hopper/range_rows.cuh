@@ -33,6 +33,10 @@ struct RangeRows {
     work.keys = static_cast<int>(min(int64_t{kKeys}, end - key));
     work.tokens = static_cast<int>(tokens.end - tokens.begin);
     work.first = tokens.begin;
+    // Neighbours' tokens are nearly the same: blocks that run together are to take them at the same
+    // time, from L2. They start where the tokens of the document are a multiple of their number.
+    const auto before = static_cast<int>(tokens.begin - s.cu_queries[document]);
+    if (work.tokens > 0) work.start = (work.tokens - before % work.tokens) % work.tokens;
     // Where the sums go.
     work.at = partial == nullptr
                   ? key
