@@ -24,6 +24,7 @@ struct ListSizes {
   int places, select_block;
   int64_t num_blocks;  // of a group
   const int64_t* start;
+  const int32_t* tokens;
   int64_t chunk_rows = kChunkRows;
 
   __host__ __device__ int64_t LeastChunkTokens() const {
@@ -55,24 +56,21 @@ __host__ __device__ inline int64_t FirstOfChunk(int64_t tokens, int index, int c
   return tokens * index / count;
 }
 
-inline constexpr int kPlanThreads = 1024, kPlanClasses = 64, kPlanShared = (kPlanClasses + 1) * 4;
+inline constexpr int kPlanThreads = 1024, kPlanClasses = 256, kPlanShared = (kPlanClasses + 2) * 4;
 
-// The class of a chunk's size, the largest first: two for every power of 2.
-__device__ inline int ClassOfChunk(int64_t tokens) {
-  const int size = static_cast<int>(min(tokens, int64_t{INT32_MAX})), log = 31 - __clz(size),
-            upper = log > 0 ? size >> (log - 1) & 1 : 0;
-  return kPlanClasses - 1 - (2 * log + upper);
-}
-
-// One block: the chunks of the groups from `group` on, the large ones first, so that the small ones
-// fill up the end. Which of a class is first is left to chance: no sum depends on it.
+// One block: the order in which the grid takes the chunks of the groups from `group` on. A chunk's rows
+// are taken from its last token back, and blocks that run together are to take the same tokens at the
+// same time, from L2: group by group, the chunks that end last come first. Small ones fill up the end.
+// Which of a class is first is left to chance: no sum depends on it.
 static __global__ void __launch_bounds__(kPlanThreads)
     PlanChunksKernel(ListSizes s, int group, int groups, int capacity, ListChunks* of_list,
                      Chunk* chunks) {
-  int* const next = reinterpret_cast<int*>(DynamicShared());  // of a class; last, of the sums
-  const int thread = static_cast<int>(threadIdx.x);
+  // Where a class's next chunk goes; last, the sums.
+  int* const next = reinterpret_cast<int*>(DynamicShared());
+  constexpr int kSmall = kPlanClasses, kSums = kPlanClasses + 1;
+  const int thread = static_cast<int>(threadIdx.x), ends = max(1, kPlanClasses / groups);
   const int64_t begin = group * s.num_blocks, end = begin + groups * s.num_blocks;
-  if (thread <= kPlanClasses) next[thread] = 0;
+  for (int i = thread; i < kPlanClasses + 2; i += blockDim.x) next[i] = 0;
   __syncthreads();
   const auto chunks_of = [&](int64_t list, int64_t tokens) {
     int64_t index = 0;
@@ -80,15 +78,21 @@ static __global__ void __launch_bounds__(kPlanThreads)
                                      list % s.num_blocks, &index);
     return static_cast<int>(min(tokens, max(int64_t{1}, tokens / s.ChunkTokens(document))));
   };
+  const auto class_of = [&](int64_t list, int64_t tokens, int index, int count) {
+    if (tokens < s.LeastChunkTokens() / 2) return kSmall;
+    const int64_t last = s.tokens[s.start[list] + FirstOfChunk(tokens, index + 1, count) - 1],
+                  from_end = (s.sizes.queries - 1 - last) * ends / s.sizes.queries;
+    return min(static_cast<int>((list - begin) / s.num_blocks * ends + from_end), kPlanClasses - 1);
+  };
   for (int64_t list = begin + thread; list < end; list += blockDim.x) {
     const int64_t tokens = s.start[list + 1] - s.start[list];
     const int count = chunks_of(list, tokens);
-    if (count > 0) atomicAdd(&next[ClassOfChunk(tokens / count)], count);
+    for (int i = 0; i < count; ++i) atomicAdd(&next[class_of(list, tokens, i, count)], 1);
   }
   __syncthreads();
   if (thread == 0) {
     int before = 0;
-    for (int c = 0; c < kPlanClasses; ++c) {
+    for (int c = 0; c <= kSmall; ++c) {
       const int count = next[c];
       next[c] = before;
       before += count;
@@ -98,14 +102,13 @@ static __global__ void __launch_bounds__(kPlanThreads)
   for (int64_t list = begin + thread; list < end; list += blockDim.x) {
     const int64_t tokens = s.start[list + 1] - s.start[list];
     const int count = chunks_of(list, tokens);
-    of_list[list] = {count, count > 1 ? atomicAdd(&next[kPlanClasses], count) : 0};
-    if (count == 0) continue;
-    const int at = atomicAdd(&next[ClassOfChunk(tokens / count)], count);
-    for (int i = 0; i < count; ++i) chunks[at + i] = {static_cast<int>(list), i};
+    of_list[list] = {count, count > 1 ? atomicAdd(&next[kSums], count) : 0};
+    for (int i = 0; i < count; ++i)
+      chunks[atomicAdd(&next[class_of(list, tokens, i, count)], 1)] = {static_cast<int>(list), i};
   }
   __syncthreads();
   // The last class ends where all do.
-  for (int i = next[kPlanClasses - 1] + thread; i < capacity; i += blockDim.x) chunks[i] = {-1, 0};
+  for (int i = next[kSmall] + thread; i < capacity; i += blockDim.x) chunks[i] = {-1, 0};
 }
 
 }  // namespace lacuna::cuda

@@ -386,8 +386,12 @@ void KeyGradients(const AttentionSizes& s, const Selection& selection, const Poi
                   const SelectedAttentionBwdArgs& args, const float* delta, Stream stream) {
   const InvertedLists inverted(s, selection.blocks, selection.places, selection.select_block,
                                stream);
-  const ListSizes lists{s, selection.places, selection.select_block, inverted.num_blocks(),
-                        inverted.start()};
+  const ListSizes lists{s,
+                        selection.places,
+                        selection.select_block,
+                        inverted.num_blocks(),
+                        inverted.start(),
+                        inverted.rows()};
   const int together = static_cast<int>(std::clamp<int64_t>(
       kSumsTogether / std::max<int64_t>(1, lists.MaxSums() * selection.select_block), 1, s.groups));
   const int64_t list_count = s.groups * inverted.num_blocks(),

@@ -22,8 +22,8 @@ struct ChosenLists {
   // The chunks are those of all groups.
   ChosenLists(const AttentionSizes& s, const std::vector<int32_t>& blocks, int places,
               int select_block, int64_t chunk_rows, unsigned seed)
-      : sizes{s,       places,    select_block, NumSlots(s.keys, 1, select_block, s.documents),
-              nullptr, chunk_rows} {
+      : sizes{s,       places,  select_block, NumSlots(s.keys, 1, select_block, s.documents),
+              nullptr, nullptr, chunk_rows} {
     const int64_t lists = s.groups * sizes.num_blocks;
     std::vector<uint32_t> keys(blocks.size(), ~0u);
     std::vector<int32_t> of_place(blocks.size(), -1);
@@ -45,6 +45,7 @@ struct ChosenLists {
       StartsKernel(sorted.data(), static_cast<int64_t>(sorted.size()), lists, starts.data());
     });
     sizes.start = starts.data();
+    sizes.tokens = tokens.data();
     const auto capacity = static_cast<int>(s.groups * sizes.MaxChunks());
     of_list.assign(static_cast<size_t>(lists), {-1, -1});
     chunks.assign(static_cast<size_t>(capacity), {-2, -2});

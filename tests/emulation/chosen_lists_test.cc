@@ -64,7 +64,7 @@ void Check(const Sample& sample, int64_t chunk_rows) {
   const ChosenLists chosen(s, sample.blocks, sample.places, sample.select_block, chunk_rows, 5);
   auto expected = sample.Expected(chosen.sizes.num_blocks);
   std::map<int, std::map<int, bool>> covered;
-  size_t size_before = SIZE_MAX;
+  int64_t place_before = 0;
   bool ended = false;
   for (const Chunk& chunk : chosen.chunks) {
     ASSERT_GE(chunk.list, -1);
@@ -72,10 +72,16 @@ void Check(const Sample& sample, int64_t chunk_rows) {
     ASSERT_EQ(ended, chunk.list < 0);
     if (ended) continue;
     EXPECT_TRUE(covered[chunk.list].emplace(chunk.index, true).second);
-    // Large ones first, to within a factor.
-    const size_t size = expected[chunk.list].size() / chosen.of_list[chunk.list].count;
-    EXPECT_LE(size, size_before / 2 * 3 + 2);
-    size_before = std::min(size_before, size);
+    // Group by group those that end last come first, to within a class; small ones last of all.
+    const std::vector<int32_t>& tokens = expected[chunk.list];
+    const auto size = static_cast<int64_t>(tokens.size());
+    const int64_t end = FirstOfChunk(size, chunk.index + 1, chosen.of_list[chunk.list].count),
+                  group = chunk.list / chosen.sizes.num_blocks,
+                  place = size < chosen.sizes.LeastChunkTokens() / 2
+                              ? s.groups * s.queries
+                              : group * s.queries + s.queries - 1 - tokens[end - 1];
+    EXPECT_GE(place, place_before - s.queries * s.groups / kPlanClasses - 1);
+    place_before = std::max(place_before, place);
   }
   std::set<int> sums;
   for (int list = 0; list < static_cast<int>(chosen.of_list.size()); ++list) {
@@ -125,6 +131,7 @@ TEST(ChosenLists, SumsStayBelowHalfAGigabyte) {
                           16,
                           64,
                           tokens / 64 + 1,
+                          nullptr,
                           nullptr};
     EXPECT_LT(4 * sizes.MaxSums() * 64 * 320 * 4, int64_t{1} << 29);
   }

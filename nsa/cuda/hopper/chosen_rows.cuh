@@ -38,6 +38,7 @@ struct ChosenRows {
     work.first = first + begin;
     work.tokens =
         static_cast<int>(FirstOfChunk(tokens_of_list, chunk.index + 1, list.count) - begin);
+    work.start = work.tokens - 1;
     // The sums' place or -1 above, the position of the block's first key below.
     const int64_t sum = list.count > 1 ? list.first_sum + chunk.index : -1;
     work.at = sum * (int64_t{1} << 32) + index * kBlock;

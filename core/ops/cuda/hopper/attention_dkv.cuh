@@ -62,7 +62,8 @@ struct DkvWork {
   int tokens;     // that see some of them, of this grid block
   int64_t first;  // of the tokens, as the policy numbers them
   int64_t at;     // what else the policy has to know of it
-  int start = 0;  // which of the tokens' tile is taken first; those before come behind the last
+  int start =
+      0;  // which of the tokens' tile is taken first; then those before it, then from the last
 };
 
 // The keys of the tile that a token sees.
@@ -174,7 +175,7 @@ struct DkvProducer {
     const int tiles = (work.tokens + tile_tokens - 1) / tile_tokens;
     if (tiles == 0) return;
     // What is read is asked for a tile ahead, what it is asked by two.
-    const auto next_of = [&](int tile) { return tile + 1 < tiles ? tile + 1 : 0; };
+    const auto next_of = [&](int tile) { return tile > 0 ? tile - 1 : tiles - 1; };
     int tile = work.start / tile_tokens, after = next_of(tile);
     int token = TokenAt(tile * tile_tokens + lane), tokens[2];
     Row next[2];

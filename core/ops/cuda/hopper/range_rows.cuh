@@ -34,9 +34,15 @@ struct RangeRows {
     work.tokens = static_cast<int>(tokens.end - tokens.begin);
     work.first = tokens.begin;
     // Neighbours' tokens are nearly the same: blocks that run together are to take them at the same
-    // time, from L2. They start where the tokens of the document are a multiple of their number.
-    const auto before = static_cast<int>(tokens.begin - s.cu_queries[document]);
-    if (work.tokens > 0) work.start = (work.tokens - before % work.tokens) % work.tokens;
+    // time, from L2. They start with the last of the document or part, or in a window where its tokens
+    // are a multiple of their number.
+    const bool to_the_end = partial != nullptr || tokens.end == s.cu_queries[document + 1];
+    if (to_the_end) {
+      work.start = max(0, work.tokens - 1);
+    } else if (work.tokens > 0) {
+      const auto before = static_cast<int>(tokens.begin - s.cu_queries[document]);
+      work.start = (work.tokens - before % work.tokens) % work.tokens;
+    }
     // Where the sums go.
     work.at = partial == nullptr
                   ? key
