@@ -63,6 +63,7 @@ const std::vector<Case> kCases = {
     {With(32, 16, 64, 6), {700, 1, 65, 0, 403}, 32, 4, 192, 128},
     {With(32, 16, 64, 5), {900, 64, 12}, 32, 2, 128, 128},
     {With(32, 16, 64, 4), {31, 777}, 64, 2, 192, 128},
+    {With(32, 16, 64, 4), {70, 1, 515}, 64, 1, 192, 128},  // and of 64
     // What else Hopper's kernel has: other groups and widths, sums across warps, key tiles that
     // selection blocks do not fill, scores that do not fit in shared memory.
     {With(32, 16, 64, 6), {150, 1, 0, 300, 31, 1100}, 64, 2, 128, 128},

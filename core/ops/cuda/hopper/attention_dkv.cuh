@@ -96,22 +96,23 @@ struct DkvMemory {
   }
   __device__ uint32_t Barrier(uint32_t i) const { return base + Config::kTiles + 8 * i; }
   __device__ uint32_t QFull(uint32_t stage) const { return Barrier(4 * stage); }
-  __device__ uint32_t QEmpty(uint32_t stage) const { return Barrier(4 * stage + 1); }
+  __device__ uint32_t QEmpty(uint32_t stage) const { return EmptyOf(QFull(stage)); }
   __device__ uint32_t GradientFull(uint32_t stage) const { return Barrier(4 * stage + 2); }
-  __device__ uint32_t GradientEmpty(uint32_t stage) const { return Barrier(4 * stage + 3); }
+  __device__ uint32_t GradientEmpty(uint32_t stage) const { return EmptyOf(GradientFull(stage)); }
   __device__ uint32_t WeightsFull(uint32_t slot) const {
     return Barrier(4 * Config::kStages + 2 * slot);
   }
-  __device__ uint32_t WeightsEmpty(uint32_t slot) const { return WeightsFull(slot) + 8; }
+  __device__ uint32_t WeightsEmpty(uint32_t slot) const { return EmptyOf(WeightsFull(slot)); }
+  __device__ static uint32_t EmptyOf(uint32_t full) { return full + 8; }
   // Whether every row of the tile sees every key: 1 or 0.
   __device__ uint32_t Whole(uint32_t stage) const { return Barrier(Config::kBarriers) + 4 * stage; }
 
   __device__ void Init() const {
     constexpr int kWarps = kWarpgroup / kWarp;
     for (uint32_t s = 0; s < Config::kStages; ++s) {
-      InitBarrier(QFull(s), 1);
+      InitBarrier(QFull(s), 2);  // the bytes and the scalars
       InitBarrier(QEmpty(s), Config::kConsumers * kWarps);
-      InitBarrier(GradientFull(s), 1);
+      InitBarrier(GradientFull(s), 2);
       InitBarrier(GradientEmpty(s), Config::kConsumers * kWarps);
     }
     for (uint32_t s = 0; s < Config::kWeightSlots; ++s) {
@@ -122,67 +123,49 @@ struct DkvMemory {
   }
 };
 
-// A warp: brings the keys and values, then row tile after row tile.
+// Three warps bring the tile of keys, then row tile after row tile: K and Q, V and dO, what a row has
+// besides.
 template <class Config, class Rows>
 struct DkvProducer {
-  // Of a lane's row of a tile: l and l + 32 are lane l's.
-  struct Row {
-    float lse, delta;
-    KeyRange keys;
-  };
-
   const DkvParams<Rows>& p;
   const DkvMemory<Config>& m;
   const DkvWork& work;
+  const int tiles;
   const int lane = static_cast<int>(threadIdx.x) % kWarp, rep = p.sizes.rep,
             tile_tokens = Config::kRows / rep, first_head = work.group * rep;
 
-  // Behind the last token the last one stands again.
-  __device__ int TokenAt(int i) const { return p.rows.Token(work, min(i, work.tokens - 1)); }
-  __device__ int Index(int tile, int r) const {
-    return tile * tile_tokens + (lane + r * kWarp) / rep;
+  __device__ void BringQ() const {
+    Bring<Config::kDk>(
+        p.k, p.q, [&](uint32_t stage) { return m.Q(stage); },
+        [&](uint32_t stage) { return m.QFull(stage); });
   }
-  __device__ Row Load(int token, int r) const {
-    const int64_t at = int64_t{token} * p.sizes.heads + first_head + (lane + r * kWarp) % rep;
-    return {p.lse[at], p.delta[at], p.rows.KeysOf(work, token)};
+  __device__ void BringGradient() const {
+    Bring<Config::kDv>(
+        p.v, p.d_o, [&](uint32_t stage) { return m.Gradient(stage); },
+        [&](uint32_t stage) { return m.GradientFull(stage); });
   }
-  // A matrix of kWidth columns of a tile's tokens, lane t's being `token`.
-  template <int kWidth>
-  __device__ void Bring(uint32_t to, const CUtensorMap& map, uint32_t barrier, int token) const {
-    const bool one = AreConsecutive<Rows>();
-    if (lane < (one ? 1 : tile_tokens)) {
-#pragma unroll
-      for (int c = 0; c < kWidth / 64; ++c)
-        CopyTile(to + c * Config::kBox + lane * rep * 128, map, barrier, 64 * c, first_head, token);
-    }
-    __syncwarp();
-  }
-  __device__ void Expect(uint32_t barrier, uint32_t bytes) const {
-    __syncwarp();
-    if (lane == 0) ArriveExpecting(barrier, bytes);
-    __syncwarp();
-  }
-  __device__ void Run() {
-    Expect(m.QFull(0), Config::kQBytes);
-    Expect(m.GradientFull(0), Config::kGradientBytes);
-    if (lane == 0) {
-      for (int c = 0; c < Config::kDk / 64; ++c)
-        CopyTile(m.Q(0) + c * Config::kBox, p.k, m.QFull(0), 64 * c, work.group, work.first_key);
-      for (int c = 0; c < Config::kDv / 64; ++c)
-        CopyTile(m.Gradient(0) + c * Config::kBox, p.v, m.GradientFull(0), 64 * c, work.group,
-                 work.first_key);
-    }
-    const int tiles = (work.tokens + tile_tokens - 1) / tile_tokens;
+  __device__ void BringScalars() const {
+    Tell(0);
     if (tiles == 0) return;
+    // Of a lane's row of a tile: l and l + 32 are lane l's.
+    struct Row {
+      float lse, delta;
+      KeyRange keys;
+    };
+    const auto index = [&](int tile, int r) {
+      return tile * tile_tokens + (lane + r * kWarp) / rep;
+    };
+    const auto load = [&](int token, int r) -> Row {
+      const int64_t at = int64_t{token} * p.sizes.heads + first_head + (lane + r * kWarp) % rep;
+      return {p.lse[at], p.delta[at], p.rows.KeysOf(work, token)};
+    };
     // What is read is asked for a tile ahead, what it is asked by two.
-    const auto next_of = [&](int tile) { return tile > 0 ? tile - 1 : tiles - 1; };
-    int tile = work.start / tile_tokens, after = next_of(tile);
-    int token = TokenAt(tile * tile_tokens + lane), tokens[2];
+    int tile = FirstTile(), after = TileAfter(tile), tokens[2];
     Row next[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      next[r] = Load(TokenAt(Index(tile, r)), r);
-      tokens[r] = TokenAt(Index(after, r));
+      next[r] = load(TokenAt(index(tile, r)), r);
+      tokens[r] = TokenAt(index(after, r));
     }
     RingPlace<Config::kStages> place;
     for (int i = 0; i < tiles; ++i) {
@@ -192,7 +175,7 @@ struct DkvProducer {
       bool whole = true;
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const bool exists = Index(tile, r) < work.tokens;
+        const bool exists = index(tile, r) < work.tokens;
         const Row& row = next[r];
         const uint32_t at = m.Scalars(place.stage) + (lane + r * kWarp) * 4;
         StoreShared4(at, exists && row.lse != -INFINITY ? -row.lse * kLog2E : -INFINITY);
@@ -203,19 +186,69 @@ struct DkvProducer {
       }
       whole = __all_sync(0xFFFFFFFFu, whole);
       if (lane == 0) StoreShared4(m.Whole(place.stage), __int_as_float(whole));
-      Expect(m.QFull(place.stage), Config::kQBytes);
-      Bring<Config::kDk>(m.Q(place.stage), p.q, m.QFull(place.stage), token);
-      WaitBarrier(m.GradientEmpty(place.stage), place.round ^ 1);
-      Expect(m.GradientFull(place.stage), Config::kGradientBytes);
-      Bring<Config::kDv>(m.Gradient(place.stage), p.d_o, m.GradientFull(place.stage), token);
+      Tell(place.stage);
       tile = after;
-      after = next_of(after);
-      token = TokenAt(tile * tile_tokens + lane);
+      after = TileAfter(after);
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        next[r] = Load(tokens[r], r);
-        tokens[r] = TokenAt(Index(after, r));
+        next[r] = load(tokens[r], r);
+        tokens[r] = TokenAt(index(after, r));
       }
+    }
+  }
+
+ private:
+  __device__ int FirstTile() const {
+    return work.start / tile_tokens;
+  }
+  __device__ int TileAfter(int tile) const {
+    return tile > 0 ? tile - 1 : tiles - 1;
+  }
+  // Behind the last token the last one stands again.
+  __device__ int TokenAt(int i) const {
+    return p.rows.Token(work, min(i, work.tokens - 1));
+  }
+  // That the stage's scalars are there.
+  __device__ void Tell(uint32_t stage) const {
+    __syncwarp();
+    if (lane == 0) {
+      ArriveAt(m.QFull(stage), 0);
+      ArriveAt(m.GradientFull(stage), 0);
+    }
+    __syncwarp();
+  }
+  // kWidth columns of the keys, then of each row tile, to at(stage), counted by full(stage).
+  template <int kWidth, class At, class Full>
+  __device__ void Bring(const CUtensorMap& keys, const CUtensorMap& rows, const At& at,
+                        const Full& full) const {
+    constexpr int kBytes = Config::kRows * kWidth * 2;
+    if (lane == 0) {
+      ArriveExpecting(full(0), kBytes);
+#pragma unroll
+      for (int c = 0; c < kWidth / 64; ++c)
+        CopyTile(at(0) + c * Config::kBox, keys, full(0), 64 * c, work.group, work.first_key);
+    }
+    __syncwarp();
+    if (tiles == 0) return;
+    const int copies = AreConsecutive<Rows>() ? 1 : tile_tokens;
+    int tile = FirstTile(), next = TokenAt(tile * tile_tokens + lane);
+    RingPlace<Config::kStages> place;
+    for (int i = 0; i < tiles; ++i) {
+      const int token = next;
+      tile = TileAfter(tile);
+      next = TokenAt(tile * tile_tokens + lane);
+      place.Next();
+      RandomDelay(p.delays, i);
+      WaitBarrier(m.EmptyOf(full(place.stage)), place.round ^ 1);
+      if (lane == 0) ArriveExpecting(full(place.stage), kBytes);
+      __syncwarp();
+      if (lane < copies) {
+#pragma unroll
+        for (int c = 0; c < kWidth / 64; ++c)
+          CopyTile(at(place.stage) + c * Config::kBox + lane * rep * 128, rows, full(place.stage),
+                   64 * c, first_head, token);
+      }
+      __syncwarp();
     }
   }
 };
@@ -442,8 +475,11 @@ __global__ void __launch_bounds__(Config::kThreads, 1)
             tiles = Uniform((work.tokens + tile_tokens - 1) / tile_tokens);
   if (warpgroup == Config::kConsumers) {
     GiveRegisters<40>();
-    if (threadIdx.x / kWarp == Config::kConsumers * kWarpgroup / kWarp)
-      DkvProducer<Config, Rows>{p, m, work}.Run();
+    const int warp = Uniform(threadIdx.x % kWarpgroup / kWarp);
+    const DkvProducer<Config, Rows> producer{p, m, work, tiles};
+    if (warp == 0) producer.BringQ();
+    if (warp == 1) producer.BringGradient();
+    if (warp == 2) producer.BringScalars();
   } else {
     TakeRegisters<232>();
     DkvConsumer<Config, Rows> consumer{p, m, work, tiles};
