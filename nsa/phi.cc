@@ -68,6 +68,47 @@ Phi::Phi(int64_t width, const NsaConfig& config) : config_(config) {
   w2_ = &AddParameter("w2", {width, hidden}, Init::Normal(FanIn(hidden)));
 }
 
+Phi::Products Phi::NewProducts(int64_t rows, int64_t groups, const Tensor& y) const {
+  const int64_t width = y.dim(-1);
+  const auto matrix = [&](int64_t columns) {
+    return Tensor::Empty({rows * groups, columns}, y.dtype(), y.device());
+  };
+  Products p{.blocks = matrix(config_.block * width),
+             .hidden_in = {},
+             .hidden = {},
+             .y = y.Reshape({rows * groups, width})};
+  if (config_.phi == PhiKind::kMlp) {
+    p.hidden_in = matrix(w1_->shape[0]);
+    p.hidden = matrix(w1_->shape[0]);
+  }
+  return p;
+}
+
+void Phi::Multiply(const Tensor& x, int64_t stride, int64_t begin, int64_t end, const Products& p,
+                   Stream stream) const {
+  Tensor blocks = p.blocks.Slice(begin, end);
+  ops::GatherBlocksFwd({x.Ref(), pos_->value.Ref(), blocks.MutableRef(), config_.block, stride},
+                       stream);
+  if (config_.phi != PhiKind::kMlp)
+    return Product(blocks, w1_->value, p.y.Slice(begin, end), false, true, 0, stream);
+  Product(blocks, w1_->value, p.hidden_in.Slice(begin, end), false, true, 0, stream);
+  Tensor hidden = p.hidden.Slice(begin, end);
+  ops::PhiActivationFwd(
+      {p.hidden_in.Slice(begin, end).Ref(), hidden.MutableRef(), config_.activation}, stream);
+  Product(hidden, w2_->value, p.y.Slice(begin, end), false, true, 0, stream);
+}
+
+Tensor Phi::CompressApart(const Tensor& x, Stream stream) const {
+  const int64_t rows = x.dim(0) / config_.block, groups = x.dim(1);
+  Tensor y = Tensor::Empty({rows, groups, x.dim(2)}, x.dtype(), x.device());
+  if (config_.phi == PhiKind::kMean) {
+    ops::BlockMeanFwd({x.Ref(), y.MutableRef(), config_.block, config_.block}, stream);
+  } else {
+    Multiply(x, config_.block, 0, rows * groups, NewProducts(rows, groups, y), stream);
+  }
+  return y;
+}
+
 Variable Phi::Compress(Tape& tape, const Variable& x, const std::shared_ptr<const NsaGrid>& grid) {
   const Stream stream = tape.stream();
   const int64_t groups = x.dim(1), width = x.dim(2), rows = grid->num_compressed();
@@ -94,30 +135,12 @@ Variable Phi::Compress(Tape& tape, const Variable& x, const std::shared_ptr<cons
     });
   }
 
-  Tensor blocks =
-      Tensor::Empty({rows * groups, config.block * width}, x.dtype(), x.value().device());
   const bool mlp = config.phi == PhiKind::kMlp;
-  Tensor hidden_in, hidden;
-  if (mlp) {
-    hidden_in = Tensor::Empty({rows * groups, w1_->shape[0]}, x.dtype(), x.value().device());
-    hidden = Tensor::EmptyLike(hidden_in);
-  }
-  Tensor flat = y.Reshape({rows * groups, width});
+  const Products products = NewProducts(rows, groups, y);
+  const Tensor blocks = products.blocks, hidden_in = products.hidden_in, hidden = products.hidden;
   for (const Document& d : documents) {
-    const int64_t begin = d.cmp_begin * groups, end = d.cmp_end * groups;
-    Tensor part = blocks.Slice(begin, end);
-    ops::GatherBlocksFwd({x.value().Slice(d.begin, d.end).Ref(), pos_->value.Ref(),
-                          part.MutableRef(), config.block, config.stride},
-                         stream);
-    if (!mlp) {
-      Product(part, w1_->value, flat.Slice(begin, end), false, true, 0, stream);
-      continue;
-    }
-    Product(part, w1_->value, hidden_in.Slice(begin, end), false, true, 0, stream);
-    Tensor act = hidden.Slice(begin, end);
-    ops::PhiActivationFwd({hidden_in.Slice(begin, end).Ref(), act.MutableRef(), config.activation},
-                          stream);
-    Product(act, w2_->value, flat.Slice(begin, end), false, true, 0, stream);
+    Multiply(x.value().Slice(d.begin, d.end), config.stride, d.cmp_begin * groups,
+             d.cmp_end * groups, products, stream);
   }
 
   std::vector<Parameter*> parameters{pos_, w1_};

@@ -23,8 +23,21 @@ class Phi : public Module {
   // goes through the matrices alone, so that it has the bits it would have unpacked. Parameter
   // gradients are delivered (as zeros) even where Tc = 0.
   Variable Compress(Tape& tape, const Variable& x, const std::shared_ptr<const NsaGrid>& grid);
+  // Blocks of different sequences side by side: x [n l, G, D] -> [n, G, D]. No gradients.
+  Tensor CompressApart(const Tensor& x, Stream stream) const;
 
  private:
+  // The matrices' part of a call, rows of all documents.
+  struct Products {
+    Tensor blocks;             // [rows G, l D]
+    Tensor hidden_in, hidden;  // of the MLP: [rows G, h D]
+    Tensor y;                  // [rows G, D], the result
+  };
+  Products NewProducts(int64_t rows, int64_t groups, const Tensor& y) const;
+  // Rows [begin, end) of these, of the blocks of x that begin every `stride` tokens.
+  void Multiply(const Tensor& x, int64_t stride, int64_t begin, int64_t end, const Products& p,
+                Stream stream) const;
+
   NsaConfig config_;
   Parameter* pos_ = nullptr;
   Parameter* w1_ = nullptr;  // of `linear`: w
