@@ -49,7 +49,7 @@ void NsaCache::FillFromPrompt(const NsaInputs& inputs, const NsaResult& result) 
   FillRing(inputs.v_win.value(), config_.window, &v_win_);
   FillRing(inputs.k_cmp.value(), config_.block, &k_raw_);
   FillRing(inputs.v_cmp.value(), config_.block, &v_raw_);
-  length_ = inputs.q.dim(0);
+  length_ = inputs.v_slc.dim(0);
 }
 
 void NsaCache::Grow(const NsaInputs& like) {

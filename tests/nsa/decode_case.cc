@@ -1,6 +1,9 @@
 #include "tests/nsa/decode_case.h"
 
+#include <gtest/gtest.h>
+
 #include "core/stream.h"
+#include "tests/support/compare.h"
 
 namespace lacuna::test {
 
@@ -57,6 +60,29 @@ DecodeResult DecodeCase::Step(const std::vector<int64_t>& sequences) {
       rows[name].value().Slice(at, at + 1).CopyFrom(c_.in.at(name).Slice(row, row + 1));
   }
   return DecodeTogether(caches, MakeInputs(rows), c_.config, phi_k_->phi(), phi_v_->phi(), rope_);
+}
+
+void ExpectDecodeEqualsForward(DecodeCase* decode, double tolerance) {
+  std::vector<NsaResult> whole;
+  for (int64_t i = 0; i < decode->num_sequences(); ++i) whole.push_back(decode->Forward(i));
+  while (true) {
+    std::vector<int64_t> running;  // the last one first
+    for (int64_t i = decode->num_sequences() - 1; i >= 0; --i) {
+      if (!decode->ended(i)) running.push_back(i);
+    }
+    if (running.empty()) return;
+    const DecodeResult step = decode->Step(running);
+    const Tensor o = step.o.To(kCpu), blocks = step.blocks.To(kCpu);
+    for (size_t r = 0; r < running.size(); ++r) {
+      const auto row = static_cast<int64_t>(r);
+      const NsaResult& expected = whole[static_cast<size_t>(running[r])];
+      const int64_t t = decode->length(running[r]) - 1;
+      SCOPED_TRACE("sequence " + std::to_string(running[r]) + ", t = " + std::to_string(t));
+      ASSERT_TRUE(SameBits(blocks.Slice(row, row + 1), expected.blocks.Slice(t, t + 1).To(kCpu)));
+      ASSERT_TRUE(
+          Close(o.Slice(row, row + 1), expected.o.value().Slice(t, t + 1).To(kCpu), tolerance));
+    }
+  }
 }
 
 }  // namespace lacuna::test

@@ -35,4 +35,8 @@ class DecodeCase {
   std::vector<std::unique_ptr<NsaCache>> caches_;
 };
 
+// Decodes until all sequences have ended, those left together, and compares each token's lists and
+// output with the forward pass of its sequence.
+void ExpectDecodeEqualsForward(DecodeCase* decode, double tolerance);
+
 }  // namespace lacuna::test

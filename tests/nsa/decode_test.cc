@@ -7,8 +7,6 @@
 namespace lacuna {
 namespace {
 
-using test::Close;
-
 const NsaConfig kSmall = {.block = 8,
                           .stride = 4,
                           .select_block = 16,
@@ -52,26 +50,7 @@ TEST_P(NsaDecode, BatchEqualsForward) {
         test::RandomNsaCase(setup.config, setup.lengths, 4, 2, 8, 6, dtype, seed);
     test::PhiWithStorage phi_k(8, setup.config, dtype, 1), phi_v(6, setup.config, dtype, 2);
     test::DecodeCase decode(c, setup.prompts, &phi_k, &phi_v);
-    std::vector<NsaResult> whole;
-    for (int64_t i = 0; i < decode.num_sequences(); ++i) whole.push_back(decode.Forward(i));
-    // Those that have ended leave the batch.
-    while (true) {
-      std::vector<int64_t> running;
-      for (int64_t i = decode.num_sequences() - 1; i >= 0; --i)
-        if (!decode.ended(i)) running.push_back(i);
-      if (running.empty()) break;
-      const test::DecodeResult step = decode.Step(running);
-      for (size_t r = 0; r < running.size(); ++r) {
-        const auto row = static_cast<int64_t>(r);
-        const NsaResult& expected = whole[static_cast<size_t>(running[r])];
-        const int64_t t = decode.length(running[r]) - 1;
-        SCOPED_TRACE("sequence " + std::to_string(running[r]) + ", t = " + std::to_string(t));
-        ASSERT_TRUE(
-            test::SameBits(step.blocks.Slice(row, row + 1), expected.blocks.Slice(t, t + 1)));
-        ASSERT_TRUE(Close(step.o.Slice(row, row + 1), expected.o.value().Slice(t, t + 1),
-                          3 * test::Tolerance(dtype)));
-      }
-    }
+    test::ExpectDecodeEqualsForward(&decode, 3 * test::Tolerance(dtype));
   }
 }
 
