@@ -50,7 +50,7 @@ struct BenchReport {
   std::vector<RowResult> rows;
   std::optional<LossMemory> loss_memory;
   std::optional<StepsResult> steps;
-  std::vector<DecodeResult> decode;
+  std::vector<DecodeResult> decode = {};
   std::string torch;  // its version; empty where it was not run
   std::map<RowKey, TorchResult> torch_rows;
 };

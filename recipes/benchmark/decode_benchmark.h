@@ -21,7 +21,7 @@ struct DecodeResult {
   double tokens_read = 0;  // of a sequence and KV head in a step
   double bytes = 0;        // of keys and values that a step reads
   double milliseconds = 0;
-  std::optional<double> kernels;  // launches of a step; of a card
+  std::optional<double> kernels = std::nullopt;  // launches of a step; of a card
 
   double bytes_per_second() const { return 1e3 * bytes / milliseconds; }
 };
