@@ -2,22 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "autograd/functions/activation.h"
 #include "autograd/functions/attention.h"
 #include "autograd/functions/linear.h"
 #include "autograd/functions/norm.h"
 #include "autograd/functions/rope.h"
-#include "core/parallel.h"
-#include "nn/growing_rows.h"
+#include "nn/gqa_cache.h"
 
 namespace lacuna {
 namespace {
-
-struct KeyValueCache : AttentionCache {
-  int64_t length() const override { return k.size(); }
-  GrowingRows k, v;  // [s, G, D], keys rotated
-};
 
 // Query i of n continues a cache that then holds `keys` rows: it sees all up to itself. One upload:
 // parts of a tensor, each at a multiple of 16 bytes.
@@ -49,15 +44,7 @@ std::vector<int32_t> PositionsOf(const PackedSequences& tokens,
   return positions;
 }
 
-}  // namespace
-
-Variable ProjectHeads(Tape& tape, const Variable& x, Parameter& weight, int64_t head_dim,
-                      Parameter* norm, double norm_eps) {
-  const Variable y =
-      Reshape(tape, Linear(tape, x, weight), {x.dim(0), weight.shape[0] / head_dim, head_dim});
-  return norm == nullptr ? y : RmsNorm(tape, y, *norm, norm_eps);
-}
-
+// Of the tokens, [N] i32 on their device: the same for all layers.
 Tensor ContinuedPositions(const PackedSequences& tokens,
                           const std::vector<AttentionCache*>& caches) {
   std::string key = "continued_positions";
@@ -65,6 +52,15 @@ Tensor ContinuedPositions(const PackedSequences& tokens,
   return *tokens.Derived<Tensor>(key, [&] {
     return Tensor::FromVector(PositionsOf(tokens, caches), {tokens.num_rows()}).To(tokens.device());
   });
+}
+
+}  // namespace
+
+Variable ProjectHeads(Tape& tape, const Variable& x, Parameter& weight, int64_t head_dim,
+                      Parameter* norm, double norm_eps) {
+  const Variable y =
+      Reshape(tape, Linear(tape, x, weight), {x.dim(0), weight.shape[0] / head_dim, head_dim});
+  return norm == nullptr ? y : RmsNorm(tape, y, *norm, norm_eps);
 }
 
 int64_t LongestContinued(const PackedSequences& tokens,
@@ -75,12 +71,6 @@ int64_t LongestContinued(const PackedSequences& tokens,
                                              tokens.host_cu_seqlens()[i]);
   }
   return longest;
-}
-
-void ForEachCache(Stream stream, int64_t caches, int64_t work,
-                  const std::function<void(int64_t)>& f) {
-  if (stream.device == kCpu) return ParallelFor(caches, work, f);
-  for (int64_t i = 0; i < caches; ++i) f(i);
 }
 
 GqaAttention::GqaAttention(const AttentionSpec& spec)
@@ -101,19 +91,23 @@ GqaAttention::GqaAttention(const AttentionSpec& spec)
                           Init::Normal(spec.out_std));
 }
 
-GqaAttention::Projected GqaAttention::Project(Tape& tape, const Variable& x,
-                                              const Tensor& positions) {
-  return {Rope(tape, ProjectHeads(tape, x, *q_proj_, spec_.head_dim_qk, q_norm_, spec_.norm_eps),
-               positions, *spec_.rope),
-          Rope(tape, ProjectHeads(tape, x, *k_proj_, spec_.head_dim_qk, k_norm_, spec_.norm_eps),
-               positions, *spec_.rope),
+GqaAttention::Projected GqaAttention::Project(Tape& tape, const Variable& x) {
+  return {ProjectHeads(tape, x, *q_proj_, spec_.head_dim_qk, q_norm_, spec_.norm_eps),
+          ProjectHeads(tape, x, *k_proj_, spec_.head_dim_qk, k_norm_, spec_.norm_eps),
           ProjectHeads(tape, x, *v_proj_, spec_.head_dim_v, nullptr, 0)};
+}
+
+GqaAttention::Projected GqaAttention::Rotate(Tape& tape, Projected p,
+                                             const Tensor& positions) const {
+  p.q = Rope(tape, std::move(p.q), positions, *spec_.rope);
+  p.k = Rope(tape, std::move(p.k), positions, *spec_.rope);
+  return p;
 }
 
 Variable GqaAttention::Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) {
   Tape& tape = ctx.tape;
   spec_.rope->Prepare(ctx.sequences.max_length());
-  const Projected p = Project(tape, x, ctx.sequences.positions());
+  const Projected p = Rotate(tape, Project(tape, x), ctx.sequences.positions());
   AttentionRanges ranges = CausalRanges(ctx.sequences);
   ranges.deterministic = ctx.deterministic;
   const Variable o = AttentionOverRanges(tape, p.q, p.k, p.v, ranges, scale_);
@@ -128,45 +122,39 @@ std::unique_ptr<AttentionCache> GqaAttention::NewCache() const {
 Tensor GqaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
                             const std::vector<AttentionCache*>& caches, Stream stream) {
   Tape tape(Tape::Mode::kInference, stream);
-  const int64_t longest = LongestContinued(tokens, caches);
-  const Tensor positions = ContinuedPositions(tokens, caches);
-  spec_.rope->Prepare(longest);
-  const Projected p = Project(tape, Variable(x), positions);
+  spec_.rope->Prepare(LongestContinued(tokens, caches));
+  // Steps rotate on their way into the caches.
+  const bool steps_alone = tokens.max_length() == 1;
+  Projected p = Project(tape, Variable(x));
+  if (!steps_alone) p = Rotate(tape, std::move(p), ContinuedPositions(tokens, caches));
   Tensor o = Tensor::Empty({x.dim(0), spec_.num_heads, spec_.head_dim_v}, x.dtype(), x.device());
-  std::vector<AttentionRanges> ranges;  // made before several threads use them
+  std::vector<NewToken> steps;
+  std::vector<int64_t> addresses;
   for (size_t i = 0; i < caches.size(); ++i) {
-    const int64_t n = tokens.host_cu_seqlens()[i + 1] - tokens.host_cu_seqlens()[i];
-    ranges.push_back(ContinuationRanges(tokens, n, caches[i]->length() + n));
-  }
-  const auto extend = [&](size_t i) {
     const int64_t begin = tokens.host_cu_seqlens()[i], end = tokens.host_cu_seqlens()[i + 1];
     auto& cache = static_cast<KeyValueCache&>(*caches[i]);
+    if (end - begin == 1) {
+      cache.k.Extend(1, p.k.value());
+      cache.v.Extend(1, p.v.value());
+      steps.push_back({begin, cache.length()});
+      addresses.push_back(AddressOf(cache.k.data()));
+      addresses.push_back(AddressOf(cache.v.data()));
+      continue;
+    }
     cache.k.Append(p.k.value().Slice(begin, end));
     cache.v.Append(p.v.value().Slice(begin, end));
-    Tape own(Tape::Mode::kInference, stream);
-    return AttentionOverRanges(own, Variable(p.q.value().Slice(begin, end)),
-                               Variable(cache.k.rows()), Variable(cache.v.rows()), ranges[i],
-                               scale_)
-        .value();
-  };
-  const auto rows = [&](size_t i) {
-    return o.Slice(tokens.host_cu_seqlens()[i], tokens.host_cu_seqlens()[i + 1]);
-  };
-  // A prompt keeps all threads busy on its own; single tokens are shared out.
-  std::vector<size_t> steps;
-  for (size_t i = 0; i < caches.size(); ++i) {
-    if (tokens.host_cu_seqlens()[i + 1] - tokens.host_cu_seqlens()[i] == 1) {
-      steps.push_back(i);
-    } else {
-      rows(i).CopyFrom(extend(i));
-    }
+    o.Slice(begin, end)
+        .CopyFrom(AttentionOverRanges(tape, Variable(p.q.value().Slice(begin, end)),
+                                      Variable(cache.k.rows()), Variable(cache.v.rows()),
+                                      ContinuationRanges(tokens, end - begin, cache.length()),
+                                      scale_)
+                      .value());
   }
-  std::vector<Tensor> out(steps.size());
-  ForEachCache(stream, static_cast<int64_t>(steps.size()),
-               longest * spec_.num_heads * (spec_.head_dim_qk + spec_.head_dim_v), [&](int64_t s) {
-                 out[static_cast<size_t>(s)] = extend(steps[static_cast<size_t>(s)]);
-               });
-  for (size_t s = 0; s < steps.size(); ++s) rows(steps[s]).CopyFrom(out[s]);
+  if (!steps.empty()) {
+    DecodeGqa(p.q.value(), p.k.value(), p.v.value(), *DecodeTokens::Of(tokens, steps),
+              addresses_.Update(std::move(addresses), 2, x.device()),
+              steps_alone ? spec_.rope.get() : nullptr, scale_, stream, &o);
+  }
   return Linear(tape, Variable(o.Reshape({x.dim(0), -1})), *o_proj_).value();
 }
 

@@ -5,10 +5,9 @@
 // QK-norm is an RMS norm over each head, before RoPE.
 #pragma once
 
-#include <functional>
-
 #include "nn/attention.h"
 #include "nn/attention_spec.h"
+#include "nn/decode_step.h"
 
 namespace lacuna {
 
@@ -25,26 +24,21 @@ class GqaAttention : public Attention {
 
  private:
   struct Projected {
-    Variable q, k, v;  // [N, heads, D], q and k rotated
+    Variable q, k, v;  // [N, heads, D]
   };
-  Projected Project(Tape& tape, const Variable& x, const Tensor& positions);
+  Projected Project(Tape& tape, const Variable& x);
+  Projected Rotate(Tape& tape, Projected p, const Tensor& positions) const;  // q and k
 
   AttentionSpec spec_;
   double scale_;
   Parameter *q_proj_, *k_proj_, *v_proj_, *q_norm_ = nullptr, *k_norm_ = nullptr, *o_proj_;
+  AddressTable addresses_;
 };
 
 // x W^T in heads [N, heads, D], RMS-normalised by head where `norm` is not null.
 Variable ProjectHeads(Tape& tape, const Variable& x, Parameter& weight, int64_t head_dim,
                       Parameter* norm, double norm_eps);
-// f(i) for the i-th of `caches` caches, `work` multiply-adds each: in several threads on the CPU, on
-// a device's stream one after the other.
-void ForEachCache(Stream stream, int64_t caches, int64_t work,
-                  const std::function<void(int64_t)>& f);
-// Positions of `tokens` that continue sequences of the given lengths, [N] i32 on the tokens' device,
-// made once for all layers; the length of the longest sequence then.
-Tensor ContinuedPositions(const PackedSequences& tokens,
-                          const std::vector<AttentionCache*>& caches);
+// Tokens of the longest of `caches` once each has its document of `tokens`.
 int64_t LongestContinued(const PackedSequences& tokens, const std::vector<AttentionCache*>& caches);
 
 }  // namespace lacuna

@@ -1,12 +1,13 @@
 #include "nsa/nsa_attention.h"
 
-#include <algorithm>
 #include <string>
+#include <utility>
 
 #include "autograd/functions/activation.h"
 #include "autograd/functions/linear.h"
 #include "nn/gqa_attention.h"
 #include "nn/metrics.h"
+#include "nsa/decode_branches.h"
 #include "nsa/nsa_cache.h"
 #include "nsa/nsa_statistics.h"
 
@@ -114,31 +115,30 @@ std::unique_ptr<AttentionCache> NsaAttention::NewCache() const {
   return std::make_unique<NsaCache>(config_);
 }
 
-void NsaAttention::StepTogether(const NsaInputs& in, const PackedSequences& tokens,
-                                const std::vector<AttentionCache*>& caches,
-                                const std::vector<size_t>& which, Stream stream, Tensor* o) {
-  const auto row = [&](size_t i) { return static_cast<int64_t>(tokens.host_cu_seqlens()[i]); };
-  // One after the other: phi's matrix products want all threads.
-  for (const size_t i : which) {
-    const int64_t length = caches[i]->length() + 1;
-    const auto step = tokens.Derived<NsaStep>(
-        fmt::format("nsa_step.{}.{}.{}.{}", config_.block, config_.stride, config_.window, length),
-        [&] { return NsaStep(config_, length, tokens.device()); });
-    static_cast<NsaCache&>(*caches[i])
-        .Append(RowsOf(in, row(i), row(i) + 1), phi_k_, phi_v_, *spec_.rope, stream, step);
+void NsaAttention::Step(const NsaInputs& in, const PackedSequences& tokens,
+                        const std::vector<AttentionCache*>& caches,
+                        const std::vector<size_t>& which, const std::vector<int64_t>& rows,
+                        Stream stream, Tensor* o) {
+  if (which.empty()) return;
+  std::vector<NewToken> step;
+  std::vector<int64_t> addresses;
+  for (size_t i = 0; i < which.size(); ++i) {
+    auto& cache = static_cast<NsaCache&>(*caches[which[i]]);
+    cache.Grow(in);
+    cache.AddAddresses(&addresses);
+    step.push_back({rows[i], cache.length()});
   }
-  std::vector<Tensor> out(which.size()), blocks(which.size());
-  const int64_t read = config_.num_selected * config_.select_block + config_.window;
-  ForEachCache(stream, static_cast<int64_t>(which.size()),
-               read * spec_.num_heads * (spec_.head_dim_qk + spec_.head_dim_v), [&](int64_t s) {
-                 const size_t k = static_cast<size_t>(s), i = which[k];
-                 out[k] =
-                     static_cast<NsaCache&>(*caches[i])
-                         .Attend(RowsOf(in, row(i), row(i) + 1), *spec_.rope, stream, &blocks[k]);
-               });
-  for (size_t k = 0; k < which.size(); ++k) {
-    o->Slice(row(which[k]), row(which[k]) + 1).CopyFrom(out[k]);
-    if (observer_) observer_(which[k], blocks[k].To(kCpu));
+  Tensor blocks =
+      Tensor::Empty({static_cast<int64_t>(which.size()), spec_.num_groups, config_.num_selected},
+                    DType::kI32, o->device());
+  DecodeNsa(in, *NsaStep::Of(tokens, config_, step),
+            addresses_.Update(std::move(addresses), kNumCacheColumns, o->device()), config_, phi_k_,
+            phi_v_, *spec_.rope, stream, o, &blocks);
+  const Tensor on_host = observer_ ? blocks.To(kCpu) : Tensor();
+  for (size_t i = 0; i < which.size(); ++i) {
+    const auto row = static_cast<int64_t>(i);
+    static_cast<NsaCache&>(*caches[which[i]]).set_blocks(blocks.Slice(row, row + 1));
+    if (observer_) observer_(which[i], on_host.Slice(row, row + 1));
   }
 }
 
@@ -149,11 +149,13 @@ Tensor NsaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
   const NsaInputs in = Project(tape, Variable(x));
   Tensor o = Tensor::Empty({x.dim(0), spec_.num_heads, spec_.head_dim_v}, x.dtype(), x.device());
   std::vector<size_t> steps;  // caches that go on by one token
+  std::vector<int64_t> rows;  // of these
   for (size_t i = 0; i < caches.size(); ++i) {
     const int64_t begin = tokens.host_cu_seqlens()[i], end = tokens.host_cu_seqlens()[i + 1];
     auto& cache = static_cast<NsaCache&>(*caches[i]);
     if (end - begin == 1) {
       steps.push_back(i);
+      rows.push_back(begin);
     } else if (cache.length() == 0 && end > begin) {
       const auto alone = tokens.Derived<PackedSequences>(
           fmt::format("single.{}", end - begin),
@@ -165,15 +167,10 @@ Tensor NsaAttention::Extend(const Tensor& x, const PackedSequences& tokens,
       cache.FillFromPrompt(prompt, result);
       o.Slice(begin, end).CopyFrom(result.o.value());
     } else {
-      for (int64_t n = begin; n < end; ++n) {
-        Tensor blocks;
-        o.Slice(n, n + 1).CopyFrom(
-            cache.Step(RowsOf(in, n, n + 1), phi_k_, phi_v_, *spec_.rope, stream, &blocks));
-        if (observer_) observer_(i, blocks.To(kCpu));
-      }
+      for (int64_t n = begin; n < end; ++n) Step(in, tokens, caches, {i}, {n}, stream, &o);
     }
   }
-  StepTogether(in, tokens, caches, steps, stream, &o);
+  Step(in, tokens, caches, steps, rows, stream, &o);
   return Linear(tape, Variable(o.Reshape({x.dim(0), -1})), *o_proj_).value();
 }
 

@@ -12,6 +12,7 @@
 
 #include "nn/attention.h"
 #include "nn/attention_spec.h"
+#include "nn/decode_step.h"
 #include "nsa/nsa_operator.h"
 
 namespace lacuna {
@@ -37,10 +38,10 @@ class NsaAttention : public Attention {
   void set_selection_observer(SelectionObserver observer) { observer_ = std::move(observer); }
 
  private:
-  // A step of each of the given caches with one row each, together.
-  void StepTogether(const NsaInputs& in, const PackedSequences& tokens,
-                    const std::vector<AttentionCache*>& caches, const std::vector<size_t>& which,
-                    Stream stream, Tensor* o);
+  // A step of caches[i] for i in `which` with the given rows of `in`, together.
+  void Step(const NsaInputs& in, const PackedSequences& tokens,
+            const std::vector<AttentionCache*>& caches, const std::vector<size_t>& which,
+            const std::vector<int64_t>& rows, Stream stream, Tensor* o);
   NsaInputs Project(Tape& tape, const Variable& x);
   void Report(ForwardContext& ctx, const Tensor& gate, const NsaResult& result,
               const NsaGrid& grid) const;
@@ -53,6 +54,7 @@ class NsaAttention : public Attention {
   Parameter *q_proj_, *q_norm_ = nullptr, *gate_proj_, *o_proj_;
   Branch branches_[3];  // cmp, slc, win
   Phi phi_k_, phi_v_;
+  AddressTable addresses_;
   SelectionObserver observer_;
 };
 

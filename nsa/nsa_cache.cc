@@ -3,11 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "autograd/functions/attention.h"
-#include "autograd/functions/rope.h"
-#include "nsa/gate_combine.h"
-#include "nsa/select_blocks.h"
-#include "nsa/selected_attention.h"
+#include "core/ops/cache_rows.h"
+#include "nsa/decode_branches.h"
 
 namespace lacuna {
 namespace {
@@ -25,43 +22,22 @@ void CopyAround(const Tensor& x, int64_t begin, int64_t end, Tensor* target, int
   }
 }
 
+Tensor RingLike(const Tensor& x, int64_t size) {
+  return Tensor::Zeros({size, x.dim(1), x.dim(2)}, x.dtype(), x.device());
+}
+
 // The last rows of x into a ring: row t goes to t mod size.
 void FillRing(const Tensor& x, int64_t size, Tensor* ring) {
   const int64_t length = x.dim(0), begin = std::max<int64_t>(0, length - size);
-  if (!ring->defined()) *ring = Tensor::Zeros({size, x.dim(1), x.dim(2)}, x.dtype(), x.device());
+  *ring = RingLike(x, size);
   CopyAround(x, begin, length, ring, begin);
 }
 
-void PutInRing(const Tensor& row, int64_t t, int64_t size, Tensor* ring) {
-  if (!ring->defined())
-    *ring = Tensor::Zeros({size, row.dim(1), row.dim(2)}, row.dtype(), row.device());
-  ring->Slice(t % size, t % size + 1).CopyFrom(row);
+bool CompletesBlock(const NsaConfig& config, int64_t length) {
+  return length >= config.block && (length - config.block) % config.stride == 0;
 }
 
 }  // namespace
-
-NsaStep::NsaStep(const NsaConfig& config, int64_t length, Device device)
-    : length(length),
-      compressed(NumCompressed(length, config.block, config.stride)),
-      in_window(std::min(config.window, length)) {
-  const auto n = [](int64_t count) { return static_cast<int32_t>(count); };
-  // One upload: parts of a tensor, each at a multiple of 16 bytes.
-  const std::vector<int32_t> ints = {
-      n(length - 1), 0, 0, 0, 0, 1, 0, 0, 0, n(length), 0, 0, 0, n(compressed), 0, 0, 0,
-      n(in_window),  0, 0};
-  const Tensor all = Tensor::FromVector(ints, {static_cast<int64_t>(ints.size())}).To(device);
-  const auto first_rows = [&](int64_t at) -> AttentionRanges {
-    return {all.View(at, {1, 2}), all.View(4, {2}), all.View(at, {2})};
-  };
-  position = all.View(0, {1});
-  cu_slc = all.View(8, {2});
-  cmp = first_rows(12);
-  win = first_rows(16);
-}
-
-NsaCache::NsaCache(const NsaConfig& config)
-    : config_(config),
-      block_grid_(std::make_shared<NsaGrid>(PackedSequences::Single(config.block), config)) {}
 
 void NsaCache::FillFromPrompt(const NsaInputs& inputs, const NsaResult& result) {
   LACUNA_CHECK(length_ == 0, "a prompt needs an empty cache, this one holds {} tokens", length_);
@@ -73,110 +49,146 @@ void NsaCache::FillFromPrompt(const NsaInputs& inputs, const NsaResult& result) 
   FillRing(inputs.v_win.value(), config_.window, &v_win_);
   FillRing(inputs.k_cmp.value(), config_.block, &k_raw_);
   FillRing(inputs.v_cmp.value(), config_.block, &v_raw_);
-  length_ = inputs.q.dim(0);
+  length_ = inputs.v_slc.dim(0);
 }
 
-void NsaCache::CompleteBlock(Tape& tape, Phi& phi_k, Phi& phi_v, const RopeTable& rope) {
-  const int64_t t = length_ - 1, l = config_.block;
-  if (t < l - 1 || (t - (l - 1)) % config_.stride != 0) return;
-  Tensor k = Tensor::EmptyLike(k_raw_), v = Tensor::EmptyLike(v_raw_);
-  CopyAround(k_raw_, t - l + 1, t + 1, &k, 0);
-  CopyAround(v_raw_, t - l + 1, t + 1, &v, 0);
-  k_cmp_.Append(
-      Rope(tape, phi_k.Compress(tape, Variable(k), block_grid_), step_->position, rope).value());
-  v_cmp_.Append(phi_v.Compress(tape, Variable(v), block_grid_).value());
+void NsaCache::Grow(const NsaInputs& like) {
+  const Tensor &k = like.k_slc.value(), &v = like.v_slc.value();
+  ++length_;
+  k_slc_.Extend(1, k);
+  v_slc_.Extend(1, v);
+  if (CompletesBlock(config_, length_)) {
+    k_cmp_.Extend(1, k);
+    v_cmp_.Extend(1, v);
+  }
+  if (k_win_.defined()) return;
+  k_win_ = RingLike(k, config_.window);
+  v_win_ = RingLike(v, config_.window);
+  k_raw_ = RingLike(k, config_.block);
+  v_raw_ = RingLike(v, config_.block);
 }
 
-void NsaCache::Append(const NsaInputs& token, Phi& phi_k, Phi& phi_v, const RopeTable& rope,
-                      Stream stream, std::shared_ptr<const NsaStep> step) {
-  Tape tape(Tape::Mode::kInference, stream);
-  const int64_t t = length_++;
-  if (step == nullptr)
-    step = std::make_shared<const NsaStep>(config_, length_, token.q.value().device());
-  LACUNA_CHECK(step->length == length_, "a step to {} tokens on a cache that then holds {}",
-               step->length, length_);
-  step_ = std::move(step);
-  const Tensor& position = step_->position;
-  k_slc_.Append(Rope(tape, token.k_slc, position, rope).value());
-  v_slc_.Append(token.v_slc.value());
-  PutInRing(Rope(tape, token.k_win, position, rope).value(), t, config_.window, &k_win_);
-  PutInRing(token.v_win.value(), t, config_.window, &v_win_);
-  PutInRing(token.k_cmp.value(), t, config_.block, &k_raw_);
-  PutInRing(token.v_cmp.value(), t, config_.block, &v_raw_);
-  CompleteBlock(tape, phi_k, phi_v, rope);
-}
-
-Tensor NsaCache::Attend(const NsaInputs& token, const RopeTable& rope, Stream stream,
-                        Tensor* blocks_out) {
-  Tape tape(Tape::Mode::kInference, stream);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(token.q.dim(2)));
-  const int64_t groups = token.k_slc.dim(1);
-  const Device device = token.q.value().device();
-  const NsaStep& step = *step_;
-  const Variable q = Rope(tape, token.q, step.position, rope);
-  const Tensor k_cmp = step.compressed > 0
-                           ? k_cmp_.rows()
-                           : Tensor::Empty({0, groups, token.q.dim(2)}, q.dtype(), device);
-  const Tensor v_cmp = step.compressed > 0
-                           ? v_cmp_.rows()
-                           : Tensor::Empty({0, groups, token.v_slc.dim(2)}, q.dtype(), device);
-  Tensor lse;
-  const Variable o_cmp =
-      AttentionOverRanges(tape, q, Variable(k_cmp), Variable(v_cmp), step.cmp, scale, &lse);
-  Tensor blocks = Tensor::Empty({1, groups, config_.num_selected}, DType::kI32, device);
-  ops::SelectBlocks({.q = q.value().Ref(),
-                     .k_cmp = k_cmp.Ref(),
-                     .lse = lse.Ref(),
-                     .ranges = step.cmp.ranges.Ref(),
-                     .positions = step.position.Ref(),
-                     .cu_queries = step.cmp.cu_queries.Ref(),
-                     .cu_keys = step.cmp.cu_keys.Ref(),
-                     .blocks = blocks.MutableRef(),
-                     .scores = {},
-                     .entropy = {},
-                     .scale = scale,
-                     .block = config_.block,
-                     .stride = config_.stride,
-                     .select_block = config_.select_block,
-                     .num_init = config_.num_init,
-                     .num_local = config_.num_local},
-                    stream);
-  Tensor o_slc = Tensor::EmptyLike(o_cmp.value()), lse_slc = Tensor::EmptyLike(lse);
-  ops::SelectedAttentionFwd({.q = q.value().Ref(),
-                             .k = k_slc_.rows().Ref(),
-                             .v = v_slc_.rows().Ref(),
-                             .blocks = blocks.Ref(),
-                             .positions = step.position.Ref(),
-                             .cu_queries = step.cmp.cu_queries.Ref(),
-                             .cu_keys = step.cu_slc.Ref(),
-                             .o = o_slc.MutableRef(),
-                             .lse = lse_slc.MutableRef(),
-                             .scale = scale,
-                             .select_block = config_.select_block},
-                            stream);
-  const Variable o_win =
-      AttentionOverRanges(tape, q, Variable(k_win_.Slice(0, step.in_window)),
-                          Variable(v_win_.Slice(0, step.in_window)), step.win, scale);
-  blocks_ = blocks;
-  if (blocks_out != nullptr) *blocks_out = blocks;
-  Tensor o = Tensor::EmptyLike(o_slc);
-  ops::GateCombineFwd({.gate = token.gate.value().Ref(),
-                       .o_cmp = o_cmp.value().Ref(),
-                       .o_slc = o_slc.Ref(),
-                       .o_win = o_win.value().Ref(),
-                       .o = o.MutableRef()},
-                      stream);
-  return o;
+void NsaCache::AddAddresses(std::vector<int64_t>* addresses) {
+  void* columns[kNumCacheColumns];
+  columns[kKeySlc] = k_slc_.data();
+  columns[kValueSlc] = v_slc_.data();
+  columns[kKeyCmp] = k_cmp_.data();
+  columns[kValueCmp] = v_cmp_.data();
+  columns[kKeyWin] = k_win_.MutableRef().data;
+  columns[kValueWin] = v_win_.MutableRef().data;
+  columns[kKeyRaw] = k_raw_.MutableRef().data;
+  columns[kValueRaw] = v_raw_.MutableRef().data;
+  for (const void* column : columns) addresses->push_back(AddressOf(column));
 }
 
 int64_t NsaCache::tokens_read() const {
   if (!blocks_.defined()) return 0;
   const Tensor on_host = blocks_.To(kCpu);
   const int32_t* list = on_host.data<int32_t>();
-  int64_t read = step_->compressed + step_->in_window;
+  int64_t read =
+      NumCompressed(length_, config_.block, config_.stride) + std::min(config_.window, length_);
   for (int64_t b = 0; b < config_.num_selected && list[b] >= 0; ++b)
     read += std::min(config_.select_block, length_ - list[b] * config_.select_block);
   return read;
+}
+
+NsaStep::NsaStep(const NsaConfig& config, const std::vector<NewToken>& new_tokens, Device device) {
+  std::vector<int32_t> all, of_completed;
+  for (size_t i = 0; i < new_tokens.size(); ++i) {
+    const NewToken& token = new_tokens[i];
+    const auto sequence = static_cast<int64_t>(i);
+    max_length = std::max(max_length, token.length);
+    AddToken(token, sequence, &all);
+    const auto row = static_cast<int64_t>(of_completed.size()) / 4;
+    if (CompletesBlock(config, token.length))
+      AddToken({row, token.length}, sequence, &of_completed);
+  }
+  const auto batch = static_cast<int64_t>(new_tokens.size()),
+             blocks = static_cast<int64_t>(of_completed.size()) / 4;
+  all.insert(all.end(), of_completed.begin(), of_completed.end());
+  const Tensor both = Tensor::FromVector(all, {batch + blocks, 4}).To(device);  // one upload
+  tokens = both.Slice(0, batch);
+  completed = both.Slice(batch, batch + blocks);
+}
+
+std::shared_ptr<const NsaStep> NsaStep::Of(const PackedSequences& sequences,
+                                           const NsaConfig& config,
+                                           const std::vector<NewToken>& tokens) {
+  return sequences.Derived<NsaStep>(
+      fmt::format("nsa_step.{}.{}.{}", config.block, config.stride, KeyOf(tokens)),
+      [&] { return NsaStep(config, tokens, sequences.device()); });
+}
+
+namespace {
+
+void CompressCompleted(const NsaInputs& in, const NsaStep& step, const Tensor& addresses,
+                       const NsaConfig& config, const Phi& phi_k, const Phi& phi_v,
+                       const RopeTable& rope, Stream stream) {
+  const int64_t rows = step.completed.dim(0) * config.block;
+  if (rows == 0) return;
+  const auto recent = [&](const Variable& like, int column) {
+    Tensor x = Tensor::Empty({rows, like.dim(1), like.dim(2)}, like.dtype(), addresses.device());
+    ops::RecentRows({.tokens = step.completed.Ref(),
+                     .addresses = addresses.Ref(),
+                     .y = x.MutableRef(),
+                     .column = column,
+                     .count = config.block},
+                    stream);
+    return x;
+  };
+  const Tensor k = phi_k.CompressApart(recent(in.k_cmp, kKeyRaw), stream),
+               v = phi_v.CompressApart(recent(in.v_cmp, kValueRaw), stream);
+  const auto part = [&](const Tensor& x, int column, bool rotate) {
+    return CacheRows{.x = x.Ref(),
+                     .column = column,
+                     .rotate = rotate,
+                     .first = config.block - 1,
+                     .stride = config.stride};
+  };
+  ops::AppendRows(step.completed.Ref(), addresses.Ref(), rope.cos().Ref(), rope.sin().Ref(),
+                  {part(k, kKeyCmp, true), part(v, kValueCmp, false)}, stream);
+}
+
+}  // namespace
+
+void DecodeNsa(const NsaInputs& in, const NsaStep& step, const Tensor& addresses,
+               const NsaConfig& config, const Phi& phi_k, const Phi& phi_v, const RopeTable& rope,
+               Stream stream, Tensor* o, Tensor* blocks) {
+  const auto part = [](const Variable& x, int column, bool rotate) {
+    return CacheRows{.x = x.value().Ref(), .column = column, .rotate = rotate};
+  };
+  const auto ring = [&](const Variable& x, int column, bool rotate, int64_t size) {
+    CacheRows rows = part(x, column, rotate);
+    rows.ring = size;
+    return rows;
+  };
+  Tensor q = Tensor::EmptyLike(in.q.value());
+  ops::AppendRows(step.tokens.Ref(), addresses.Ref(), rope.cos().Ref(), rope.sin().Ref(),
+                  {{.x = in.q.value().Ref(), .y = q.MutableRef(), .rotate = true},
+                   part(in.k_slc, kKeySlc, true),
+                   part(in.v_slc, kValueSlc, false),
+                   ring(in.k_win, kKeyWin, true, config.window),
+                   ring(in.v_win, kValueWin, false, config.window),
+                   ring(in.k_cmp, kKeyRaw, false, config.block),
+                   ring(in.v_cmp, kValueRaw, false, config.block)},
+                  stream);
+  CompressCompleted(in, step, addresses, config, phi_k, phi_v, rope, stream);
+  ops::DecodeBranches({.q = q.Ref(),
+                       .gate = in.gate.value().Ref(),
+                       .tokens = step.tokens.Ref(),
+                       .addresses = addresses.Ref(),
+                       .o = o->MutableRef(),
+                       .blocks = blocks->MutableRef(),
+                       .scale = 1.0 / std::sqrt(static_cast<double>(in.q.dim(2))),
+                       .groups = in.k_slc.dim(1),
+                       .max_length = step.max_length,
+                       .block = config.block,
+                       .stride = config.stride,
+                       .select_block = config.select_block,
+                       .num_init = config.num_init,
+                       .num_local = config.num_local,
+                       .window = config.window},
+                      stream);
 }
 
 }  // namespace lacuna

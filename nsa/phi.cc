@@ -48,6 +48,46 @@ Phi::Phi(int64_t width, const NsaConfig& config) : config_(config) {
   w2_ = &AddParameter("w2", {width, hidden}, Init::Normal(FanIn(hidden)));
 }
 
+Phi::Products Phi::Multiply(const Tensor& x, const Tensor& cmp_tokens, int64_t stride, Tensor y,
+                            Stream stream) const {
+  const int64_t rows = y.dim(0) * y.dim(1), width = y.dim(2);
+  Products p{.blocks = Tensor::Empty({rows, config_.block * width}, x.dtype(), x.device()),
+             .hidden_in = {},
+             .hidden = {}};
+  ops::GatherBlocksFwd({.x = x.Ref(),
+                        .pos = pos_->value.Ref(),
+                        .blocks = p.blocks.MutableRef(),
+                        .cmp_tokens = cmp_tokens.Ref(),
+                        .block = config_.block,
+                        .stride = stride},
+                       stream);
+  Tensor flat = y.Reshape({rows, width});
+  if (config_.phi != PhiKind::kMlp) {
+    RowsProduct(p.blocks, w1_->value, &flat, /*transpose_b=*/true, stream);
+    return p;
+  }
+  p.hidden_in = Tensor::Empty({rows, w1_->shape[0]}, x.dtype(), x.device());
+  p.hidden = Tensor::EmptyLike(p.hidden_in);
+  RowsProduct(p.blocks, w1_->value, &p.hidden_in, /*transpose_b=*/true, stream);
+  ops::PhiActivationFwd({p.hidden_in.Ref(), p.hidden.MutableRef(), config_.activation}, stream);
+  RowsProduct(p.hidden, w2_->value, &flat, /*transpose_b=*/true, stream);
+  return p;
+}
+
+Tensor Phi::CompressApart(const Tensor& x, Stream stream) const {
+  const Tensor y =
+      Tensor::Empty({x.dim(0) / config_.block, x.dim(1), x.dim(2)}, x.dtype(), x.device());
+  if (config_.phi == PhiKind::kMean) {
+    Tensor out = y;
+    ops::BlockMeanFwd(
+        {.x = x.Ref(), .y = out.MutableRef(), .block = config_.block, .stride = config_.block},
+        stream);
+  } else {
+    Multiply(x, {}, config_.block, y, stream);
+  }
+  return y;
+}
+
 Variable Phi::Compress(Tape& tape, const Variable& x, const std::shared_ptr<const NsaGrid>& grid) {
   const Stream stream = tape.stream();
   const int64_t groups = x.dim(1), width = x.dim(2), rows = grid->num_compressed() * groups;
@@ -74,26 +114,9 @@ Variable Phi::Compress(Tape& tape, const Variable& x, const std::shared_ptr<cons
     });
   }
 
-  Tensor blocks = Tensor::Empty({rows, config.block * width}, x.dtype(), device);
-  ops::GatherBlocksFwd({.x = x.value().Ref(),
-                        .pos = pos_->value.Ref(),
-                        .blocks = blocks.MutableRef(),
-                        .cmp_tokens = grid->cmp_tokens.Ref(),
-                        .block = config.block,
-                        .stride = config.stride},
-                       stream);
-  Tensor flat = y.Reshape({rows, width}), hidden_in, hidden;
   const bool mlp = config.phi == PhiKind::kMlp;
-  if (mlp) {
-    hidden_in = Tensor::Empty({rows, w1_->shape[0]}, x.dtype(), device);
-    hidden = Tensor::EmptyLike(hidden_in);
-    RowsProduct(blocks, w1_->value, &hidden_in, /*transpose_b=*/true, stream);
-    ops::PhiActivationFwd({hidden_in.Ref(), hidden.MutableRef(), config.activation}, stream);
-    RowsProduct(hidden, w2_->value, &flat, /*transpose_b=*/true, stream);
-  } else {
-    RowsProduct(blocks, w1_->value, &flat, /*transpose_b=*/true, stream);
-  }
-
+  const Products products = Multiply(x.value(), grid->cmp_tokens, config.stride, y, stream);
+  const auto& [blocks, hidden_in, hidden] = products;
   std::vector<Parameter*> parameters{pos_, w1_};
   if (mlp) parameters.push_back(w2_);
   return tape.Record(

@@ -23,8 +23,19 @@ class Phi : public Module {
   // matrix. The products are batch-invariant (core/ops/matmul.h): a document has the bits it would
   // have unpacked. Parameter gradients are delivered (as zeros) even where Tc = 0.
   Variable Compress(Tape& tape, const Variable& x, const std::shared_ptr<const NsaGrid>& grid);
+  // Blocks of different sequences side by side: x [n l, G, D] -> [n, G, D]. No gradients.
+  Tensor CompressApart(const Tensor& x, Stream stream) const;
 
  private:
+  // What the matrices' part of a call leaves for the backward pass.
+  struct Products {
+    Tensor blocks;             // [rows G, l D]
+    Tensor hidden_in, hidden;  // of the MLP: [rows G, h D]
+  };
+  // y [rows, G, D] of the blocks that begin every `stride` tokens of x, or at cmp_tokens.
+  Products Multiply(const Tensor& x, const Tensor& cmp_tokens, int64_t stride, Tensor y,
+                    Stream stream) const;
+
   NsaConfig config_;
   Parameter* pos_ = nullptr;
   Parameter* w1_ = nullptr;  // of `linear`: w

@@ -3,7 +3,7 @@
 2502.11089), as one picture (needs matplotlib) and as text.
 
   lacuna bench cuda --ops --match attention --lengths 1024,2048,4096,8192,16384,32768,65536 --pattern local --pytorch python3 --json attention.json
-  lacuna bench cuda --ops --match decode --lengths 8192,16384,32768,65536 --json decode.json
+  lacuna bench cuda --decode --json decode.json
   python3 tools/plot_attention.py attention.json decode.json --output attention.svg
 
 Numbers at NSA's points are the speed-up over the fastest full attention of that length. Of rows that several files have the last one counts.
@@ -22,14 +22,16 @@ PASSES = (("fwd", "forward"), ("bwd", "backward"))
 
 class Results:
     def __init__(self, paths):
-        self.rows, self.measured = {}, []
+        self.rows, self.decode, self.measured = {}, {}, []
         for path in paths:
             try:
                 report = json.loads(open(path, encoding="utf-8").read())
                 rows = {(row["op"], row["tokens"]): row for row in report["rows"]}
+                decode = {(row["op"], row["batch"], row["tokens"]): row for row in report.get("decode", [])}
             except (OSError, ValueError, KeyError, TypeError) as error:
                 sys.exit(f"plot_attention: {path}: not a result of lacuna bench cuda --json ({type(error).__name__}: {error})")
             self.rows.update(rows)
+            self.decode.update(decode)
             where = ", ".join(filter(None, (report.get("device"), report.get("driver") and f"driver {report['driver']}", report.get("date", "")[:10])))
             if where and where not in self.measured:
                 self.measured.append(where)
@@ -52,23 +54,23 @@ def speedups(results, which):
 
 
 def decode_steps(results):
-    """[(context, tokens that NSA reads, MB of full, MB of NSA, expected speed-up, full ms, NSA ms, measured speed-up)]"""
+    """[(sequences, context, tokens that NSA reads, MB of full, MB of NSA, expected speed-up, full ms, NSA ms, measured speed-up)]"""
     steps = []
-    for (name, context), full in sorted(results.rows.items()):
-        nsa = results.rows.get(("decode_nsa", context))
+    for (name, batch, context), full in sorted(results.decode.items()):
+        nsa = results.decode.get(("decode_nsa", batch, context))
         if name != "decode_full" or nsa is None:
             continue
         ratio = full["bytes"] / nsa["bytes"]
-        steps.append((context, round(context / ratio), full["bytes"] / 1e6, nsa["bytes"] / 1e6, ratio, full["ms"], nsa["ms"], full["ms"] / nsa["ms"]))
+        steps.append((batch, context, round(nsa["tokens_read"]), full["bytes"] / 1e6, nsa["bytes"] / 1e6, ratio, full["ms"], nsa["ms"], full["ms"] / nsa["ms"]))
     return steps
 
 
-STEP_COLUMNS = ("context", "NSA reads", "full MB", "NSA MB", "expected", "full ms", "NSA ms", "measured")
+STEP_COLUMNS = ("sequences", "context", "NSA reads", "full MB", "NSA MB", "expected", "full ms", "NSA ms", "measured")
 
 
 def step_cells(step):
-    context, tokens, full_mb, nsa_mb, expected, full_ms, nsa_ms, measured = step
-    return (f"{context:,}", f"{tokens:,}", f"{full_mb:,.1f}", f"{nsa_mb:,.1f}", f"{expected:.1f}x", f"{full_ms:.3f}", f"{nsa_ms:.3f}", f"{measured:.1f}x")
+    batch, context, tokens, full_mb, nsa_mb, expected, full_ms, nsa_ms, measured = step
+    return (str(batch), f"{context:,}", f"{tokens:,}", f"{full_mb:,.1f}", f"{nsa_mb:,.1f}", f"{expected:.1f}x", f"{full_ms:.3f}", f"{nsa_ms:.3f}", f"{measured:.1f}x")
 
 
 def text(results):
@@ -101,8 +103,8 @@ def draw(results, output):
 
     pyplot.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "lacuna"})
     steps = decode_steps(results)
-    figure = pyplot.figure(figsize=(10, 5.6 if steps else 4), layout="constrained")
-    grid = figure.add_gridspec(2 if steps else 1, 2, height_ratios=[3, 1] if steps else None)
+    figure = pyplot.figure(figsize=(10, 4 + (0.6 + 0.2 * len(steps) if steps else 0)), layout="constrained")
+    grid = figure.add_gridspec(2 if steps else 1, 2, height_ratios=[3, 0.5 + 0.16 * len(steps)] if steps else None)
     first = None
     for column, (which, name) in enumerate(PASSES):
         axes = first = figure.add_subplot(grid[0, column], sharey=first)

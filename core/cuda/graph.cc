@@ -166,9 +166,16 @@ CapturedWork Capture(Stream stream, const std::function<void()>& work) {
   CheckMemory(recording);
   CapturedWork captured;
   captured.device_ = stream.device;
-  size_t nodes = 0;
-  LACUNA_CUDA_CHECK(cudaGraphGetNodes(graph.get(), nullptr, &nodes));
-  captured.num_nodes_ = static_cast<int64_t>(nodes);
+  size_t count = 0;
+  LACUNA_CUDA_CHECK(cudaGraphGetNodes(graph.get(), nullptr, &count));
+  std::vector<cudaGraphNode_t> nodes(count);
+  if (count > 0) LACUNA_CUDA_CHECK(cudaGraphGetNodes(graph.get(), nodes.data(), &count));
+  captured.num_nodes_ = static_cast<int64_t>(count);
+  for (const cudaGraphNode_t node : nodes) {
+    cudaGraphNodeType type;
+    LACUNA_CUDA_CHECK(cudaGraphNodeGetType(node, &type));
+    captured.num_kernels_ += type == cudaGraphNodeTypeKernel ? 1 : 0;
+  }
   cudaGraphExec_t executable = nullptr;
   LACUNA_CUDA_CHECK(cudaGraphInstantiateWithFlags(&executable, graph.get(), 0));
   captured.graph_ = executable;

@@ -39,6 +39,7 @@ class CapturedWork {
     std::swap(device_, other.device_);
     std::swap(graph_, other.graph_);
     std::swap(num_nodes_, other.num_nodes_);
+    std::swap(num_kernels_, other.num_kernels_);
     return *this;
   }
   ~CapturedWork();
@@ -47,13 +48,14 @@ class CapturedWork {
   void Replay(Stream stream) const;
   // Kernels, copies, fills, allocations and frees.
   int64_t num_nodes() const { return num_nodes_; }
+  int64_t num_kernels() const { return num_kernels_; }
 
  private:
   friend CapturedWork Capture(Stream, const std::function<void()>&);
 
   Device device_;
   void* graph_ = nullptr;  // cudaGraphExec_t
-  int64_t num_nodes_ = 0;
+  int64_t num_nodes_ = 0, num_kernels_ = 0;
 };
 
 // What `work` queues on `stream`, the device's compute stream.

@@ -168,6 +168,33 @@ __device__ inline void SyncCluster() {
           : "memory");
 }
 
+// 4, 8 and 16 bytes at the same place in block `rank`'s shared memory. What that block wrote is there
+// after SyncCluster, and stays until it goes on from the next one.
+__device__ inline uint32_t AddressInBlock(uint32_t shared, uint32_t rank) {
+  uint32_t address;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared), "r"(rank));
+  return address;
+}
+__device__ inline uint32_t LoadFromBlock4(uint32_t shared, uint32_t rank) {
+  uint32_t v;
+  asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(v) : "r"(AddressInBlock(shared, rank)));
+  return v;
+}
+__device__ inline float2 LoadFromBlock8(uint32_t shared, uint32_t rank) {
+  float2 v;
+  asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];"
+               : "=f"(v.x), "=f"(v.y)
+               : "r"(AddressInBlock(shared, rank)));
+  return v;
+}
+__device__ inline uint4 LoadFromBlock16(uint32_t shared, uint32_t rank) {
+  uint4 v;
+  asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(AddressInBlock(shared, rank)));
+  return v;
+}
+
 // --- Registers a thread, for a whole warpgroup; multiples of 8. ---
 
 template <int kRegisters>

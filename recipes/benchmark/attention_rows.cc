@@ -86,7 +86,6 @@ void AddAttentionRows(const BenchSizes& sizes, Device device, BenchRows& rows) {
     these.tokens = tokens;
     AddBranches(these, device, rows);
     AddNsaCoreRows(these, device, rows);
-    AddDecodeRows(these, device, rows);
   }
 }
 

@@ -54,6 +54,21 @@ std::string Line(const LossMemory& memory) {
       FormatCount(memory.tokens), GiB(memory.extra_bytes), GiB(memory.logits_bytes));
 }
 
+std::string Line(const DecodeResult& r, const DecodeResult* full, const Ceilings& ceilings) {
+  std::string text = fmt::format(
+      "  {:<34} {:>10.4f} ms {:>9.1f} GB/s    {:>6.1f} %  {:.1f} tokens read, {:.1f} MB, {:.4f} ms "
+      "at "
+      "the copy's rate",
+      fmt::format("{} {} x {}", r.op, r.batch, r.tokens), r.milliseconds,
+      r.bytes_per_second() / 1e9, 100 * r.bytes_per_second() / ceilings.bytes_per_second,
+      r.tokens_read, r.bytes / 1e6, 1e3 * r.bytes / ceilings.bytes_per_second);
+  if (r.kernels) text += fmt::format("; {:.2f} kernels", *r.kernels);
+  if (full != nullptr)
+    text += fmt::format("; beside full attention {:.1f}x fewer bytes, {:.2f}x faster",
+                        full->bytes / r.bytes, full->milliseconds / r.milliseconds);
+  return text;
+}
+
 std::string Lines(const StepsResult& s, const Ceilings& ceilings) {
   return fmt::format(
       "  {}: {} parameters, {} tokens a step\n"
@@ -144,6 +159,17 @@ nlohmann::json ToJson(const BenchReport& report) {
     out["loss_memory"] = {{"tokens", report.loss_memory->tokens},
                           {"extra_bytes", report.loss_memory->extra_bytes},
                           {"logits_bytes", report.loss_memory->logits_bytes}};
+  }
+  for (const DecodeResult& r : report.decode) {
+    nlohmann::json row = {{"op", r.op},
+                          {"batch", r.batch},
+                          {"tokens", r.tokens},
+                          {"tokens_read", r.tokens_read},
+                          {"bytes", r.bytes},
+                          {"ms", r.milliseconds},
+                          {"ratio", r.bytes_per_second() / report.ceilings.bytes_per_second}};
+    if (r.kernels) row["kernels"] = *r.kernels;
+    out["decode"].push_back(std::move(row));
   }
   if (report.steps) {
     const StepsResult& s = *report.steps;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "nlohmann/json_fwd.hpp"
+#include "recipes/benchmark/decode_benchmark.h"
 #include "recipes/benchmark/device_timer.h"
 #include "recipes/benchmark/op_benchmark.h"
 #include "recipes/benchmark/step_benchmark.h"
@@ -54,6 +55,7 @@ struct BenchReport {
   std::vector<RowResult> rows;
   std::optional<LossMemory> loss_memory;
   std::optional<StepsResult> steps;
+  std::vector<DecodeResult> decode = {};
   std::string torch;  // its version; empty where it was not run
   std::map<RowKey, TorchResult> torch_rows;
 };
@@ -62,6 +64,8 @@ struct BenchReport {
 std::string Line(const Ceilings& ceilings);
 std::string Line(const RowResult& result);
 std::string Line(const LossMemory& memory);
+// `full`: of the same batch and length, to compare with, or null.
+std::string Line(const DecodeResult& result, const DecodeResult* full, const Ceilings& ceilings);
 std::string Lines(const StepsResult& steps, const Ceilings& ceilings);
 // Every row beside its twin; then what layers hold for their backward passes.
 std::string PeerTable(const BenchReport& report);

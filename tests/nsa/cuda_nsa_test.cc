@@ -4,7 +4,6 @@
 
 #include <optional>
 
-#include "nsa/nsa_cache.h"
 #include "tests/nsa/golden_case.h"
 #include "tests/support/compare.h"
 #include "tests/support/cuda_parity.h"
@@ -160,43 +159,6 @@ TEST(CudaNsa, PackedDocumentsAreBitwiseAlone) {
             << name << " of document " << d;
       }
     }
-  }
-}
-
-// Decoding token by token behind a prompt gives what the whole document gives at once.
-TEST(CudaNsa, DecodeEqualsForward) {
-  const int64_t length = 150, prompt = 41;
-  const test::NsaCase c =
-      test::RandomNsaCase(kSmall, {length}, 4, 2, 32, 16, DType::kF32, 7).To(CudaDevice());
-  test::PhiWithStorage phi_k(32, kSmall, DType::kF32, 1), phi_v(16, kSmall, DType::kF32, 2);
-  phi_k.MoveTo(CudaDevice());
-  phi_v.MoveTo(CudaDevice());
-  RopeTable rope(c.rope, DType::kF32, CudaDevice());
-  rope.Prepare(length);
-  const auto inputs = [&](int64_t begin, int64_t end) {
-    std::map<std::string, Variable> v;
-    for (const char* name : test::kNsaInputNames)
-      v[name] = Variable(c.in.at(name).Slice(begin, end));
-    return test::MakeInputs(v);
-  };
-  const auto forward = [&](int64_t tokens) {
-    Tape tape(Tape::Mode::kInference, test::CudaStream());
-    const auto grid =
-        std::make_shared<const NsaGrid>(PackedSequences::Single(tokens).To(CudaDevice()), c.config);
-    return NsaOperator(tape, inputs(0, tokens), phi_k.phi(), phi_v.phi(), grid, rope, c.config);
-  };
-  const NsaResult whole = forward(length);
-  NsaCache cache(c.config);
-  cache.FillFromPrompt(inputs(0, prompt), forward(prompt));
-  test::CudaParity parity;
-  for (int64_t t = prompt; t < length; ++t) {
-    Tensor blocks;
-    const Tensor o =
-        cache.Step(inputs(t, t + 1), phi_k.phi(), phi_v.phi(), rope, test::CudaStream(), &blocks);
-    ASSERT_TRUE(test::SameBits(blocks.To(kCpu), whole.blocks.Slice(t, t + 1).To(kCpu))) << t;
-    ASSERT_TRUE(Close(o.To(kCpu), whole.o.value().Slice(t, t + 1).To(kCpu),
-                      3 * test::Tolerance(DType::kF32)))
-        << t;
   }
 }
 

@@ -135,7 +135,8 @@ TEST_P(GoldenDecode, LeftPaddedYarn) {
     }
     for (int64_t t = prompt; t < length; ++t) {
       o.Slice(t, t + 1).CopyFrom(
-          cache.Step(inputs(t, t + 1), phi_k.phi(), phi_v.phi(), rope, kCpuStream));
+          test::DecodeTogether({&cache}, inputs(t, t + 1), c.config, phi_k.phi(), phi_v.phi(), rope)
+              .o);
     }
     const auto& expected = arrays.at("out_o");
     const int64_t row = heads * dv;

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/stream.h"
+#include "nsa/decode_branches.h"
 #include "tests/support/gradcheck.h"
 #include "tests/support/random.h"
 
@@ -93,6 +94,30 @@ NsaRun RunNsa(const NsaCase& c, Phi& phi_k, Phi& phi_v, const NsaOptions& option
   tape.Backward({{run.result.o, c.d_o}});
   for (const auto& [name, leaf] : leaves) run.gradients[name] = tape.Grad(leaf);
   return run;
+}
+
+DecodeResult DecodeTogether(const std::vector<NsaCache*>& caches, const NsaInputs& in,
+                            const NsaConfig& config, Phi& phi_k, Phi& phi_v,
+                            const RopeTable& rope) {
+  const auto batch = static_cast<int64_t>(caches.size());
+  const Device device = in.q.value().device();
+  std::vector<NewToken> tokens;
+  std::vector<int64_t> addresses;
+  for (int64_t i = 0; i < batch; ++i) {
+    NsaCache& cache = *caches[static_cast<size_t>(i)];
+    cache.Grow(in);
+    cache.AddAddresses(&addresses);
+    tokens.push_back({i, cache.length()});
+  }
+  AddressTable table;
+  DecodeResult result{
+      .o = Tensor::Empty({batch, in.q.dim(1), in.v_slc.dim(2)}, in.q.dtype(), device),
+      .blocks = Tensor::Empty({batch, in.k_slc.dim(1), config.num_selected}, DType::kI32, device)};
+  DecodeNsa(in, NsaStep(config, tokens, device), table.Update(addresses, kNumCacheColumns, device),
+            config, phi_k, phi_v, rope, ComputeStream(device), &result.o, &result.blocks);
+  for (int64_t i = 0; i < batch; ++i)
+    caches[static_cast<size_t>(i)]->set_blocks(result.blocks.Slice(i, i + 1));
+  return result;
 }
 
 }  // namespace lacuna::test

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "nsa/nsa_cache.h"
 #include "nsa/nsa_operator.h"
 
 namespace lacuna::test {
@@ -50,5 +51,13 @@ struct NsaRun {
 // Forward and backward with the case's d_o, on the case's device; phi's parameters must be there.
 NsaRun RunNsa(const NsaCase& c, Phi& phi_k, Phi& phi_v, const NsaOptions& options = {});
 NsaInputs MakeInputs(const std::map<std::string, Variable>& variables);
+
+struct DecodeResult {
+  Tensor o;       // [B, H, Dv]
+  Tensor blocks;  // [B, G, n]
+};
+// A step of these caches together; row i of the inputs, before RoPE, is the token of caches[i].
+DecodeResult DecodeTogether(const std::vector<NsaCache*>& caches, const NsaInputs& in,
+                            const NsaConfig& config, Phi& phi_k, Phi& phi_v, const RopeTable& rope);
 
 }  // namespace lacuna::test

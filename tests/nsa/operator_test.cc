@@ -384,7 +384,8 @@ TEST(NsaCache, TokensRead) {
     std::map<std::string, Variable> row;
     for (const char* name : test::kNsaInputNames)
       row[name] = Variable(p.c.in.at(name).Slice(t, t + 1));
-    cache.Step(test::MakeInputs(row), p.phi_k.phi(), p.phi_v.phi(), rope, kCpuStream);
+    test::DecodeTogether({&cache}, test::MakeInputs(row), kSmall, p.phi_k.phi(), p.phi_v.phi(),
+                         rope);
     const int64_t s = t + 1, blocks = std::min<int64_t>(4, (s - 1) / 16 + 1);
     ASSERT_EQ(cache.tokens_read(), NumCompressed(s, 8, 4) + (blocks - 1) * 16 + (s - 1) % 16 + 1 +
                                        std::min<int64_t>(10, s));

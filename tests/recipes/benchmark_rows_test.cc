@@ -93,18 +93,6 @@ TEST(BenchmarkRows, AttentionOfSeveralLengthsAndPatterns) {
   }
 }
 
-// The paper's Table 4, less its rounding.
-TEST(BenchmarkRows, TokensOfADecodeStep) {
-  for (const auto& [context, tokens] : std::initializer_list<std::pair<int64_t, int64_t>>{
-           {8192, 2047}, {16384, 2559}, {32768, 3583}, {65536, 5631}, {1, 2}, {31, 62}})
-    EXPECT_EQ(TokensOfDecodeStep({}, context), tokens);
-  const BenchSizes sizes = Small();
-  std::map<RowKey, double> work;
-  for (const BenchRow& row : OpRows(sizes, kCpu)) work[{row.op, row.tokens}] = row.work;
-  EXPECT_EQ((work[{"decode_full", 48}]), 8 * 2 * 48 * 2 * 12);
-  EXPECT_EQ((work[{"decode_nsa", 48}]), 8 * 2 * (11 + 32 + 16) * 2 * 12);
-}
-
 // What comes before a call is done for each, and is no part of its time.
 TEST(BenchmarkRows, WhatComesBeforeACallIsNotTimed) {
   DeviceTimer timer(kCpu, 0.0);
@@ -121,6 +109,32 @@ TEST(BenchmarkRows, WhatComesBeforeACallIsNotTimed) {
   EXPECT_EQ(ready, 0);
   EXPECT_EQ(timing.calls, 1);
   EXPECT_LT(timing.milliseconds, 10);
+}
+
+// The paper's Table 4: 2048, 2560, 3584, 5632 tokens, rounded.
+TEST(BenchmarkDecode, NsaReadsWhatThePaperSays) {
+  const NsaConfig nsa;
+  EXPECT_EQ(NsaTokensRead(nsa, 8192), 2047);
+  EXPECT_EQ(NsaTokensRead(nsa, 16384), 2559);
+  EXPECT_EQ(NsaTokensRead(nsa, 32768), 3583);
+  EXPECT_EQ(NsaTokensRead(nsa, 65536), 5631);
+}
+
+TEST(BenchmarkDecode, IsMeasuredAndReported) {
+  const BenchSizes sizes = Small();
+  DeviceTimer timer(kCpu, 1e-3);
+  BenchReport report;
+  report.ceilings.bytes_per_second = 1e9;
+  report.decode = {MeasureDecodeFull(sizes, 2, 40, kCpu, timer),
+                   MeasureDecodeNsa(sizes, 2, 40, kCpu, timer)};
+  // The four steps to 40 tokens: 38.5 on average, 2 G (Dk + Dv) bytes each.
+  EXPECT_DOUBLE_EQ(report.decode[0].bytes, 2 * 38.5 * 2 * 12 * 2);
+  EXPECT_LT(report.decode[1].tokens_read, NsaTokensRead(sizes.nsa, 40) + 1);
+  for (const DecodeResult& result : report.decode) EXPECT_GT(result.milliseconds, 0);
+  const std::string line = Line(report.decode[1], &report.decode[0], report.ceilings);
+  EXPECT_NE(line.find("decode_nsa 2 x 40"), std::string::npos) << line;
+  EXPECT_NE(line.find("faster"), std::string::npos) << line;
+  EXPECT_EQ(ToJson(report).at("decode").size(), 2u);
 }
 
 TEST(BenchmarkRows, WorkIsWhatTheFormulasSay) {

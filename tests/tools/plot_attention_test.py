@@ -22,11 +22,12 @@ def made_up():
             rows.append(full)
             rows.append({"op": f"nsa_attention_core_{which}", "tokens": tokens, "ms": factor * 0.3 * k, "torch_left_out": "none",
                          "lists": {"pattern": "local"}})
+    decode = []
     for context, read in ((8192, 2047), (65536, 5631)):
-        rows.append({"op": "decode_full", "tokens": context, "bytes": context * 20480, "ms": context / 1e5})
-        rows.append({"op": "decode_nsa", "tokens": context, "bytes": read * 20480, "ms": read / 0.5e5})
+        decode.append({"op": "decode_full", "batch": 8, "tokens": context, "tokens_read": context, "bytes": context * 20480, "ms": context / 1e5})
+        decode.append({"op": "decode_nsa", "batch": 8, "tokens": context, "tokens_read": read, "bytes": read * 20480, "ms": read / 0.5e5})
     rows.append({"op": "add", "tokens": 8192, "ms": 1.0})
-    return {"device": "NVIDIA H100 80GB HBM3 (sm_90, 79.1 GiB)", "driver": "570.86.15", "date": "2026-11-27T01:02:03Z", "rows": rows}
+    return {"device": "NVIDIA H100 80GB HBM3 (sm_90, 79.1 GiB)", "driver": "570.86.15", "date": "2026-11-27T01:02:03Z", "rows": rows, "decode": decode}
 
 
 class PlotAttention(unittest.TestCase):
@@ -51,17 +52,17 @@ class PlotAttention(unittest.TestCase):
         self.assertRegex(done.stdout, r"(?m)^ +65,536 +19\.200 +245\.760 +204\.800 +- +10\.7x$")
         self.assertRegex(done.stdout, r"(?m)^backward, ms\n[^\n]+\n +1,024 +0\.750 +0\.150 +0\.125 +0\.250 +0\.2x$")
         # The paper's factors of table 4.
-        self.assertRegex(done.stdout, r"(?m)^ +8,192 +2,047 +167\.8 +41\.9 +4\.0x +0\.082 +0\.041 +2\.0x$")
-        self.assertRegex(done.stdout, r"(?m)^ +65,536 +5,631 +1,342\.2 +115\.3 +11\.6x +0\.655 +0\.113 +5\.8x$")
+        self.assertRegex(done.stdout, r"(?m)^ +8 +8,192 +2,047 +167\.8 +41\.9 +4\.0x +0\.082 +0\.041 +2\.0x$")
+        self.assertRegex(done.stdout, r"(?m)^ +8 +65,536 +5,631 +1,342\.2 +115\.3 +11\.6x +0\.655 +0\.113 +5\.8x$")
 
     def test_files_come_together_and_the_last_one_counts(self):
         first, second = made_up(), made_up()
-        first["rows"] = [row for row in first["rows"] if not row["op"].startswith("decode")]
-        second["rows"] = [{**row, "ms": 2 * row["ms"]} for row in second["rows"] if row["op"].startswith("decode") or row["tokens"] == 1024]
+        del first["decode"]
+        second["rows"] = [{**row, "ms": 2 * row["ms"]} for row in second["rows"] if row["tokens"] == 1024]
         out = self.plot(self.file("a.json", first), self.file("b.json", second)).stdout
         self.assertRegex(out, r"(?m)^ +1,024 +0\.600 +0\.120 ")
         self.assertRegex(out, r"(?m)^ +2,048 +0\.600 +0\.240 ")
-        self.assertRegex(out, r"(?m)^ +8,192 +2,047 ")
+        self.assertRegex(out, r"(?m)^ +8 +8,192 +2,047 ")
 
     def test_picture(self):
         data = self.file("a.json", made_up())
@@ -78,7 +79,7 @@ class PlotAttention(unittest.TestCase):
         self.assertEqual(first, picture.read_bytes())
 
     def test_refusals(self):
-        nothing = {**made_up(), "rows": [{"op": "attention_fwd", "tokens": 8, "ms": 1.0}]}
+        nothing = {**made_up(), "rows": [{"op": "attention_fwd", "tokens": 8, "ms": 1.0}], "decode": []}
         for content, message in (("{", "not a result of lacuna bench cuda --json (JSONDecodeError"), ("[]", "not a result"), ({"rows": [{}]}, "KeyError"),
                                  (nothing, "no length has rows of full attention and of NSA")):
             done = self.plot(self.file("x.json", content))

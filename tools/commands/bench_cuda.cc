@@ -35,7 +35,7 @@ constexpr const char* kDefaultRecipe = "recipes/nsa_27b/pretrain_8k.yaml";
 constexpr const char* kDefaultChange = "model.num_layers=3";
 
 struct Options {
-  bool ops = false, layers = false;
+  bool ops = false, layers = false, decode = false;
   int steps = 0;
   std::string recipe = kDefaultRecipe;
   std::vector<std::string> overrides;
@@ -48,7 +48,7 @@ struct Options {
   std::string pytorch;
   std::string script = "tools/bench_torch.py";
 
-  bool everything() const { return !ops && !layers && steps == 0; }
+  bool everything() const { return !ops && !layers && !decode && steps == 0; }
 };
 
 void Say(const std::string& text) {
@@ -87,6 +87,31 @@ void BenchOps(const Options& options, const BenchSizes& sizes, Device device, De
   if (!options.match.empty()) return;
   report->loss_memory = MeasureLossMemory(sizes, 4 * sizes.tokens, device);
   Say(Line(*report->loss_memory));
+}
+
+// Batches and lengths whose caches fit on the card.
+void BenchDecode(const BenchSizes& sizes, Device device, DeviceTimer& timer, BenchReport* report) {
+  Say("\nDecoding in bf16, a step of a layer's attention: time, rate, share of the copy");
+  const ModelConfig& m = sizes.model;
+  for (const int64_t batch : {1, 8, 64}) {
+    for (const int64_t tokens : {8192, 16384, 32768, 65536}) {
+      // With a sequence's rows in f32, of which the caches are made.
+      const int64_t needed =
+          (batch + 4) * tokens * m.num_groups * (m.head_dim_qk + m.head_dim_v) * 2;
+      if (needed > InfoOfCudaDevice(device).memory_bytes / 10 * 8) {
+        Say(fmt::format("  {} x {}: left out, needs {} MB", batch, tokens, needed / 1'000'000));
+        continue;
+      }
+      const DecodeResult full = MeasureDecodeFull(sizes, batch, tokens, device, timer);
+      Say(Line(full, nullptr, report->ceilings));
+      ReleaseCudaCache(device);
+      const DecodeResult nsa = MeasureDecodeNsa(sizes, batch, tokens, device, timer);
+      Say(Line(nsa, &full, report->ceilings));
+      ReleaseCudaCache(device);
+      report->decode.push_back(full);
+      report->decode.push_back(nsa);
+    }
+  }
 }
 
 absl::Status BenchSteps(const Options& options, const Recipe& recipe, Device device,
@@ -153,7 +178,7 @@ absl::Status CheckDevice() {
 absl::Status BenchCuda(Options options) {
   LACUNA_RETURN_IF_ERROR(CheckDevice());
   if (options.everything()) {
-    options.ops = options.layers = true;
+    options.ops = options.layers = options.decode = true;
     options.steps = 5;
   }
   if (options.recipe == kDefaultRecipe && options.overrides.empty())
@@ -197,6 +222,11 @@ absl::Status BenchCuda(Options options) {
     }
   }
   ReleaseCudaCache(device);
+  if (options.decode) {
+    DeviceTimer timer(device);
+    BenchDecode(sizes, device, timer, &report);
+  }
+  ReleaseCudaCache(device);
   if (options.steps > 0) LACUNA_RETURN_IF_ERROR(BenchSteps(options, recipe, device, &report));
   ReleaseCudaCache(device);
   if (!report.torch.empty() && !report.rows.empty()) {
@@ -213,10 +243,12 @@ void AddBenchCudaCommand(CLI::App& bench, Runner& run) {
   auto options = std::make_shared<Options>();
   CLI::App* cuda = bench.add_subcommand(
       "cuda",
-      "A card: operators and layers of the paper's model beside a matrix product and a copy, and "
-      "training steps of a recipe; all three unless some are named");
+      "A card: operators and layers of the paper's model beside a matrix product and a copy, "
+      "decoding, and training steps of a recipe; all of them unless some are named");
   cuda->add_flag("--ops", options->ops, "operators");
   cuda->add_flag("--layers", options->layers, "attention (full, NSA) and mixture of experts");
+  cuda->add_flag("--decode", options->decode,
+                 "a step of attention (full, NSA) over the caches of 1, 8 and 64 sequences");
   cuda->add_option("--steps", options->steps, "timed training steps of the recipe")
       ->check(CLI::Range(1, 1000));
   cuda->add_option("--recipe", options->recipe, "recipe of the steps")->capture_default_str();

@@ -113,8 +113,9 @@ __device__ int Take(const All& candidates, int count, int first, int32_t* out) {
   return WriteTaken(candidates, FindThreshold(candidates, count), first, out);
 }
 
-__device__ inline void Choose(const Choice& c, const TokenScores& scores, int own, int32_t* out) {
-  constexpr int kHeld = 8;
+// kHeld * 32 candidates at most are held in registers.
+template <int kHeld = 8>
+__device__ void Choose(const Choice& c, const TokenScores& scores, int own, int32_t* out) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int init = min(c.num_init, own + 1), local = max(init, own - c.num_local + 1);
   // Blocks [0, init) and [local, own] are forced, those between compete.

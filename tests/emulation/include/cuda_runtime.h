@@ -24,6 +24,9 @@ using std::isnan, std::max, std::min;
 struct int2 {
   int x, y;
 };
+struct int4 {
+  int x, y, z, w;
+};
 struct uint2 {
   uint32_t x, y;
 };

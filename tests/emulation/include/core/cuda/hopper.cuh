@@ -130,6 +130,21 @@ inline uint32_t ClusterRank() {
 inline void SyncCluster() {
   emulation::SyncCluster();
 }
+template <class T>
+T LoadFromBlock(uint32_t shared, uint32_t rank) {
+  T value;
+  std::memcpy(&value, emulation::Shared(shared, rank), sizeof value);
+  return value;
+}
+inline uint32_t LoadFromBlock4(uint32_t shared, uint32_t rank) {
+  return LoadFromBlock<uint32_t>(shared, rank);
+}
+inline float2 LoadFromBlock8(uint32_t shared, uint32_t rank) {
+  return LoadFromBlock<float2>(shared, rank);
+}
+inline uint4 LoadFromBlock16(uint32_t shared, uint32_t rank) {
+  return LoadFromBlock<uint4>(shared, rank);
+}
 template <int kRegisters>
 void GiveRegisters() {}
 template <int kRegisters>

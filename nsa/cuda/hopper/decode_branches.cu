@@ -1,0 +1,104 @@
+#include <algorithm>
+
+#include "core/cuda/runtime.h"
+#include "core/cuda/tensor_map.h"
+#include "core/cuda/vector.cuh"
+#include "nsa/cuda/hopper/decode_branches.cuh"
+#include "nsa/cuda/hopper/decode_branches.h"
+
+namespace lacuna::cuda::hopper {
+namespace {
+
+using namespace decode_branches;  // NOLINT
+
+constexpr int64_t kSharedLimit = 227 * 1024;
+
+// Calls f with the configuration for these widths; false where there is none.
+template <class F>
+bool DispatchConfig(const DecodeBranchesArgs& args, F&& f) {
+  const int64_t dk = args.q.dim(2), dv = args.o.dim(2);
+  if (dk == 192 && dv == 128) {
+    f(Config<192, 128, 1>{});
+  } else if (dk == 128 && dv == 128) {
+    f(Config<128, 128, 1>{});
+  } else if (dk == 64 && dv == 64) {
+    f(Config<64, 64, 2>{});
+  } else {
+    return false;
+  }
+  return true;
+}
+
+// Floats of a row of scores in the longest sequence. Rows are 8 banks apart.
+int64_t ScoreStride(const DecodeBranchesArgs& args) {
+  constexpr int64_t kShared = kBlocks * kKeys;
+  return (args.max_compressed() + kShared - 1) / kShared * kKeys + 8;
+}
+template <class Config>
+int64_t SharedBytes(const DecodeBranchesArgs& args) {
+  const int64_t compressed = args.max_compressed(), stride = ScoreStride(args),
+                blocks = args.max_length / args.select_block + 1;
+  return Memory<Config>::Scores(static_cast<int>(args.blocks.dim(2))) +
+         4 * std::max(kRows * stride, stride + compressed + 4 + blocks);
+}
+
+template <class Config>
+void Launch(const DecodeBranchesArgs& args, Stream stream) {
+  const Params p = {.q = args.q.As<const BFloat16>(),
+                    .gate = args.gate.As<const float>(),
+                    .tokens = args.tokens.As<const int4>(),
+                    .addresses = args.addresses.As<const int64_t>(),
+                    .o = args.o.As<BFloat16>(),
+                    .blocks = args.blocks.As<int32_t>(),
+                    .heads = static_cast<int>(args.q.dim(1)),
+                    .groups = static_cast<int>(args.groups),
+                    .columns = kNumCacheColumns,
+                    .cmp = kKeyCmp,
+                    .slc = kKeySlc,
+                    .win = kKeyWin,
+                    .block = static_cast<int>(args.block),
+                    .stride = static_cast<int>(args.stride),
+                    .select_block = static_cast<int>(args.select_block),
+                    .pieces = static_cast<int>(args.select_block / args.stride),
+                    .overlap = static_cast<int>(args.block / args.stride),
+                    .window = static_cast<int>(args.window),
+                    .places = static_cast<int>(args.blocks.dim(2)),
+                    .num_init = static_cast<int>(args.num_init),
+                    .num_local = static_cast<int>(args.num_local),
+                    .score_stride = static_cast<int>(ScoreStride(args)),
+                    .factor = static_cast<float>(args.scale) * kLog2E};
+  LaunchGrid(
+      BranchesKernel<Config>,
+      dim3(kBlocks, static_cast<unsigned>(p.groups), static_cast<unsigned>(args.tokens.dim(0))),
+      kTileThreads, SharedBytes<Config>(args), stream, p);
+}
+
+template <class Config>
+bool HasCode(Stream stream) {
+  static const bool has =
+      HasHopperCode(reinterpret_cast<const void*>(BranchesKernel<Config>), ComputeMajor(stream));
+  return has;
+}
+
+}  // namespace
+
+bool Supports(const DecodeBranchesArgs& args, Stream stream) {
+  if (args.q.dtype != DType::kBF16 || args.q.dim(1) / args.groups > kRows || !(args.scale > 0))
+    return false;
+  if (!IsAligned(args.q.data) || !IsAligned(args.o.data) || args.max_length > INT32_MAX / 2)
+    return false;
+  bool fits = false;
+  return DispatchConfig(args,
+                        [&](auto config) {
+                          using Config = decltype(config);
+                          fits =
+                              SharedBytes<Config>(args) <= kSharedLimit && HasCode<Config>(stream);
+                        }) &&
+         fits;
+}
+
+void DecodeBranches(const DecodeBranchesArgs& args, Stream stream) {
+  DispatchConfig(args, [&](auto config) { Launch<decltype(config)>(args, stream); });
+}
+
+}  // namespace lacuna::cuda::hopper
