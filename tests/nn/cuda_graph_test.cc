@@ -118,6 +118,8 @@ TEST_P(CudaGraph, ReplaysOfATrainingStepHaveTheBitsOfTheCalls) {
   EXPECT_EQ(NumHostWaits(), waits);
   EXPECT_EQ(CudaMemoryStats(CudaDevice()).in_use, in_use);
   EXPECT_GT(graph.num_nodes(), 30);
+  EXPECT_GT(graph.num_kernels(), 0);
+  EXPECT_LE(graph.num_kernels(), graph.num_nodes());
   const std::vector<Tensor> recorded = captured.Numbers();
   for (size_t i = 0; i < before.size(); ++i)
     EXPECT_TRUE(test::SameBits(recorded[i], before[i])) << "recording changed " << i;

@@ -16,8 +16,8 @@
 // blocks are on a multiprocessor together: one reads while the other meets.
 //
 // Shared memory: the warps' rings (in their place: sums of outputs); states [3][warps][rows] and
-// [blocks][rows]; log-sum-exps [rows]; the list; scores [rows][score_stride] (in their place: the
-// columns' sums in row 0; in block 0 behind it all sums, then scores of blocks).
+// [blocks][rows]; log-sum-exps [rows]; gates [rows][3]; the list; scores [rows][score_stride] (in
+// their place: the columns' sums in row 0; in block 0 behind it all sums, then scores of blocks).
 #pragma once
 
 #include "core/cuda/decode_tiles.cuh"
@@ -51,7 +51,8 @@ struct Memory {
   static constexpr int kStates = Config::kRingBytes;
   static constexpr int kBlockStates = kStates + 3 * kWarps * kRows * 8;
   static constexpr int kRowStates = kBlockStates + kBlocks * kRows * 8;
-  static constexpr int kList = kRowStates + kRows * 8;
+  static constexpr int kGates = kRowStates + kRows * 8;
+  static constexpr int kList = kGates + 3 * kRows * 4;
   // Outputs summed over the warps, [kRows][kDv], behind those that are not.
   static constexpr int kOutput = kWarps * kRows * Config::kSumStride * 4;
   static_assert(kOutput + kRows * Config::kDv * 4 <= Config::kRingBytes);
@@ -76,40 +77,43 @@ struct Decoder {
 
   const Params& p;
   char* const shared;
-  const int4 token;
-  const int group, rank, warp, rep, position, compressed;
+  const int group, rank, warp, rep;
+  const int token_row, position, sequence;
+  const int compressed;
   WarpAttention<Config> attention;
   float sum[Config::kDv / 8][4] = {};  // of the branches
 
-  __device__ Decoder(const Params& params, char* memory)
+  __device__ Decoder(const Params& params, const int4& token, char* memory)
       : p(params),
         shared(memory),
-        token(p.tokens[blockIdx.z]),
         group(static_cast<int>(blockIdx.y)),
         rank(static_cast<int>(ClusterRank())),
         warp(static_cast<int>(threadIdx.x) / 32),
         rep(p.heads / p.groups),
+        token_row(token.x),
         position(token.y),
+        sequence(token.z),
         compressed(position + 1 < p.block ? 0 : (position + 1 - p.block) / p.stride + 1) {
     attention.ring = SharedAddress(shared) + static_cast<uint32_t>(warp * Config::kWarpBytes);
   }
 
   __device__ void Run() {
-    const Share cmp(compressed, rank);
-    attention.Begin(Rows(p.cmp, compressed), cmp.begin, cmp.end, warp);
+    BeginShare(Rows(p.cmp, compressed));
     attention.LoadQueries(p.q + FirstHead() * Config::kDk, rep);
+    if (const int i = static_cast<int>(threadIdx.x); i < 3 * rep)
+      At<float>(Memory<Config>::kGates)[i] = p.gate[FirstHead() * 3 + i];
 #pragma unroll 1  // the code of a tile exists once
     for (int branch = kCmp; branch <= kSlc; ++branch) {
       attention.Attend(p.factor, [&](int tile, const float(&s)[8]) {
-        if (branch == kCmp) Keep(tile - cmp.begin, s);
+        if (branch == kCmp) Keep(tile - (attention.first - warp), s);
       });
       Publish(branch);
-      if (branch == kCmp) BeginWindow();
+      if (branch == kCmp) BeginShare(Rows(p.win, min(p.window, position + 1)));
       SyncCluster();
       AddBranch(branch);
-      if (branch == kCmp) SumHeads((cmp.end - cmp.begin) * kKeys);
+      if (branch == kCmp) SumHeads(Share(compressed, rank));
       if (branch != kWin) continue;
-      if (rank == 0) ChooseBlocks(cmp.size * kKeys);
+      if (rank == 0) ChooseBlocks(Share(compressed, rank).size * kKeys);
       SyncCluster();
       BeginSelected(FetchList());
     }
@@ -132,11 +136,11 @@ struct Decoder {
     return At<float2>(Memory<Config>::kStates) + branch * kWarps * kRows;
   }
   __device__ int64_t FirstHead() const {
-    return int64_t{token.x} * p.heads + group * rep;
+    return int64_t{token_row} * p.heads + group * rep;
   }
 
   __device__ KeyRows Rows(int column, int count) const {
-    const int64_t* caches = p.addresses + token.z * int64_t{p.columns} + column;
+    const int64_t* caches = p.addresses + sequence * int64_t{p.columns} + column;
     const auto base = [&](int i, int width) {
       return reinterpret_cast<const BFloat16*>(caches[i]) + group * width;
     };
@@ -147,19 +151,17 @@ struct Decoder {
             .count = count};
   }
 
-  __device__ void BeginWindow() {
-    const int count = min(p.window, position + 1);
-    const Share share(count, rank);
-    attention.Begin(Rows(p.win, count), share.begin, share.end, warp);
+  // Starts with this block's tiles.
+  __device__ void BeginShare(const KeyRows& rows) {
+    const Share share(rows.count, rank);
+    attention.Begin(rows, share.begin, share.end, warp);
   }
   // Of the list, whose last block is the token's own.
   __device__ void BeginSelected(int chosen) {
-    const int count = (chosen - 1) * p.select_block + position % p.select_block + 1;
-    const Share share(count, rank);
-    KeyRows rows = Rows(p.slc, count);
+    KeyRows rows = Rows(p.slc, (chosen - 1) * p.select_block + position % p.select_block + 1);
     rows.list = List();
     rows.block = p.select_block;
-    attention.Begin(rows, share.begin, share.end, warp);
+    BeginShare(rows);
   }
 
   // The scores of a tile, the block's `tile`th.
@@ -205,7 +207,7 @@ struct Decoder {
                             ? 1.0f
                             : Exp2(attention.softmax.shift[r] - all.x);
       const int c = branch == kCmp ? 0 : branch == kSlc ? 1 : 2;  // of the gates
-      const float gate = row < rep ? p.gate[(FirstHead() + row) * 3 + c] : 0.0f;
+      const float gate = row < rep ? At<float>(Memory<Config>::kGates)[row * 3 + c] : 0.0f;
       const float weight = own * all.y * gate;
 #pragma unroll
       for (int n = 0; n < Config::kDv / 8; ++n) {
@@ -216,7 +218,8 @@ struct Decoder {
   }
 
   // Row 0 of the scores becomes the probabilities summed over the heads.
-  __device__ void SumHeads(int columns) const {
+  __device__ void SumHeads(const Share& share) const {
+    const int columns = (share.end - share.begin) * kKeys;
     const float2* of_rows = At<float2>(Memory<Config>::kRowStates);
     float* const scores = Scores();
     for (int i = static_cast<int>(threadIdx.x); i < columns; i += kTileThreads) {
@@ -275,6 +278,7 @@ struct Decoder {
     __syncwarp();
     int32_t* const out = p.blocks + (int64_t{blockIdx.z} * p.groups + group) * p.places;
     for (int i = static_cast<int>(threadIdx.x); i < p.places; i += 32) out[i] = List()[i];
+    __syncwarp();
   }
 
   // Block 0's list -> how many blocks it has.
@@ -315,6 +319,7 @@ struct Decoder {
       auto* const out = reinterpret_cast<uint32_t*>(p.o + FirstHead() * Config::kDv) + i;
       *out = PackBFloat16(total.x, total.y);
     }
+    __syncwarp();
   }
 };
 
@@ -322,7 +327,7 @@ template <class Config>
 __global__ void LACUNA_CLUSTER(kBlocks) __launch_bounds__(kTileThreads, 2)
     BranchesKernel(const __grid_constant__ Params p) {
 #if LACUNA_HOPPER_CODE
-  Decoder<Config>(p, DynamicShared()).Run();
+  Decoder<Config>(p, p.tokens[blockIdx.z], DynamicShared()).Run();
 #endif
 }
 
