@@ -16,6 +16,11 @@ namespace lacuna {
 struct GateCombineFwdArgs {
   TensorRef gate, o_cmp, o_slc, o_win, o;
 };
+// That of a branch's call which takes the others' outputs along (nsa/selected_attention.h).
+template <class Args>
+GateCombineFwdArgs GatedSumOf(const Args& slc) {
+  return {slc.gate, slc.o_cmp, slc.o, slc.o_win, slc.o_sum};
+}
 struct GateCombineBwdArgs {
   TensorRef gate, o_cmp, o_slc, o_win, lse_cmp, lse_slc, lse_win, d_o, dgate, delta, weighted_lse;
 };

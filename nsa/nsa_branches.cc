@@ -179,7 +179,10 @@ NsaBranches AttendBranches(Tape& tape, const NsaInputs& in,
   const Output cmp = AttendRanges(q, in.k_cmp.value(), in.v_cmp.value(), grid->cmp_ranges,
                                   grid->cu_seqlens, grid->cu_cmp, scale, stream);
   ChooseBlocks(tape, q, in.k_cmp.value(), cmp.lse, *grid, config, options, scale, &result);
+  const Output win = AttendRanges(q, in.k_win.value(), in.v_win.value(), grid->win_ranges,
+                                  grid->cu_seqlens, grid->cu_seqlens, scale, stream);
   Output slc = EmptyOutput(q, in.v_slc.value());
+  Tensor o = Tensor::EmptyLike(slc.o);
   ops::SelectedAttentionFwd({.q = q.Ref(),
                              .k = in.k_slc.value().Ref(),
                              .v = in.v_slc.value().Ref(),
@@ -189,21 +192,16 @@ NsaBranches AttendBranches(Tape& tape, const NsaInputs& in,
                              .cu_keys = grid->cu_seqlens.Ref(),
                              .o = slc.o.MutableRef(),
                              .lse = slc.lse.MutableRef(),
+                             .gate = in.gate.value().Ref(),
+                             .o_cmp = cmp.o.Ref(),
+                             .o_win = win.o.Ref(),
+                             .o_sum = o.MutableRef(),
                              .scale = scale,
                              .select_block = config.select_block},
                             stream);
-  const Output win = AttendRanges(q, in.k_win.value(), in.v_win.value(), grid->win_ranges,
-                                  grid->cu_seqlens, grid->cu_seqlens, scale, stream);
   result.o_cmp = cmp.o;
   result.o_slc = slc.o;
   result.o_win = win.o;
-  Tensor o = Tensor::EmptyLike(cmp.o);
-  ops::GateCombineFwd({.gate = in.gate.value().Ref(),
-                       .o_cmp = cmp.o.Ref(),
-                       .o_slc = slc.o.Ref(),
-                       .o_win = win.o.Ref(),
-                       .o = o.MutableRef()},
-                      stream);
   result.o = tape.Record(
       "nsa_branches", {in.q, in.k_cmp, in.v_cmp, in.k_slc, in.v_slc, in.k_win, in.v_win, in.gate},
       {}, o,

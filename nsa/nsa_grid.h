@@ -36,6 +36,10 @@ struct NsaGrid {
   Tensor positions;                      // [N] i32
   // [Tc] i32, position of a block's last token: where its key is rotated to
   Tensor cmp_positions;
+  // Which blocks hold which tokens; undefined where there is one document, which needs no table.
+  Tensor cmp_tokens;    // [Tc] i32, row of a block's first token
+  Tensor token_blocks;  // [N, 2] i32, compressed rows whose blocks contain a token
+
   Tensor cmp_ranges;              // [N, 2] i32, compressed rows that a query sees
   Tensor win_ranges;              // [N, 2] i32, token rows of a query's window
   int64_t max_select_blocks = 0;  // Ts of the longest document

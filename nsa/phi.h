@@ -19,24 +19,20 @@ class Phi : public Module {
  public:
   Phi(int64_t width, const NsaConfig& config);
 
-  // x [N, G, D], not rotated -> [Tc, G, D], the compressed rows of all documents. Each document
-  // goes through the matrices alone, so that it has the bits it would have unpacked. Parameter
-  // gradients are delivered (as zeros) even where Tc = 0.
+  // x [N, G, D], not rotated -> [Tc, G, D], the compressed rows of all documents, in one product a
+  // matrix. The products are batch-invariant (core/ops/matmul.h): a document has the bits it would
+  // have unpacked. Parameter gradients are delivered (as zeros) even where Tc = 0.
   Variable Compress(Tape& tape, const Variable& x, const std::shared_ptr<const NsaGrid>& grid);
-  // Blocks of different sequences side by side: x [n l, G, D] -> [n, G, D]. No gradients.
+  // Blocks of different sequences side by side: x [n l, G, D] -> [n, G, D], with the same bits. No
+  // gradients.
   Tensor CompressApart(const Tensor& x, Stream stream) const;
 
  private:
-  // The matrices' part of a call, rows of all documents.
+  // What the matrices make of the gathered blocks.
   struct Products {
-    Tensor blocks;             // [rows G, l D]
-    Tensor hidden_in, hidden;  // of the MLP: [rows G, h D]
-    Tensor y;                  // [rows G, D], the result
+    Tensor hidden_in, hidden;  // of the MLP: [rows, h D]
   };
-  Products NewProducts(int64_t rows, int64_t groups, const Tensor& y) const;
-  // Rows [begin, end) of these, of the blocks of x that begin every `stride` tokens.
-  void Multiply(const Tensor& x, int64_t stride, int64_t begin, int64_t end, const Products& p,
-                Stream stream) const;
+  Products Multiply(const Tensor& blocks, Tensor* y, Stream stream) const;
 
   NsaConfig config_;
   Parameter* pos_ = nullptr;

@@ -9,6 +9,10 @@ namespace {
 constinit const Kernel<SelectedAttentionFwdArgs> kSelectedAttentionFwd{
     "selected_attention_fwd", "q k v blocks positions cu_queries cu_keys =o =lse",
     cpu::SelectedAttentionFwd, LACUNA_IF_CUDA(cuda::SelectedAttentionFwd)};
+constinit const Kernel<SelectedAttentionFwdArgs> kSelectedAttentionGatedFwd{
+    "selected_attention_gated_fwd",
+    "q k v blocks positions cu_queries cu_keys =o =lse gate o_cmp o_win =o_sum",
+    cpu::SelectedAttentionFwd, LACUNA_IF_CUDA(cuda::SelectedAttentionFwd)};
 constinit const Kernel<SelectedAttentionBwdArgs> kSelectedAttentionBwd{
     "selected_attention_bwd",
     "q k v blocks positions cu_queries cu_keys o lse d_o =dq =dk =dv delta",
@@ -48,8 +52,18 @@ void CheckCommon(const char* op, const Args& args) {
 }  // namespace
 
 void SelectedAttentionFwd(const SelectedAttentionFwdArgs& args, Stream stream) {
-  CheckCommon("selected_attention_fwd", args);
-  kSelectedAttentionFwd(args, stream);
+  constexpr const char* kOp = "selected_attention_fwd";
+  CheckCommon(kOp, args);
+  if (!args.o_sum.defined()) return kSelectedAttentionFwd(args, stream);
+  const int64_t n = args.o.dim(0), heads = args.o.dim(1);
+  CheckShape(kOp, "gate", args.gate, {n, heads, 3});
+  CheckDType(kOp, "gate", args.gate, args.lse.dtype);
+  for (const auto& [name, tensor] :
+       {std::pair{"o_cmp", args.o_cmp}, {"o_win", args.o_win}, {"o_sum", args.o_sum}}) {
+    CheckShape(kOp, name, tensor, {n, heads, args.o.dim(2)});
+    CheckDType(kOp, name, tensor, args.o.dtype);
+  }
+  kSelectedAttentionGatedFwd(args, stream);
 }
 
 void SelectedAttentionBwd(const SelectedAttentionBwdArgs& args, Stream stream) {

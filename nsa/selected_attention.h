@@ -18,6 +18,8 @@ namespace lacuna {
 
 struct SelectedAttentionFwdArgs {
   TensorRef q, k, v, blocks, positions, cu_queries, cu_keys, o, lse;
+  // All four or none: o_sum = the gated sum of o and the other branches' (nsa/gate_combine.h).
+  TensorRef gate = {}, o_cmp = {}, o_win = {}, o_sum = {};
   double scale;
   int64_t select_block;
 };

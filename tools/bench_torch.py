@@ -5,7 +5,8 @@
 
 A row is what a user of PyTorch would run: its fused operators where it has them (F.scaled_dot_product_attention on cuDNN,
 torch._grouped_mm, AdamW(fused=True)), else plain code under torch.compile. Prints JSON lines: {"torch": version}, then for each row
-{"op", "tokens", "ms"}, or {"op", "tokens", "left_out": why}.
+{"op", "tokens", "ms"}, or {"op", "tokens", "left_out": why}. Full attention has "triton_ms", too, of a kernel in Triton
+(tools/triton_attention.py), or "triton_left_out".
 """
 import functools
 import json
@@ -24,6 +25,9 @@ BUILDERS, LEFT_OUT = {}, {
     "select_blocks": "PyTorch has no such operator",
     "selected_attention_fwd": "PyTorch has no attention to a list of blocks for each query",
     "selected_attention_bwd": "PyTorch has no attention to a list of blocks for each query",
+    "nsa_attention_core_fwd": "PyTorch has no native sparse attention",
+    "nsa_attention_core_bwd": "PyTorch has no native sparse attention",
+    "decode_nsa": "PyTorch has no native sparse attention",
     "attention_nsa_fwd": "PyTorch has no native sparse attention",
     "attention_nsa_fwd_bwd": "PyTorch has no native sparse attention",
 }
@@ -342,6 +346,25 @@ def attention(name, c, t):
     return forward_or_backward(name, causal_attention, heads(c, t, t), c.normal(1, c.num_heads, t, c.head_dim_v))
 
 
+def triton_attention(name, c, t):
+    from triton_attention import attention_backward, attention_forward
+    q, k, v = (x[0] for x in heads(c, t, t))
+    if name == "attention_fwd":
+        return lambda: attention_forward(q, k, v)
+    o, lse = attention_forward(q, k, v)
+    do = c.normal(*o.shape)
+    return lambda: attention_backward(q, k, v, o, lse, do)
+
+
+@row("decode_full")
+def decode(c, t):
+    """A query a sequence at the end of its cache; what PyTorch takes for it."""
+    sequences = 8
+    q, k, v = (c.normal(sequences, h, n, w) for h, n, w in ((c.num_heads, 1, c.head_dim_qk), (c.num_groups, t, c.head_dim_qk),
+                                                            (c.num_groups, t, c.head_dim_v)))
+    return lambda: F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+
 def masked_attention(q, k, v, mask):
     return torch.nn.attention.flex_attention.flex_attention(q, k, v, block_mask=mask, enable_gqa=True)
 
@@ -505,15 +528,23 @@ def measure(c, builder, tokens, scratch, seconds=0.12):
     return result
 
 
+def measured_or_why_not(c, builder, tokens, scratch):
+    try:
+        return measure(c, builder, tokens, scratch)
+    except Exception as error:  # one operator that this PyTorch lacks must not lose the others
+        return {"left_out": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}"}
+
+
 def answer(c, op, tokens, scratch):
     if op in LEFT_OUT:
         return {"left_out": LEFT_OUT[op]}
     if op not in BUILDERS:
         return {"left_out": "tools/bench_torch.py does not know it"}
-    try:
-        return measure(c, BUILDERS[op], tokens, scratch)
-    except Exception as error:  # one operator that this PyTorch lacks must not lose the others
-        return {"left_out": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}"}
+    result = measured_or_why_not(c, BUILDERS[op], tokens, scratch)
+    if op in ("attention_fwd", "attention_bwd"):
+        triton = measured_or_why_not(c, functools.partial(triton_attention, op), tokens, scratch)
+        result.update({f"triton_{key}": triton[key] for key in ("ms", "left_out") if key in triton})
+    return result
 
 
 def main():

@@ -37,8 +37,8 @@ __device__ int64_t FirstToken(int64_t count, Test&& test) {
 struct TokenRange {
   int64_t begin, end;
 };
-// The tokens (of all documents) whose ranges touch `keys` rows of k from `key` on, part `part` of
-// `parts` of them.
+// The tokens (of all documents) whose ranges touch `keys` rows of k from `key` on, those of them in
+// part `part` of `parts` of the document: blocks of one part take the same tokens.
 __device__ inline TokenRange TokensOf(const AttentionSizes& s, const int32_t* ranges, int document,
                                       int64_t key, int64_t keys, int64_t part, int64_t parts) {
   const int64_t first = s.cu_queries[document], count = s.cu_queries[document + 1] - first,
@@ -46,8 +46,9 @@ __device__ inline TokenRange TokensOf(const AttentionSizes& s, const int32_t* ra
                     FirstToken(count, [&](int64_t t) { return ranges[2 * (first + t) + 1] > key; }),
                 to = FirstToken(count,
                                 [&](int64_t t) { return ranges[2 * (first + t)] >= key + keys; }),
-                tokens = max(int64_t{0}, to - from), share = (tokens + parts - 1) / parts;
-  return {first + from + min(tokens, part * share), first + from + min(tokens, (part + 1) * share)};
+                share = (count + parts - 1) / parts, begin = max(from, part * share),
+                end = min(to, (part + 1) * share);
+  return {first + begin, first + max(begin, end)};
 }
 
 }  // namespace lacuna::cuda

@@ -25,11 +25,14 @@ struct BlasProduct {
   cudaDataType_t input, output;
   int64_t rows, columns, inner;
   bool transpose_a, transpose_b;
+  bool batch_invariant = false;  // a is not transposed then
   float alpha, beta;
 };
 
 // The algorithm is cublasLt's first heuristic for the shape, types and alignments, kept for the
 // next product like it: never one found by timing, which would differ from run to run.
+// batch_invariant: it is chosen for one number of rows and used for all, and splits no sum. So every
+// element of a row is summed in the same order of k, whichever tile of rows it is in.
 void Multiply(const BlasProduct& product, Stream stream);
 
 }  // namespace lacuna::cuda

@@ -44,6 +44,8 @@ void MatMul(const MatMulArgs& args, Stream stream) {
                    (m.c.dtype == m.a.dtype || m.c.dtype == AccumulationType(m.a.dtype)),
                "matmul: dtypes {} x {} -> {}", NameOf(m.a.dtype), NameOf(m.b.dtype),
                NameOf(m.c.dtype));
+  LACUNA_CHECK(!m.batch_invariant || !m.transpose_a,
+               "matmul: batch_invariant needs the rows of c to be rows of a, which is transposed");
   kMatMul(m, stream);
 }
 

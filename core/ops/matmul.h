@@ -5,6 +5,10 @@
 //   are f32 where a and b are bf16.
 // Sums are accumulated in f32 (f64 for f64) and rounded once. beta = 0 never reads c. M, N or K may
 // be 0 (K = 0 gives beta * c or add).
+// batch_invariant: a row of c has the same bits whatever M is, whatever the other rows hold and
+// wherever it stands among them. For a that is not transposed; rows of a, b and c that start at
+// addresses of other alignments (below 16 bytes) may have other bits. No split sums, so with few
+// rows it can be slower.
 #pragma once
 
 #include "core/tensor_ref.h"
@@ -17,6 +21,7 @@ struct MatMulArgs {
   bool transpose_b = false;
   double alpha = 1;
   double beta = 0;
+  bool batch_invariant = false;
 };
 
 namespace cpu {

@@ -22,6 +22,7 @@
 #include "core/cpu/attention_tiles.h"
 #include "core/cpu/small_gemm.h"
 #include "core/cpu/widened.h"
+#include "nsa/gate_combine.h"
 
 namespace lacuna::cpu {
 namespace {
@@ -284,6 +285,7 @@ void Backward(const SelectedAttentionBwdArgs& args) {
 
 void SelectedAttentionFwd(const SelectedAttentionFwdArgs& args, Stream) {
   DispatchFloat(args.q.dtype, [&](auto tag) { Forward<typename decltype(tag)::type>(args); });
+  if (args.o_sum.defined()) GateCombineFwd(GatedSumOf(args), kCpuStream);
 }
 
 void SelectedAttentionBwd(const SelectedAttentionBwdArgs& args, Stream) {

@@ -2,10 +2,11 @@
 // compression block and group, or a token), its threads the packs of the row, so that no 64-bit
 // index is divided. The gradient of a token is the sum over the l / d blocks that contain it,
 // ascending. That of the positions is summed over kPartRows rows at a time, then over these parts in
-// order; a call is one document, so the parts are its own.
+// order.
 #include "core/cuda/memory.h"
 #include "core/cuda/vector.cuh"
 #include "nsa/block_gather.h"
+#include "nsa/block_map.h"
 
 namespace lacuna::cuda {
 namespace {
@@ -13,13 +14,13 @@ namespace {
 constexpr int64_t kPartRows = 64;
 
 template <int kCount, class T>
-__global__ void GatherKernel(const T* x, const T* pos, T* blocks, int groups, int width, int block,
-                             int stride) {
-  const int64_t i = blockIdx.x / groups, row = int64_t{block} * width;
+__global__ void GatherKernel(const T* x, const T* pos, T* blocks, BlockMap map, int groups,
+                             int width) {
+  const int64_t first = map.FirstToken(blockIdx.x / groups), row = int64_t{map.block} * width;
   const int g = static_cast<int>(blockIdx.x % groups), packs = width / kCount;
-  for (int p = static_cast<int>(threadIdx.x); p < block * packs; p += blockDim.x) {
+  for (int p = static_cast<int>(threadIdx.x); p < map.block * packs; p += blockDim.x) {
     const int u = p / packs, c = p % packs * kCount;
-    auto value = LoadPack<kCount>(x + ((i * stride + u) * groups + g) * width + c);
+    auto value = LoadPack<kCount>(x + ((first + u) * groups + g) * width + c);
     if (pos != nullptr) {
       const auto add = LoadPack<kCount>(pos + int64_t{u} * width + c);
 #pragma unroll
@@ -30,25 +31,17 @@ __global__ void GatherKernel(const T* x, const T* pos, T* blocks, int groups, in
   }
 }
 
-// The compressed blocks [first, end) that contain token t of a document with `blocks` of them.
-struct Containing {
-  int64_t first, end;
-  __device__ Containing(int64_t t, int64_t blocks, int block, int stride)
-      : first(t < block ? 0 : (t - block) / stride + 1), end(min(blocks, t / stride + 1)) {}
-};
-
 template <int kCount, class T>
-__global__ void GatherBackwardKernel(const T* dblocks, T* dx, int64_t blocks, int groups, int width,
-                                     int block, int stride) {
-  const int64_t t = blockIdx.x, row = int64_t{block} * width;
-  const Containing in(t, blocks, block, stride);
+__global__ void GatherBackwardKernel(const T* dblocks, T* dx, BlockMap map, int groups, int width) {
+  const int64_t t = blockIdx.x, row = int64_t{map.block} * width;
+  const BlockRange in = map.Containing(t);
   const int packs = width / kCount;
   for (int p = static_cast<int>(threadIdx.x); p < groups * packs; p += blockDim.x) {
     const int g = p / packs, c = p % packs * kCount;
     float sum[kCount] = {};
-    for (int64_t i = in.first; i < in.end; ++i) {
+    for (int64_t i = in.begin; i < in.end; ++i) {
       const auto d =
-          LoadPack<kCount>(dblocks + (i * groups + g) * row + (t - i * stride) * width + c);
+          LoadPack<kCount>(dblocks + (i * groups + g) * row + (t - map.FirstToken(i)) * width + c);
 #pragma unroll
       for (int k = 0; k < kCount; ++k) sum[k] += Load(d.value[k]);
     }
@@ -80,24 +73,23 @@ __global__ void AddPartsKernel(const float* part, float* dpos, int64_t parts, in
 }
 
 template <class T>
-__global__ void MeanKernel(const T* x, T* y, int line, int block, int stride) {
-  const int64_t i = blockIdx.x;
+__global__ void MeanKernel(const T* x, T* y, BlockMap map, int line) {
+  const int64_t i = blockIdx.x, first = map.FirstToken(i);
   for (int c = static_cast<int>(threadIdx.x); c < line; c += blockDim.x) {
     float sum = 0;
-    for (int u = 0; u < block; ++u) sum += Load(x[(i * stride + u) * line + c]);
-    y[i * line + c] = Store<T>(sum / static_cast<float>(block));
+    for (int u = 0; u < map.block; ++u) sum += Load(x[(first + u) * line + c]);
+    y[i * line + c] = Store<T>(sum / static_cast<float>(map.block));
   }
 }
 
 template <class T>
-__global__ void MeanBackwardKernel(const T* dy, T* dx, int64_t blocks, int line, int block,
-                                   int stride) {
+__global__ void MeanBackwardKernel(const T* dy, T* dx, BlockMap map, int line) {
   const int64_t t = blockIdx.x;
-  const Containing in(t, blocks, block, stride);
+  const BlockRange in = map.Containing(t);
   for (int c = static_cast<int>(threadIdx.x); c < line; c += blockDim.x) {
     float sum = 0;
-    for (int64_t i = in.first; i < in.end; ++i) sum += Load(dy[i * line + c]);
-    dx[t * line + c] = Store<T>(sum / static_cast<float>(block));
+    for (int64_t i = in.begin; i < in.end; ++i) sum += Load(dy[i * line + c]);
+    dx[t * line + c] = Store<T>(sum / static_cast<float>(map.block));
   }
 }
 
@@ -131,12 +123,13 @@ void PositionGradient(const GatherBlocksBwdArgs& args, Stream stream) {
 void GatherBlocksFwd(const GatherBlocksFwdArgs& args, Stream stream) {
   DispatchDeviceFloat(args.x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const int64_t width = args.x.dim(2);
+    const int64_t groups = args.x.dim(1), width = args.x.dim(2);
+    if (groups == 0) return;
+    const BlockMap map(args.cmp_tokens, {}, args.blocks.dim(0) / groups, args.block, args.stride);
     DispatchPack<T>(width, {args.x.data, args.pos.data, args.blocks.data}, [&](auto count) {
       LaunchGrid(GatherKernel<decltype(count)::value, T>, Rows(args.blocks.dim(0)), dim3(kThreads),
-                 0, stream, args.x.As<T>(), args.pos.As<T>(), args.blocks.As<T>(),
-                 static_cast<int>(args.x.dim(1)), static_cast<int>(width),
-                 static_cast<int>(args.block), static_cast<int>(args.stride));
+                 0, stream, args.x.As<T>(), args.pos.As<T>(), args.blocks.As<T>(), map,
+                 static_cast<int>(groups), static_cast<int>(width));
     });
   });
 }
@@ -146,11 +139,12 @@ void GatherBlocksBwd(const GatherBlocksBwdArgs& args, Stream stream) {
     using T = typename decltype(tag)::type;
     const int64_t groups = args.dx.dim(1), width = args.dx.dim(2);
     if (groups == 0) return;
+    const BlockMap map(args.cmp_tokens, args.token_blocks, args.dblocks.dim(0) / groups, args.block,
+                       args.stride);
     DispatchPack<T>(width, {args.dblocks.data, args.dx.data}, [&](auto count) {
       LaunchGrid(GatherBackwardKernel<decltype(count)::value, T>, Rows(args.dx.dim(0)), dim3(128),
-                 0, stream, args.dblocks.As<T>(), args.dx.As<T>(), args.dblocks.dim(0) / groups,
-                 static_cast<int>(groups), static_cast<int>(width), static_cast<int>(args.block),
-                 static_cast<int>(args.stride));
+                 0, stream, args.dblocks.As<T>(), args.dx.As<T>(), map, static_cast<int>(groups),
+                 static_cast<int>(width));
     });
     if (args.dpos.data != nullptr) PositionGradient<T>(args, stream);
   });
@@ -159,19 +153,19 @@ void GatherBlocksBwd(const GatherBlocksBwdArgs& args, Stream stream) {
 void BlockMeanFwd(const BlockMeanFwdArgs& args, Stream stream) {
   DispatchDeviceFloat(args.x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
+    const BlockMap map(args.cmp_tokens, {}, args.y.dim(0), args.block, args.stride);
     LaunchGrid(MeanKernel<T>, Rows(args.y.dim(0)), dim3(kThreads), 0, stream, args.x.As<T>(),
-               args.y.As<T>(), static_cast<int>(args.x.dim(1) * args.x.dim(2)),
-               static_cast<int>(args.block), static_cast<int>(args.stride));
+               args.y.As<T>(), map, static_cast<int>(args.x.dim(1) * args.x.dim(2)));
   });
 }
 
 void BlockMeanBwd(const BlockMeanBwdArgs& args, Stream stream) {
   DispatchDeviceFloat(args.dx.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
+    const BlockMap map({}, args.token_blocks, args.dy.dim(0), args.block, args.stride);
     LaunchGrid(MeanBackwardKernel<T>, Rows(args.dx.dim(0)), dim3(kThreads), 0, stream,
-               args.dy.As<T>(), args.dx.As<T>(), args.dy.dim(0),
-               static_cast<int>(args.dx.dim(1) * args.dx.dim(2)), static_cast<int>(args.block),
-               static_cast<int>(args.stride));
+               args.dy.As<T>(), args.dx.As<T>(), map,
+               static_cast<int>(args.dx.dim(1) * args.dx.dim(2)));
   });
 }
 

@@ -6,13 +6,14 @@
 //                row maxima of the warps too.
 //                K of the next keys is on its way during P V, V during Q K^T.
 //   dK, dV       by key block (KeyTileGradients): the tokens that chose it come from the inverted
-//                lists. Block 0 is chosen by all, so the rows of a block are cut in chunks of
-//                kChunkRows, whose f32 sums are added in order afterwards: both follow from the
-//                block's own list alone, so a packed document has the bits it has alone.
+//                lists, long ones in chunks (list_chunks.cuh), whose f32 sums are added in order
+//                afterwards.
 #include "core/cuda/attention_tiles.cuh"
 #include "core/cuda/memory.h"
 #include "nsa/cuda/hopper/selected_attention.h"
 #include "nsa/cuda/inverted_lists.cuh"
+#include "nsa/cuda/list_sums.cuh"
+#include "nsa/gate_combine.h"
 #include "nsa/selected_attention.h"
 
 namespace lacuna::cuda {
@@ -23,7 +24,8 @@ constexpr int kTokenWarps = kTokenThreads / kWarp;
 constexpr int kHeads = 16;  // rows of a token's tile
 constexpr int kKeys = 64;
 constexpr int kWarpTiles = kMaxHeadWidth / 8 / kTokenWarps;  // column tiles of a warp, at most
-constexpr int64_t kChunkRows = 8192;
+// Rows of partial sums in memory together, unless one group has more.
+constexpr int64_t kSumsTogether = 1 << 18;
 
 struct Selection {
   const int32_t *blocks, *positions;
@@ -282,35 +284,32 @@ struct ChosenRows {
   }
 };
 
-struct Inverted {
-  const int64_t* start;
+// The lists, and the chunks of the grid.
+template <class T>
+struct KeyWork {
+  ListSizes lists;
   const int32_t* rows;
-  int64_t num_blocks;
-
-  __device__ int64_t FirstChunk(int rep, int64_t list) const {
-    return FirstSlot(start, list, rep, kChunkRows);
-  }
-  __device__ int64_t num_rows(int rep, int64_t list) const {
-    return (start[list + 1] - start[list]) * rep;
-  }
+  const ListChunks* of_list;
+  const Chunk* chunks;
+  ListSums<T> sums;
 };
 
-// One chunk (blockIdx.x) of the rows of a block, 64 of its keys (blockIdx.y) -> partial [chunks, l',
-// Dk + Dv].
+// One chunk (blockIdx.x) of the rows of a block, 64 of its keys (blockIdx.y).
 template <class T, int kMaxDk, int kMaxDv>
 __global__ void __launch_bounds__(256)
-    KeyGradientKernel(AttentionSizes s, Selection selection, Pointers<T> in, Inverted inverted,
-                      const float* lse, const float* delta, float* partial) {
+    KeyGradientKernel(AttentionSizes s, Selection selection, Pointers<T> in, KeyWork<T> work,
+                      const float* lse, const float* delta) {
   extern __shared__ __align__(16) unsigned char memory[];
-  int64_t chunk = 0, index = 0;
-  const int list = OwnerOfSlot(inverted.start, static_cast<int>(s.groups * inverted.num_blocks),
-                               int64_t{s.rep}, kChunkRows, int64_t{blockIdx.x}, &chunk);
-  const int64_t rows = inverted.num_rows(s.rep, list), first_row = chunk * kChunkRows;
-  if (first_row >= rows) return;
-  const int group = static_cast<int>(list / inverted.num_blocks),
+  const Chunk chunk = work.chunks[blockIdx.x];
+  if (chunk.list < 0) return;
+  const ListChunks of_list = work.of_list[chunk.list];
+  const int64_t start = work.lists.start[chunk.list],
+                tokens = work.lists.start[chunk.list + 1] - start;
+  const int group = static_cast<int>(chunk.list / work.lists.num_blocks),
             within = static_cast<int>(blockIdx.y) * kTileRows;
+  int64_t index = 0;
   const int document = OwnerOfSlot(s.cu_keys, s.documents, int64_t{1}, selection.select_block,
-                                   list % inverted.num_blocks, &index);
+                                   chunk.list % work.lists.num_blocks, &index);
   const int64_t token = index * selection.select_block + within, key = s.cu_keys[document] + token;
   const int keys = static_cast<int>(
       min(int64_t{min(kTileRows, selection.select_block - within)}, s.cu_keys[document + 1] - key));
@@ -325,51 +324,35 @@ __global__ void __launch_bounds__(256)
   });
   FinishLoads();
   KeyTileGradients<T, kMaxDk, kMaxDv> gradients;
-  const ChosenRows chosen{.list = inverted.rows + inverted.start[list],
+  const ChosenRows chosen{.list = work.rows + start,
                           .positions = selection.positions,
                           .first = token,
                           .heads = s.heads,
                           .rep = s.rep,
                           .first_head = group * s.rep,
                           .keys = keys};
-  gradients.Run(s, m, {in.q, in.d_o, lse, delta, in.packed_k, in.packed_v}, chosen, first_row,
-                min(rows, first_row + kChunkRows));
+  gradients.Run(s, m, {in.q, in.d_o, lse, delta, in.packed_k, in.packed_v}, chosen,
+                FirstOfChunk(tokens, chunk.index, of_list.count) * s.rep,
+                FirstOfChunk(tokens, chunk.index + 1, of_list.count) * s.rep);
 
-  const int width = s.dk + s.dv;
-  float* const out = partial + (int64_t{blockIdx.x} * selection.select_block + within) * width;
-  gradients.Emit(
-      s,
-      [&](int r, int c, float a, float b) {
-        if (r < keys) StoreColumns(out + r * width, c, s.dk, a, b);
-      },
-      [&](int r, int c, float a, float b) {
-        if (r < keys) StoreColumns(out + r * width + s.dk, c, s.dv, a, b);
-      });
-}
-
-// dk, dv of a key row a block of threads: its chunks in order; 0 where nobody chose it.
-template <class T>
-__global__ void SumChunksKernel(AttentionSizes s, int select_block, Inverted inverted,
-                                const float* partial, T* dk, T* dv) {
-  const int64_t key = blockIdx.x;
-  const int document = DocumentOfRow(s.cu_keys, s.documents, key), width = s.dk + s.dv;
-  const int64_t token = key - s.cu_keys[document],
-                block = FirstSlot(s.cu_keys, document, 1, select_block) + token / select_block;
-  for (int group = 0; group < s.groups; ++group) {
-    const int64_t list = group * inverted.num_blocks + block,
-                  chunks = (inverted.num_rows(s.rep, list) + kChunkRows - 1) / kChunkRows,
-                  head = key * s.groups + group;
-    const float* const first =
-        partial + (inverted.FirstChunk(s.rep, list) * select_block + token % select_block) * width;
-    for (int i = static_cast<int>(threadIdx.x); i < width; i += blockDim.x) {
-      float sum = 0;
-      for (int64_t c = 0; c < chunks; ++c) sum += first[c * select_block * width + i];
-      if (i < s.dk) {
-        dk[head * s.dk + i] = Store<T>(sum);
-      } else {
-        dv[head * s.dv + i - s.dk] = Store<T>(sum);
-      }
-    }
+  const auto emit = [&](auto* dk, auto* dv, int dk_stride, int dv_stride) {
+    gradients.Emit(
+        s,
+        [&](int r, int c, float a, float b) {
+          if (r < keys) StoreColumns(dk + r * dk_stride, c, s.dk, a, b);
+        },
+        [&](int r, int c, float a, float b) {
+          if (r < keys) StoreColumns(dv + r * dv_stride, c, s.dv, a, b);
+        });
+  };
+  if (of_list.count == 1) {
+    const int64_t row = key * s.groups + group;
+    emit(work.sums.dk + row * s.dk, work.sums.dv + row * s.dv, s.groups * s.dk, s.groups * s.dv);
+  } else {
+    const int width = s.dk + s.dv;
+    const int64_t sum = of_list.first_sum + chunk.index;
+    float* const out = work.sums.partial + (sum * selection.select_block + within) * width;
+    emit(out, out + s.dk, width, width);
   }
 }
 
@@ -401,29 +384,49 @@ dim3 TokenGrid(const AttentionSizes& s) {
 template <class T, int kMaxDk, int kMaxDv>
 void KeyGradients(const AttentionSizes& s, const Selection& selection, const Pointers<T>& in,
                   const SelectedAttentionBwdArgs& args, const float* delta, Stream stream) {
-  const InvertedLists lists(s, selection.blocks, selection.places, selection.select_block, stream);
-  const Inverted inverted{lists.start(), lists.rows(), lists.num_blocks()};
-  const int64_t chunks =
-      NumSlots(s.queries * s.groups * selection.places, s.rep, kChunkRows, lists.num_lists(s));
-  const Workspace partial(chunks * selection.select_block * (s.dk + s.dv) * 4, stream);
-  if (hopper::Supports(args, stream)) {
-    hopper::SelectedDkv(args, delta,
-                        {.starts = lists.start(),
-                         .rows = lists.rows(),
-                         .num_blocks = lists.num_blocks(),
-                         .chunk_rows = kChunkRows,
-                         .chunks = chunks},
-                        partial.As<float>(), stream);
-  } else {
-    const dim3 grid(static_cast<unsigned>(chunks),
-                    static_cast<unsigned>((selection.select_block + kTileRows - 1) / kTileRows));
-    LaunchGrid(KeyGradientKernel<T, kMaxDk, kMaxDv>, grid, 256, KeyTileMemory<T>::Bytes(s.dk, s.dv),
-               stream, s, selection, in, inverted, args.lse.As<float>(), delta,
-               partial.As<float>());
+  const InvertedLists inverted(s, selection.blocks, selection.places, selection.select_block,
+                               stream);
+  const ListSizes lists{s,
+                        selection.places,
+                        selection.select_block,
+                        inverted.num_blocks(),
+                        inverted.start(),
+                        inverted.rows()};
+  const int together = static_cast<int>(std::clamp<int64_t>(
+      kSumsTogether / std::max<int64_t>(1, lists.MaxSums() * selection.select_block), 1, s.groups));
+  const int64_t list_count = s.groups * inverted.num_blocks(),
+                capacity = together * lists.MaxChunks();
+  const Workspace of_list(list_count * int64_t{sizeof(ListChunks)}, stream),
+      chunks(capacity * int64_t{sizeof(Chunk)}, stream),
+      partial(together * lists.MaxSums() * selection.select_block * (s.dk + s.dv) * 4, stream);
+  const KeyWork<T> work{
+      lists,           inverted.rows(), of_list.As<ListChunks>(), chunks.As<Chunk>(),
+      args.dk.As<T>(), args.dv.As<T>(), partial.As<float>()};
+  for (int group = 0; group < s.groups; group += together) {
+    const int groups = std::min(together, s.groups - group);
+    LaunchGrid(PlanChunksKernel, dim3(1), dim3(kPlanThreads), kPlanShared, stream, lists, group,
+               groups, static_cast<int>(capacity), of_list.As<ListChunks>(), chunks.As<Chunk>());
+    if (hopper::Supports(args, stream)) {
+      hopper::SelectedDkv(args, delta,
+                          {.starts = inverted.start(),
+                           .rows = inverted.rows(),
+                           .num_blocks = inverted.num_blocks(),
+                           .of_list = work.of_list,
+                           .chunks = work.chunks,
+                           .num_chunks = static_cast<int>(capacity)},
+                          work.sums.partial, stream);
+    } else {
+      const dim3 grid(static_cast<unsigned>(capacity),
+                      static_cast<unsigned>((selection.select_block + kTileRows - 1) / kTileRows));
+      LaunchGrid(KeyGradientKernel<T, kMaxDk, kMaxDv>, grid, 256,
+                 KeyTileMemory<T>::Bytes(s.dk, s.dv), stream, s, selection, in, work,
+                 args.lse.As<float>(), delta);
+    }
+    const dim3 sums(static_cast<unsigned>(groups * inverted.num_blocks()),
+                    static_cast<unsigned>((selection.select_block + kSumKeys - 1) / kSumKeys));
+    LaunchGrid(SumChunksKernel<T>, sums, dim3(kThreads), 0, stream, lists, work.sums, work.of_list,
+               group * inverted.num_blocks());
   }
-  LaunchGrid(SumChunksKernel<T>, dim3(static_cast<unsigned>(s.keys)), dim3(kThreads), 0, stream, s,
-             selection.select_block, inverted, partial.As<float>(), args.dk.As<T>(),
-             args.dv.As<T>());
 }
 
 }  // namespace
@@ -440,6 +443,7 @@ void SelectedAttentionFwd(const SelectedAttentionFwdArgs& args, Stream stream) {
                PointersOf<T>(args, static_cast<const T*>(nullptr)), args.o.As<T>(),
                args.lse.As<float>());
   });
+  if (args.o_sum.defined()) GateCombineFwd(GatedSumOf(args), stream);
 }
 
 void SelectedAttentionBwd(const SelectedAttentionBwdArgs& args, Stream stream) {

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "recipes/benchmark/block_lists.h"
 #include "recipes/trainer/progress.h"
 
 namespace lacuna {
@@ -36,9 +37,14 @@ std::string Line(const Ceilings& ceilings) {
 std::string Line(const RowResult& r) {
   const BenchRow::Bound bound = r.row.bound;
   return fmt::format(
-      "  {:<34} {:>10.4f} ms {:>9.1f} {:<7} {:>6.1f} %  {}{}", Name(r.row), r.timing.milliseconds,
+      "  {:<34} {:>10.4f} ms {:>9.1f} {:<7} {:>6.1f} %  {}{}{}", Name(r.row), r.timing.milliseconds,
       InUnit(bound, r.per_second()), UnitOf(bound), 100 * r.ratio(), r.row.formula,
-      r.held_bytes ? fmt::format("; held for backward {:.2f} GiB", GiB(*r.held_bytes)) : "");
+      r.held_bytes ? fmt::format("; held for backward {:.2f} GiB", GiB(*r.held_bytes)) : "",
+      r.lists
+          ? fmt::format("; {} lists: {:.1f} blocks a token, {:.1f} of {} adjacent, {:.1f} of {}",
+                        r.lists->pattern, r.lists->of_token, r.lists->of_adjacent, kAdjacent,
+                        r.lists->of_far_adjacent, kFarAdjacent)
+          : "");
 }
 
 std::string Line(const LossMemory& memory) {
@@ -92,6 +98,17 @@ std::string PeerTable(const BenchReport& report) {
   }
   for (const RowResult& r : report.rows) {
     const auto peer = report.torch_rows.find({r.row.op, r.row.tokens});
+    if (peer == report.torch_rows.end()) continue;
+    if (const auto theirs = peer->second.triton_milliseconds) {
+      text += fmt::format("  {:<34} {:>12.4f} {:>12.4f} {:>9.2f}x  Triton\n", Name(r.row),
+                          r.timing.milliseconds, *theirs, *theirs / r.timing.milliseconds);
+    } else if (!peer->second.triton_left_out.empty()) {
+      text += fmt::format("  {:<34} {:>12.4f} Triton left out: {}\n", Name(r.row),
+                          r.timing.milliseconds, peer->second.triton_left_out);
+    }
+  }
+  for (const RowResult& r : report.rows) {
+    const auto peer = report.torch_rows.find({r.row.op, r.row.tokens});
     if (!r.held_bytes || peer == report.torch_rows.end() || !peer->second.held_bytes) continue;
     text += fmt::format("  {:<34} {:>8.2f} GiB {:>8.2f} GiB held for backward\n", Name(r.row),
                         GiB(*r.held_bytes), GiB(*peer->second.held_bytes));
@@ -101,6 +118,8 @@ std::string PeerTable(const BenchReport& report) {
 
 nlohmann::json ToJson(const BenchReport& report) {
   nlohmann::json out = {{"device", report.device},
+                        {"driver", report.driver},
+                        {"date", report.date},
                         {"ceilings",
                          {{"flops_per_second", report.ceilings.flops_per_second},
                           {"bytes_per_second", report.ceilings.bytes_per_second}}},
@@ -116,6 +135,12 @@ nlohmann::json ToJson(const BenchReport& report) {
                           {"formula", r.row.formula},
                           {"ratio", r.ratio()}};
     if (r.held_bytes) row["held_bytes"] = *r.held_bytes;
+    if (r.lists) {
+      row["lists"] = {{"pattern", r.lists->pattern},
+                      {"blocks_of_token", r.lists->of_token},
+                      {"distinct_of_4", r.lists->of_adjacent},
+                      {"distinct_of_12", r.lists->of_far_adjacent}};
+    }
     if (const auto peer = report.torch_rows.find({r.row.op, r.row.tokens});
         peer != report.torch_rows.end()) {
       if (peer->second.held_bytes) row["torch_held_bytes"] = *peer->second.held_bytes;
@@ -124,6 +149,9 @@ nlohmann::json ToJson(const BenchReport& report) {
       } else {
         row["torch_left_out"] = peer->second.left_out;
       }
+      if (peer->second.triton_milliseconds) row["triton_ms"] = *peer->second.triton_milliseconds;
+      if (!peer->second.triton_left_out.empty())
+        row["triton_left_out"] = peer->second.triton_left_out;
     }
     out["rows"].push_back(std::move(row));
   }

@@ -20,8 +20,9 @@ struct RowResult {
   std::string section;  // ops or layers
   BenchRow row;         // `prepare` is not needed any more
   Timing timing;
-  double ceiling = 0;                                // bytes or FLOPs a second
-  std::optional<int64_t> held_bytes = std::nullopt;  // BenchRow::held
+  double ceiling = 0;                                  // bytes or FLOPs a second
+  std::optional<int64_t> held_bytes = std::nullopt;    // BenchRow::held
+  std::optional<ListStatistics> lists = std::nullopt;  // BenchRow::lists
 
   double per_second() const { return 1e3 * row.work / timing.milliseconds; }
   double ratio() const { return per_second() / ceiling; }
@@ -32,6 +33,9 @@ struct TorchResult {
   std::optional<double> milliseconds;
   std::optional<int64_t> held_bytes;
   std::string left_out;
+  // Of the rows that a kernel in Triton has, too.
+  std::optional<double> triton_milliseconds = std::nullopt;
+  std::string triton_left_out = {};
 };
 using RowKey = std::pair<std::string, int64_t>;  // BenchRow::op, tokens
 
@@ -45,7 +49,8 @@ struct StepsResult {
 };
 
 struct BenchReport {
-  std::string device;
+  std::string device, driver;
+  std::string date;  // of the beginning, "2026-11-27T01:02:03Z"
   Ceilings ceilings;
   std::vector<RowResult> rows;
   std::optional<LossMemory> loss_memory;

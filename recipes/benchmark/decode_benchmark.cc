@@ -10,6 +10,7 @@
 #include "nsa/decode_branches.h"
 #include "nsa/nsa_cache.h"
 #include "recipes/benchmark/benchmark_inputs.h"
+#include "recipes/benchmark/op_benchmark.h"
 #include "recipes/model_builder.h"
 #ifdef LACUNA_WITH_CUDA
 #include "core/cuda/graph.h"
@@ -44,7 +45,7 @@ void Time(int64_t steps, const std::function<void(int64_t)>& run, [[maybe_unused
     for (int64_t i = 0; i < steps; ++i) run(i);
   };
   const auto per_step = static_cast<double>(steps);
-  result->milliseconds = timer.Measure([&](int64_t) { all(); }).milliseconds / per_step;
+  result->milliseconds = timer.Measure(BenchCall{[&](int64_t) { all(); }}).milliseconds / per_step;
 #ifdef LACUNA_WITH_CUDA
   if (device.type == DeviceType::kCuda) {
     const cuda::CapturedWork work = cuda::Capture(ComputeStream(device), all);
@@ -82,12 +83,6 @@ double StepBytes(const ModelConfig& m, int64_t batch, double tokens_read) {
 }
 
 }  // namespace
-
-int64_t NsaTokensRead(const NsaConfig& config, int64_t tokens) {
-  const int64_t blocks = std::min(config.num_selected, (tokens - 1) / config.select_block + 1);
-  return NumCompressed(tokens, config.block, config.stride) + (blocks - 1) * config.select_block +
-         (tokens - 1) % config.select_block + 1 + std::min(config.window, tokens);
-}
 
 DecodeResult MeasureDecodeFull(const BenchSizes& sizes, int64_t batch, int64_t tokens,
                                Device device, DeviceTimer& timer) {
@@ -178,7 +173,7 @@ DecodeResult MeasureDecodeNsa(const BenchSizes& sizes, int64_t batch, int64_t to
   for (int64_t i = 1; i <= steps; ++i) {
     tables.emplace_back(nsa, NewTokens(batch, before + i), device);
     result.tokens_read +=
-        static_cast<double>(NsaTokensRead(nsa, before + i)) / static_cast<double>(steps);
+        static_cast<double>(TokensOfDecodeStep(nsa, before + i)) / static_cast<double>(steps);
   }
   result.bytes = StepBytes(m, batch, result.tokens_read);
   Tensor o = inputs.o,

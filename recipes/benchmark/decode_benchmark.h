@@ -26,9 +26,6 @@ struct DecodeResult {
   double bytes_per_second() const { return 1e3 * bytes / milliseconds; }
 };
 
-// Tokens that an NSA step reads for a KV head, the sequence then having `tokens`.
-int64_t NsaTokensRead(const NsaConfig& config, int64_t tokens);
-
 DecodeResult MeasureDecodeFull(const BenchSizes& sizes, int64_t batch, int64_t tokens,
                                Device device, DeviceTimer& timer);
 DecodeResult MeasureDecodeNsa(const BenchSizes& sizes, int64_t batch, int64_t tokens, Device device,

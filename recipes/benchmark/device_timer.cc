@@ -63,14 +63,17 @@ Timing DeviceTimer::Measure(const BenchCall& call) {
   const Stream stream = ComputeStream(device_);
   int64_t next = 0;
   for (int i = 0; i < 2; ++i) call(next++);
+  if (call.before) call.before(next);
   Synchronize(stream);
   const auto begin = Clock::now();
-  call(next++);
+  call.call(next++);
   Synchronize(stream);
   const double estimate = std::max(1e-7, SecondsSince(begin));
 
   Timing timing;
-  timing.calls = static_cast<int>(std::clamp(kSample / estimate, 1.0, double{kMaxCalls}));
+  // What comes before a call stands outside the sample.
+  timing.calls =
+      call.before ? 1 : static_cast<int>(std::clamp(kSample / estimate, 1.0, double{kMaxCalls}));
   timing.samples =
       static_cast<int>(std::clamp(seconds_ / (estimate * (timing.calls + 1) + kBetween),
                                   double{kMinSamples}, double{kMaxSamples}));
@@ -78,8 +81,9 @@ Timing DeviceTimer::Measure(const BenchCall& call) {
   for (int s = 0; s < timing.samples; ++s) {
     if (scratch_.defined()) scratch_.Zero();
     call(next++);  // writes back what the scratch left in the cache
+    if (call.before) call.before(next);
     marks.Set(2 * s);
-    for (int i = 0; i < timing.calls; ++i) call(next++);
+    for (int i = 0; i < timing.calls; ++i) call.call(next++);
     marks.Set(2 * s + 1);
   }
   Synchronize(stream);
@@ -103,16 +107,16 @@ Ceilings MeasureCeilings(const BenchSizes& sizes, Device device, DeviceTimer& ti
     const Tensor a = NormalTensor({n, n}, DType::kBF16, device, 1),
                  b = NormalTensor({n, n}, DType::kBF16, device, 2);
     Tensor c = Tensor::EmptyLike(a);
-    const Timing timing = timer.Measure([&](int64_t) {
+    const Timing timing = timer.Measure(BenchCall{[&](int64_t) {
       ops::MatMul({.a = a.Ref(), .b = b.Ref(), .c = c.MutableRef(), .transpose_b = true}, stream);
-    });
+    }});
     ceilings.flops_per_second = 2e3 * static_cast<double>(n) * static_cast<double>(n) *
                                 static_cast<double>(n) / timing.milliseconds;
   }
   const Tensor source =
       NormalTensor({sizes.copy_bytes / SizeOf(DType::kF32)}, DType::kF32, device, 3);
   Tensor target = Tensor::EmptyLike(source);
-  const Timing timing = timer.Measure([&](int64_t) { target.CopyFrom(source); });
+  const Timing timing = timer.Measure(BenchCall{[&](int64_t) { target.CopyFrom(source); }});
   ceilings.bytes_per_second = 2e3 * static_cast<double>(source.bytes()) / timing.milliseconds;
   return ceilings;
 }

@@ -16,6 +16,12 @@ void AddCoreRows(const BenchSizes& sizes, Device device, BenchRows& rows);
 void AddMoeRows(const BenchSizes& sizes, Device device, BenchRows& rows);
 void AddNsaRows(const BenchSizes& sizes, Device device, BenchRows& rows);
 void AddAttentionRows(const BenchSizes& sizes, Device device, BenchRows& rows);
+// NSA from projected, rotated and compressed inputs to the gated sum, on a tape.
+void AddNsaCoreRows(const BenchSizes& sizes, Device device, BenchRows& rows);
+// A decode step's attention at the end of a cache.
+void AddDecodeRows(const BenchSizes& sizes, Device device, BenchRows& rows);
+// Rows of keys and values that such a step of NSA reads, of each group.
+int64_t TokensOfDecodeStep(const NsaConfig& nsa, int64_t context);
 
 // Memory of the head and its loss (autograd/functions/linear_cross_entropy.h), forward and
 // backward, beyond hidden states, weight and weight gradient.

@@ -55,6 +55,8 @@ absl::Status RunTorchTwin(const std::string& python, const std::string& script,
     if (row.contains("ms")) result.milliseconds = row["ms"].get<double>();
     if (row.contains("held_bytes")) result.held_bytes = row["held_bytes"].get<int64_t>();
     result.left_out = row.value("left_out", "");
+    if (row.contains("triton_ms")) result.triton_milliseconds = row["triton_ms"].get<double>();
+    result.triton_left_out = row.value("triton_left_out", "");
     report->torch_rows[{row["op"].get<std::string>(), row.value("tokens", int64_t{0})}] = result;
   }
   if (report->torch_rows.empty()) return PythonError(python, script, lines);

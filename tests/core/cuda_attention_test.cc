@@ -232,6 +232,34 @@ TEST(CudaHopperAttention, EqualsCpu) {
   }
 }
 
+// Groups of 2 to 64 heads, parts, tiles that few tokens share.
+const std::vector<Case> kHopperBackwardCases = {
+    Causal({129, 700}, 100, 8, 2, 192, 128),           Causal({77, 400}, 90, 4, 2, 128, 128),
+    Causal({310, 65, 1}, 70, 64, 1, 192, 128),         Causal({640}, 200, 2, 2, 128, 128),
+    Compressed({31, 1, 700, 47, 33}, 32, 2, 192, 128),
+};
+
+TEST(CudaHopperAttention, BackwardEqualsCpuWithTheSameBitsWhenDelayed) {
+  uint64_t seed = 4000;
+  for (const Case& c : kHopperBackwardCases) {
+    SCOPED_TRACE("case " + std::to_string(&c - kHopperBackwardCases.data()));
+    const AttentionRanges ranges = RangesOf(c);
+    const Inputs in = RandomInputs(c, ranges, DType::kBF16, seed += 10);
+    std::vector<Tensor> first;
+    {
+      test::CudaParity parity;
+      first = Attend(in, ranges);
+    }
+    for (uint32_t delays = 1; delays <= 8; ++delays) {
+      cuda::hopper::SetRandomDelays(delays);
+      const std::vector<Tensor> again = Attend(in, ranges);
+      cuda::hopper::SetRandomDelays(0);
+      for (size_t i = 0; i < first.size(); ++i)
+        ASSERT_TRUE(test::SameBits(first[i].To(kCpu), again[i].To(kCpu))) << "seed " << delays;
+    }
+  }
+}
+
 // Scores far apart: sums shrink again and again while the largest score rises.
 TEST(CudaHopperAttention, LargeScoresEqualCpu) {
   const Case c = Causal({600}, 0, 16, 1, 192, 128);

@@ -52,7 +52,7 @@ struct Card {
   std::mt19937 random;
   std::vector<Block> blocks;
   std::vector<Fiber> fibers;
-  std::vector<std::function<void()>> copies;
+  std::vector<std::pair<int, std::function<void()>>> copies;  // with the rounds until they land
   Meeting cluster;
   Fiber* now = nullptr;
   ucontext_t scheduler{};
@@ -147,10 +147,10 @@ void RunCluster(unsigned first_block, unsigned y, unsigned z) {
         idle = 0;
       }
     }
-    std::vector<std::function<void()>> due, rest;
-    for (auto& copy : card->copies) (card->random() % 3 == 0 ? rest : due).push_back(copy);
+    decltype(card->copies) due, rest;
+    for (auto& copy : card->copies) (copy.first-- > 0 ? rest : due).push_back(copy);
     card->copies = std::move(rest);
-    for (const auto& copy : due) copy();
+    for (const auto& copy : due) copy.second();
     if (!due.empty()) idle = 0;
   }
 }
@@ -177,6 +177,10 @@ void Run(const LaunchShape& shape, unsigned seed, const std::function<void()>& k
 
 void WaitUntil(const std::function<bool()>& ready) {
   while (!ready()) Yield();
+}
+void WaitAtRandom() {
+  if (card->random() % 512 != 0) return;
+  for (unsigned rounds = card->random() % 48; rounds > 0; --rounds) Yield();
 }
 void SyncBlock() {
   Meet(ThisBlock().all, static_cast<int>(card->shape.threads));
@@ -234,7 +238,8 @@ void WaitBarrier(uint32_t barrier, uint32_t parity) {
   while (b.phase % 2 == parity) Yield();
 }
 void Later(std::function<void()> copy) {
-  card->copies.push_back(std::move(copy));
+  const unsigned rounds = card->random() % (card->random() % 16 == 0 ? 48 : 3);
+  card->copies.emplace_back(static_cast<int>(rounds), std::move(copy));
 }
 AsyncCopies& MyCopies() {
   return card->now->copies;

@@ -38,6 +38,8 @@ void Run(const LaunchShape& shape, unsigned seed, const std::function<void()>& k
 
 // Until `ready`; the other threads run meanwhile.
 void WaitUntil(const std::function<bool()>& ready);
+// Now and then a while, most often not at all.
+void WaitAtRandom();
 void SyncBlock();
 void SyncWarp();
 void SyncNamed(int id, int threads);

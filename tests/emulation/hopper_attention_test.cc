@@ -12,7 +12,9 @@
 #include "core/ops/cuda/hopper/range_rows.cuh"
 #include "nsa/cuda/hopper/chosen_rows.cuh"
 #include "nsa/cuda/hopper/list_keys.cuh"
+#include "nsa/cuda/list_sums.cuh"
 #include "tests/emulation/card.h"
+#include "tests/emulation/chosen_lists.h"
 
 namespace lacuna::cuda::hopper {
 
@@ -194,9 +196,21 @@ struct Call {
     p.keys = key_policy;
     p.o = reinterpret_cast<BFloat16*>(out.data());
     p.lse = out_lse.data();
+    Bits sum(Keys::kLists ? o.size() : 0, 0x7FC0);
+    std::vector<float> gates(3 * lse.size());
+    for (size_t i = 0; i < gates.size(); ++i) gates[i] = static_cast<float>(i % 7) / 8;
+    if (Keys::kLists) {
+      const auto* other = reinterpret_cast<const BFloat16*>(d_o.data());
+      p.gated = {gates.data(), other, other, reinterpret_cast<BFloat16*>(sum.data())};
+    }
     emulation::Run({2, 1, attention::kThreads<Config>}, random(),
                    [&] { attention::FwdKernel<Config, Keys>(p); });
     EXPECT_LT(Error(o, [&](size_t i) { return ToFloat(out[i]); }), 4e-3);
+    for (size_t i = 0; i < sum.size(); ++i) {
+      const float* g = &gates[i / kDv * 3];
+      const float expected = (g[0] + g[2]) * ToFloat(d_o[i]) + g[1] * ToFloat(out[i]);
+      ASSERT_NEAR(ToFloat(sum[i]), expected, 4e-3 * std::abs(expected) + 1e-6) << i;
+    }
     for (size_t i = 0; i < lse.size(); ++i) {
       if (std::isinf(lse[i])) {
         EXPECT_EQ(out_lse[i], lse[i]);
@@ -253,10 +267,11 @@ struct Call {
   template <class Config, class Rows>
   void RunDkv(const Rows& rows, emulation::LaunchShape grid) {
     attention::DkvParams<Rows> p = {};
-    p.q = Map(q, kDk, heads, queries, rep, 1);
+    const int tokens = attention::AreConsecutive<Rows>() ? Config::kRows / rep : 1;
+    p.q = Map(q, kDk, heads, queries, rep, tokens);
     p.k = Map(k, kDk, groups, keys, 1, kBlock);
     p.v = Map(v, kDv, groups, keys, 1, kBlock);
-    p.d_o = Map(d_o, kDv, heads, queries, rep, 1);
+    p.d_o = Map(d_o, kDv, heads, queries, rep, tokens);
     p.sizes = sizes();
     p.rows = rows;
     p.lse = lse.data();
@@ -275,48 +290,37 @@ struct Call {
               5e-3);
   }
   void CheckChosenDkv() {
-    constexpr int64_t kChunk = 1024;
-    const int64_t num_blocks = NumSlots(keys, 1, kBlock, sizes().documents),
-                  lists = num_blocks * groups;
-    std::vector<std::vector<int32_t>> chosen(lists);
-    for (int i = 0; i < queries * groups * kPlaces; ++i) {
-      const int n = i / (groups * kPlaces), group = i / kPlaces % groups, d = DocumentOf(n);
-      if (blocks[i] >= 0)
-        chosen[group * num_blocks + cu_keys[d] / kBlock + d + blocks[i]].push_back(n);
-    }
-    std::vector<int64_t> starts = {0};
-    std::vector<int32_t> tokens;
-    for (const auto& list : chosen) {
-      tokens.insert(tokens.end(), list.begin(), list.end());
-      starts.push_back(static_cast<int64_t>(tokens.size()));
-    }
-    const int64_t chunks = NumSlots(static_cast<int64_t>(tokens.size()), rep, kChunk, lists);
-    std::vector<float> partial(chunks * kBlock * (kDk + kDv), NAN);
-    RunDkv<attention::DkvConfig<kDk, kDv, 6>>(ChosenRows<kDk, kDv>{.tokens = tokens.data(),
-                                                                   .starts = starts.data(),
-                                                                   .num_blocks = num_blocks,
-                                                                   .chunk_rows = kChunk,
-                                                                   .positions = positions.data(),
-                                                                   .partial = partial.data()},
-                                              {static_cast<unsigned>(chunks), 1, 1});
-    CheckKeyGradients([&](size_t row, int column) {
-      const int key = static_cast<int>(row) / groups, group = static_cast<int>(row) % groups,
-                d = DocumentOfRow(cu_keys.data(), sizes().documents, key),
-                within = key - cu_keys[d];
-      const int64_t list = group * num_blocks + cu_keys[d] / kBlock + d + within / kBlock,
-                    first = FirstSlot(starts.data(), list, rep, kChunk),
-                    count = ((starts[list + 1] - starts[list]) * rep + kChunk - 1) / kChunk;
-      double all = 0;
-      for (int64_t c = first; c < first + count; ++c)
-        all += partial[(c * kBlock + within % kBlock) * (kDk + kDv) + column];
-      return all;
+    const ChosenLists lists(sizes(), blocks, kPlaces, kBlock, /*chunk_rows=*/1024, random());
+    std::vector<float> partial(groups * lists.sizes.MaxSums() * kBlock * (kDk + kDv), NAN);
+    Bits out_dk(dk.size(), 0x7FC0), out_dv(dv.size(), 0x7FC0);
+    RunDkv<attention::DkvConfig<kDk, kDv>>(
+        ChosenRows<kDk, kDv>{.tokens = lists.tokens.data(),
+                             .starts = lists.starts.data(),
+                             .num_blocks = lists.sizes.num_blocks,
+                             .of_list = lists.of_list.data(),
+                             .chunks = lists.chunks.data(),
+                             .positions = positions.data(),
+                             .dk = reinterpret_cast<BFloat16*>(out_dk.data()),
+                             .dv = reinterpret_cast<BFloat16*>(out_dv.data()),
+                             .partial = partial.data(),
+                             .groups = groups},
+        {static_cast<unsigned>(lists.chunks.size()), 1, 1});
+    const ListSums<BFloat16> sums = {reinterpret_cast<BFloat16*>(out_dk.data()),
+                                     reinterpret_cast<BFloat16*>(out_dv.data()), partial.data()};
+    emulation::LaunchShape grid = {static_cast<unsigned>(lists.of_list.size()), 1, 64};
+    grid.blocks_y = kBlock / kSumKeys;
+    emulation::Run(grid, random(),
+                   [&] { SumChunksKernel(lists.sizes, sums, lists.of_list.data(), 0); });
+    CheckKeyGradients([&](size_t row, int column) -> double {
+      return column < kDk ? ToFloat(out_dk[row * kDk + column])
+                          : ToFloat(out_dv[row * kDv + column - kDk]);
     });
   }
   // In parts, or written directly.
   void CheckRangeDkv(bool in_parts) {
     std::vector<float> partial((queries + keys) * groups * (kDk + kDv), NAN);
     Bits out_dk(dk.size(), 0x7FC0), out_dv(dv.size(), 0x7FC0);
-    RunDkv<attention::DkvConfig<kDk, kDv, 6>>(
+    RunDkv<attention::DkvConfig<kDk, kDv>>(
         attention::RangeRows<kDk, kDv>{.ranges = ranges.data(),
                                        .dk = reinterpret_cast<BFloat16*>(out_dk.data()),
                                        .dv = reinterpret_cast<BFloat16*>(out_dv.data()),
@@ -356,13 +360,12 @@ void Check(int heads, int groups, const std::vector<int>& lengths, unsigned seed
     if (sees != Sees::kBlocks) {
       call.template CheckForward<Fwd>(attention::RangeKeys<Fwd::kKeys>{call.ranges.data()});
       call.template CheckDq<Dq>(attention::RangeKeys<Dq::kKeys>{call.ranges.data()});
-      if (heads / groups >= 8 && heads / groups <= 32)
-        call.CheckRangeDkv(/*in_parts=*/sees == Sees::kCompressed);
+      call.CheckRangeDkv(/*in_parts=*/sees == Sees::kCompressed);
     } else if (heads / groups >= 8) {
       call.template WithUnions<ListFwd>(
           [&](const auto& keys) { call.template CheckForward<ListFwd>(keys); });
       call.template WithUnions<Dq>([&](const auto& keys) { call.template CheckDq<Dq>(keys); });
-      if (heads / groups <= 32) call.CheckChosenDkv();
+      call.CheckChosenDkv();
     }
   }
 }

@@ -26,6 +26,7 @@ Products& MyProducts() {
 }
 
 void FinishProducts(int pending) {
+  emulation::WaitAtRandom();
   emulation::SyncWarpgroup();
   Products& mine = MyProducts();
   const unsigned thread = threadIdx.x, lane = thread % 32, warp = thread % 128 / 32;

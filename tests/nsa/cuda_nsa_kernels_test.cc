@@ -63,6 +63,7 @@ const std::vector<Case> kCases = {
     {With(32, 16, 64, 6), {700, 1, 65, 0, 403}, 32, 4, 192, 128},
     {With(32, 16, 64, 5), {900, 64, 12}, 32, 2, 128, 128},
     {With(32, 16, 64, 4), {31, 777}, 64, 2, 192, 128},
+    {With(32, 16, 64, 4), {70, 1, 515}, 64, 1, 192, 128},  // and of 64
     // What else Hopper's kernel has: other groups and widths, sums across warps, key tiles that
     // selection blocks do not fill, scores that do not fit in shared memory.
     {With(32, 16, 64, 6), {150, 1, 0, 300, 31, 1100}, 64, 2, 128, 128},
@@ -190,8 +191,10 @@ TEST_P(CudaNsaKernels, SelectionAndSelectedAttention) {
 }
 
 TEST_P(CudaNsaKernels, PackedDocumentsAreBitwiseAloneAndRunsAlike) {
-  for (const size_t i : {0, 3, 4, 6, 7, 8, 9, 10, 11}) {
-    const Case& c = kCases[i];
+  // The last: sums of keys' gradients that are taken in turns of groups, but for a document alone.
+  std::vector<Case> cases = {{With(32, 16, 64, 16), {2000, 2100, 1900, 2000, 2000}, 128, 2, 8, 8}};
+  for (const size_t i : {0, 3, 4, 6, 7, 8, 9, 10, 11}) cases.insert(cases.end() - 1, kCases[i]);
+  for (const Case& c : cases) {
     const NsaGrid grid = GridOf(c);
     const Inputs in = RandomInputs(c, grid, GetParam(), 700);
     const Tensor blocks = Select(c, grid, in.q, in.k_cmp).blocks;

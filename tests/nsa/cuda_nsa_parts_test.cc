@@ -39,16 +39,27 @@ class CudaNsaParts : public testing::TestWithParam<DType> {};
 TEST_P(CudaNsaParts, GatherBlocks) {
   const DType dtype = GetParam();
   struct Sizes {
-    int64_t tokens, groups, width, block, stride;
+    std::vector<int32_t> cu;  // of documents
+    int64_t groups, width, block, stride;
   };
-  for (const auto& [tokens, groups, width, block, stride] :
-       std::initializer_list<Sizes>{{5, 2, 8, 8, 4},
-                                    {8, 1, 8, 8, 4},
-                                    {103, 3, 5, 8, 4},
-                                    {77, 2, 16, 16, 16},
-                                    {2048, 4, 192, 32, 16}}) {
-    SCOPED_TRACE(std::to_string(tokens) + " tokens");
-    const int64_t blocks = NumCompressed(tokens, block, stride);
+  for (const auto& [cu, groups, width, block, stride] :
+       std::initializer_list<Sizes>{{{0, 5}, 2, 8, 8, 4},
+                                    {{0, 8}, 1, 8, 8, 4},
+                                    {{0, 103}, 3, 5, 8, 4},
+                                    {{0, 77}, 2, 16, 16, 16},
+                                    {{0, 2048}, 4, 192, 32, 16},
+                                    {{0, 5, 9}, 2, 8, 8, 4},
+                                    {{0, 50, 51, 58, 58, 103, 111}, 3, 5, 8, 4},
+                                    {{0, 40, 77, 200}, 2, 16, 16, 16},
+                                    {{0, 31, 700, 1500, 1532, 2048}, 4, 192, 32, 16}}) {
+    SCOPED_TRACE(std::to_string(cu.size() - 1) + " documents, " + std::to_string(cu.back()) +
+                 " tokens");
+    NsaConfig config;
+    config.block = block;
+    config.stride = stride;
+    const NsaGrid grid(PackedSequences(cu).To(CudaDevice()), config);
+    const int64_t tokens = cu.back(), blocks = grid.num_compressed();
+    const TensorRef cmp_tokens = grid.cmp_tokens.Ref(), token_blocks = grid.token_blocks.Ref();
     const Tensor x = Random({tokens, groups, width}, dtype, 1),
                  pos = Random({block, width}, dtype, 2);
     Tensor gathered = Empty({blocks * groups, block * width}, dtype);
@@ -58,13 +69,18 @@ TEST_P(CudaNsaParts, GatherBlocks) {
     Tensor y = Empty({blocks, groups, width}, dtype);
     const Tensor dy = Random({blocks, groups, width}, dtype, 5);
     test::CudaParity parity;
-    ops::GatherBlocksFwd({x.Ref(), pos.Ref(), gathered.MutableRef(), block, stride}, CudaStream());
-    ops::GatherBlocksFwd({x.Ref(), {}, gathered.MutableRef(), block, stride}, CudaStream());
-    ops::GatherBlocksBwd({dblocks.Ref(), dx.MutableRef(), dpos.MutableRef(), block, stride},
+    ops::GatherBlocksFwd({x.Ref(), pos.Ref(), gathered.MutableRef(), cmp_tokens, block, stride},
                          CudaStream());
-    ops::GatherBlocksBwd({dblocks.Ref(), dx.MutableRef(), {}, block, stride}, CudaStream());
-    ops::BlockMeanFwd({x.Ref(), y.MutableRef(), block, stride}, CudaStream());
-    ops::BlockMeanBwd({dy.Ref(), dx.MutableRef(), block, stride}, CudaStream());
+    ops::GatherBlocksFwd({x.Ref(), {}, gathered.MutableRef(), cmp_tokens, block, stride},
+                         CudaStream());
+    ops::GatherBlocksBwd({dblocks.Ref(), dx.MutableRef(), dpos.MutableRef(), cmp_tokens,
+                          token_blocks, block, stride},
+                         CudaStream());
+    ops::GatherBlocksBwd(
+        {dblocks.Ref(), dx.MutableRef(), {}, cmp_tokens, token_blocks, block, stride},
+        CudaStream());
+    ops::BlockMeanFwd({x.Ref(), y.MutableRef(), cmp_tokens, block, stride}, CudaStream());
+    ops::BlockMeanBwd({dy.Ref(), dx.MutableRef(), token_blocks, block, stride}, CudaStream());
   }
 }
 

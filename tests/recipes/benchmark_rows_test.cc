@@ -2,12 +2,15 @@
 // reported.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <thread>
 
 #include "core/stream.h"
 #include "recipes/benchmark/bench_report.h"
 #include "recipes/benchmark/benchmark_inputs.h"
+#include "recipes/benchmark/block_lists.h"
 #include "recipes/benchmark/layer_benchmark.h"
 
 namespace lacuna {
@@ -56,15 +59,6 @@ TEST(BenchmarkRows, AllRunAndAreNamedOnce) {
   }
 }
 
-// The paper's Table 4: 2048, 2560, 3584, 5632 tokens, rounded.
-TEST(BenchmarkDecode, NsaReadsWhatThePaperSays) {
-  const NsaConfig nsa;
-  EXPECT_EQ(NsaTokensRead(nsa, 8192), 2047);
-  EXPECT_EQ(NsaTokensRead(nsa, 16384), 2559);
-  EXPECT_EQ(NsaTokensRead(nsa, 32768), 3583);
-  EXPECT_EQ(NsaTokensRead(nsa, 65536), 5631);
-}
-
 TEST(BenchmarkDecode, IsMeasuredAndReported) {
   const BenchSizes sizes = Small();
   DeviceTimer timer(kCpu, 1e-3);
@@ -74,12 +68,76 @@ TEST(BenchmarkDecode, IsMeasuredAndReported) {
                    MeasureDecodeNsa(sizes, 2, 40, kCpu, timer)};
   // The four steps to 40 tokens: 38.5 on average, 2 G (Dk + Dv) bytes each.
   EXPECT_DOUBLE_EQ(report.decode[0].bytes, 2 * 38.5 * 2 * 12 * 2);
-  EXPECT_LT(report.decode[1].tokens_read, NsaTokensRead(sizes.nsa, 40) + 1);
+  EXPECT_LT(report.decode[1].tokens_read, TokensOfDecodeStep(sizes.nsa, 40) + 1);
   for (const DecodeResult& result : report.decode) EXPECT_GT(result.milliseconds, 0);
   const std::string line = Line(report.decode[1], &report.decode[0], report.ceilings);
   EXPECT_NE(line.find("decode_nsa 2 x 40"), std::string::npos) << line;
   EXPECT_NE(line.find("faster"), std::string::npos) << line;
   EXPECT_EQ(ToJson(report).at("decode").size(), 2u);
+}
+
+TEST(BenchmarkRows, AttentionOfSeveralLengthsAndPatterns) {
+  BenchSizes sizes = Small();
+  sizes.lengths = {64, 96};
+  const NsaConfig& nsa = sizes.nsa;
+  for (const BenchPattern pattern :
+       {BenchPattern::kRandom, BenchPattern::kLocal, BenchPattern::kFile}) {
+    sizes.pattern = pattern;
+    sizes.keep = 0.5;
+    sizes.lists = std::make_shared<BlockLists>(LocalLists(100, 2, nsa, 0.5, 3));
+    BenchRows rows;
+    AddAttentionRows(sizes, kCpu, rows);
+    std::set<RowKey> of_lists;
+    for (const BenchRow& row : rows.rows) {
+      SCOPED_TRACE(std::string(NameOf(pattern)) + " " + row.op + " " + std::to_string(row.tokens));
+      const BenchCall call = row.prepare();
+      for (const int64_t i : {0, 1}) call(i);
+      if (!row.lists) continue;
+      of_lists.insert({row.op, row.tokens});
+      const ListStatistics lists = row.lists();
+      EXPECT_EQ(lists.pattern, NameOf(pattern));
+      EXPECT_GT(lists.of_adjacent, lists.of_token);
+      EXPECT_GT(lists.of_far_adjacent, lists.of_adjacent);
+      if (pattern == BenchPattern::kFile) {
+        EXPECT_EQ(lists.of_token, BlocksOfToken(FirstTokens(*sizes.lists, row.tokens)));
+      }
+    }
+    std::set<RowKey> expected;
+    for (const char* op : {"selected_attention_fwd", "selected_attention_bwd",
+                           "nsa_attention_core_fwd", "nsa_attention_core_bwd"})
+      for (const int64_t tokens : sizes.lengths) expected.insert({op, tokens});
+    EXPECT_EQ(of_lists, expected);
+  }
+}
+
+// The paper's Table 4, less its rounding.
+TEST(BenchmarkRows, TokensOfADecodeStep) {
+  for (const auto& [context, tokens] : std::initializer_list<std::pair<int64_t, int64_t>>{
+           {8192, 2047}, {16384, 2559}, {32768, 3583}, {65536, 5631}, {1, 2}, {31, 62}})
+    EXPECT_EQ(TokensOfDecodeStep({}, context), tokens);
+  const BenchSizes sizes = Small();
+  std::map<RowKey, double> work;
+  for (const BenchRow& row : OpRows(sizes, kCpu)) work[{row.op, row.tokens}] = row.work;
+  EXPECT_EQ((work[{"decode_full", 48}]), 8 * 2 * 48 * 2 * 12);
+  EXPECT_EQ((work[{"decode_nsa", 48}]), 8 * 2 * (11 + 32 + 16) * 2 * 12);
+}
+
+// What comes before a call is done for each, and is no part of its time.
+TEST(BenchmarkRows, WhatComesBeforeACallIsNotTimed) {
+  DeviceTimer timer(kCpu, 0.0);
+  int64_t ready = 0, missing = 0;
+  const auto wait = [](int milliseconds) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+  };
+  const Timing timing = timer.Measure(BenchCall{[&](int64_t) { missing += --ready < 0; },
+                                                [&](int64_t) {
+                                                  wait(20);
+                                                  ++ready;
+                                                }});
+  EXPECT_EQ(missing, 0);
+  EXPECT_EQ(ready, 0);
+  EXPECT_EQ(timing.calls, 1);
+  EXPECT_LT(timing.milliseconds, 10);
 }
 
 TEST(BenchmarkRows, WorkIsWhatTheFormulasSay) {
@@ -134,13 +192,25 @@ TEST(BenchmarkRows, MeasuredAndReported) {
   ASSERT_EQ(report.rows.size(), 2u);
   report.torch = "9.9";
   report.torch_rows[{"add", 48}].milliseconds = 3 * report.rows[0].timing.milliseconds;
+  report.torch_rows[{"add", 48}].triton_milliseconds = 5 * report.rows[0].timing.milliseconds;
   report.torch_rows[{"add", 192}].left_out = "no reason";
+  report.torch_rows[{"add", 192}].triton_left_out = "none here";
+  report.rows[0].lists = {
+      .pattern = "local", .of_token = 4, .of_adjacent = 6, .of_far_adjacent = 9};
+  EXPECT_NE(
+      Line(report.rows[0]).find("; local lists: 4.0 blocks a token, 6.0 of 4 adjacent, 9.0 of 12"),
+      std::string::npos);
   const std::string table = PeerTable(report);
   EXPECT_NE(table.find("3.00x"), std::string::npos) << table;
   EXPECT_NE(table.find("left out: no reason"), std::string::npos) << table;
+  EXPECT_NE(table.find("5.00x  Triton"), std::string::npos) << table;
+  EXPECT_NE(table.find("Triton left out: none here"), std::string::npos) << table;
   const nlohmann::json json = ToJson(report);
   EXPECT_EQ(json["rows"][0]["bytes"], 6 * 48 * 16);
   EXPECT_EQ(json["rows"][1]["torch_left_out"], "no reason");
+  EXPECT_EQ(json["rows"][0]["lists"]["distinct_of_12"], 9);
+  EXPECT_EQ(json["rows"][0]["triton_ms"], 5 * report.rows[0].timing.milliseconds);
+  EXPECT_EQ(json["rows"][1]["triton_left_out"], "none here");
 }
 
 // The input, the pre-activations of routed and shared experts, the shared experts' activations, and

@@ -61,7 +61,7 @@ class Bench(ProgramTest):
         done = self.refused(2, r"bench cuda: (this build has no CUDA backend \(configure with -DLACUNA_CUDA=ON\)|no CUDA card is seen by this build and driver)$",
                             "bench", "cuda")
         self.assertEqual(done.stdout, "")
-        for option, value in (("--steps", 0), ("--tokens", 1), ("--routing", "round"), ("--ops", "all")):
+        for option, value in (("--steps", 0), ("--tokens", 1), ("--lengths", "64,1"), ("--routing", "round"), ("--ops", "all")):
             self.refused(2, rf"command line: .*({option}|{value})", "bench", "cuda", option, value)
 
     def test_the_defaults_are_in_the_source_tree(self):

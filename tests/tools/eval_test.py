@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """lacuna eval as a user runs it, on a model trained for a few steps. Usage: eval_test.py PROGRAM [TEST ...]"""
 import json
+import struct
 
 from support import ProgramTest, changed, main, write_corpus
 
@@ -62,6 +63,31 @@ class Eval(ProgramTest):
         for arguments in (("loss", self.root / "nsa"), ("needle", self.root / "full"), ("answers", self.root / "nsa", problems)):
             self.not_evaluated(2, r"--device cuda: (no CUDA card is seen by this build and driver|train\.dtype = f64 has no CUDA kernels)", *arguments, "--device", "cuda")
             self.not_evaluated(2, r"--device", *arguments, "--device", "gpu")
+
+    def test_selection(self):
+        """The lists of a held-out text and a layer: ascending, up to the own block; the table is about them."""
+        dump = self.root / "lists.npy"
+        out, report = self.evaluate("selection", "nsa", "--length", "200", "--dump", dump, "--layer", "1")
+        self.assertEqual([layer["layer"] for layer in report["layers"]], [0, 1])
+        data = dump.read_bytes()
+        self.assertTrue(data.startswith(b"\x93NUMPY\x01\x00"))
+        end = data.index(b"\n") + 1
+        self.assertIn(b"{'descr': '<i2', 'fortran_order': False, 'shape': (200, 2, 4), }", data[:end])
+        numbers = struct.unpack(f"<{200 * 2 * 4}h", data[end:])
+        lists = [[b for b in numbers[i:i + 4] if b >= 0] for i in range(0, len(numbers), 4)]
+        for row, blocks in enumerate(lists):
+            own = row // 2 // 16
+            self.assertEqual(blocks, sorted(set(blocks)))
+            self.assertEqual(len(blocks), min(4, own + 1))
+            self.assertLessEqual({0, max(own - 1, 0), own}, set(blocks))
+        self.assertAlmostEqual(report["layers"][1]["blocks_of_token"], sum(map(len, lists)) / 400)
+        unions = [len({b for t in range(first, first + 4) for b in lists[2 * t + g]}) for first in range(0, 200, 4) for g in (0, 1)]
+        self.assertAlmostEqual(report["layers"][1]["distinct_of_4"], sum(unions) / len(unions))
+        self.assertIn(f" {report['layers'][1]['distinct_of_4']:.2f} ", out)
+        for pattern, arguments in ((r"--layer 2: must be one of the model's 2 layers", ("nsa", "--layer", "2")),
+                                   (r"--length 9999999: validation set held_out has \d+ tokens", ("nsa", "--length", "9999999")),
+                                   (r"the model has no sparse attention", ("full",))):
+            self.not_evaluated(2, pattern, "selection", self.root / arguments[0], *arguments[1:])
 
     def test_context(self):
         whole = self.evaluate("loss", "nsa", "--length", "256", "--targets-from", "64")[1]["sets"]

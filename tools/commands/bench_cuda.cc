@@ -1,9 +1,14 @@
 // lacuna bench cuda: the operators, layers and training steps of a card beside its ceilings.
 #include "tools/commands/bench_cuda.h"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdio>
+#include <ctime>
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -13,6 +18,7 @@
 #include "core/status.h"
 #include "core/stream.h"
 #include "recipes/benchmark/bench_report.h"
+#include "recipes/benchmark/block_lists.h"
 #include "recipes/benchmark/layer_benchmark.h"
 #include "recipes/benchmark/op_benchmark.h"
 #include "recipes/benchmark/torch_twin.h"
@@ -34,7 +40,9 @@ struct Options {
   std::string recipe = kDefaultRecipe;
   std::vector<std::string> overrides;
   int64_t tokens = 8192;
+  std::vector<int64_t> lengths;
   std::string routing = "real";
+  std::string pattern = "random";
   std::string match;
   std::string json;
   std::string pytorch;
@@ -58,8 +66,10 @@ void MeasureRows(const char* section, const std::vector<BenchRow>& rows, const s
                      .timing = timer.Measure(row),
                      .ceiling = report->ceilings.Of(row.bound)};
     if (row.held) result.held_bytes = row.held();
+    if (row.lists) result.lists = row.lists();
     result.row.prepare = nullptr;
     result.row.held = nullptr;
+    result.row.lists = nullptr;
     Say(Line(result));
     report->rows.push_back(std::move(result));
   }
@@ -69,6 +79,9 @@ void BenchOps(const Options& options, const BenchSizes& sizes, Device device, De
               BenchReport* report) {
   Say(fmt::format("\nOperators in bf16, routing {}: time, rate, share of the ceiling, work",
                   NameOf(sizes.routing)));
+  if (sizes.pattern == BenchPattern::kLocal)
+    Say(fmt::format("Lists of blocks: a token keeps each free block with probability {:.3f}",
+                    sizes.keep));
   MeasureRows("ops", OpRows(sizes, device), options.match, timer, report);
   ReleaseCudaCache(device);
   if (!options.match.empty()) return;
@@ -119,6 +132,38 @@ absl::Status BenchSteps(const Options& options, const Recipe& recipe, Device dev
   return absl::OkStatus();
 }
 
+// Of the kernel module, "570.86.15": the first word of its description that begins with a digit.
+std::string DriverVersion() {
+  std::ifstream file("/proc/driver/nvidia/version");
+  for (std::string word; file >> word;) {
+    if (std::isdigit(static_cast<unsigned char>(word[0]))) return word;
+  }
+  return "unknown";
+}
+
+// Sets the pattern of the selected blocks; a file's lists must be those of the paper's model.
+absl::Status SetPattern(const std::string& pattern, BenchSizes* sizes) {
+  if (pattern == NameOf(BenchPattern::kRandom)) return absl::OkStatus();
+  if (pattern == NameOf(BenchPattern::kLocal)) {
+    sizes->pattern = BenchPattern::kLocal;
+    sizes->keep = KeepProbability(sizes->nsa, kLocalShare);
+    return absl::OkStatus();
+  }
+  sizes->pattern = BenchPattern::kFile;
+  LACUNA_ASSIGN_OR_RETURN(BlockLists lists, ReadNpyLists(pattern, sizes->nsa.select_block));
+  int64_t tokens = sizes->lengths.empty() ? sizes->tokens : 0;
+  for (const int64_t length : sizes->lengths) tokens = std::max(tokens, length);
+  if (lists.groups != sizes->model.num_groups || lists.places != sizes->nsa.num_selected ||
+      lists.tokens < tokens)
+    return ConfigError(
+        "--pattern {}: lists of {} tokens, {} groups, {} blocks each: must be of at least {} "
+        "tokens, {} groups and {} blocks",
+        pattern, lists.tokens, lists.groups, lists.places, tokens, sizes->model.num_groups,
+        sizes->nsa.num_selected);
+  sizes->lists = std::make_shared<BlockLists>(std::move(lists));
+  return absl::OkStatus();
+}
+
 absl::Status CheckDevice() {
 #ifndef LACUNA_WITH_CUDA
   return ConfigError(
@@ -152,12 +197,16 @@ absl::Status BenchCuda(Options options) {
   const Device device = CudaDevice();
   BenchSizes sizes;
   sizes.tokens = options.tokens;
+  sizes.lengths = options.lengths;
+  LACUNA_RETURN_IF_ERROR(SetPattern(options.pattern, &sizes));
   for (const BenchRouting routing :
        {BenchRouting::kReal, BenchRouting::kForced, BenchRouting::kZipf}) {
     if (options.routing == NameOf(routing)) sizes.routing = routing;
   }
   report.device = Describe(device);
-  Say(report.device);
+  report.driver = DriverVersion();
+  report.date = fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr)));
+  Say(fmt::format("{}, driver {}, {}", report.device, report.driver, report.date));
   {
     DeviceTimer long_timer(device, 0.5);
     report.ceilings = MeasureCeilings(sizes, device, long_timer);
@@ -210,6 +259,16 @@ void AddBenchCudaCommand(CLI::App& bench, Runner& run) {
   cuda->add_option("--tokens", options->tokens,
                    "tokens of a document; memory-bound operators take four times as many, too")
       ->check(CLI::Range(int64_t{64}, int64_t{1} << 20))
+      ->capture_default_str();
+  cuda->add_option(
+          "--lengths", options->lengths,
+          "tokens of the documents of attention's operators: 1024,8192 (default: --tokens)")
+      ->delimiter(',')
+      ->check(CLI::Range(int64_t{64}, int64_t{1} << 20));
+  cuda->add_option(
+          "--pattern", options->pattern,
+          "blocks that selected attention reads: random (chosen for random numbers), local "
+          "(neighbours choose much the same), or a FILE of `lacuna eval selection --dump`")
       ->capture_default_str();
   cuda->add_option("--routing", options->routing,
                    "experts of the operators' rows: real (a router's choice), forced (all alike), "

@@ -6,31 +6,17 @@
 #include <vector>
 
 #include "core/io/file.h"
-#include "core/parallel.h"
 #include "core/status.h"
 #include "recipes/evaluation/answers.h"
 #include "recipes/evaluation/loss.h"
 #include "recipes/evaluation/needle.h"
 #include "recipes/evaluation/report.h"
 #include "recipes/evaluation/status_line.h"
-#include "recipes/trainer/device.h"
-#include "recipes/trainer/load_model.h"
 #include "recipes/trainer/progress.h"
-#include "tools/command.h"
-#include "tools/commands/device_option.h"
+#include "tools/commands/evaluation.h"
 
 namespace lacuna::tools {
 namespace {
-
-// What every evaluation takes.
-struct RunArguments {
-  std::string run_dir;
-  int64_t step = 0;
-  std::vector<std::string> overrides;
-  std::string output;
-  int threads = 0;
-  DeviceChoice device = DeviceChoice::kAuto;
-};
 
 struct LossArguments {
   RunArguments run;
@@ -50,44 +36,17 @@ struct AnswersArguments {
   int64_t count = 0;
 };
 
-absl::StatusOr<LoadedModel> Load(const RunArguments& run) {
-  if (run.threads > 0) SetNumThreads(run.threads);
-  LACUNA_ASSIGN_OR_RETURN(LoadedModel loaded,
-                          LoadModel(run.run_dir, run.step,
-                                    {.overrides = run.overrides, .device = run.device}));
-  fmt::print("{}: step {}{}, on {}\n", run.run_dir, loaded.state.step,
-             run.overrides.empty() ? "" : fmt::format(", {}", fmt::join(run.overrides, ", ")),
-             Describe(loaded.model.model->device()));
-  return loaded;
-}
-
-absl::Status Report(const RunArguments& run, const char* name, const LoadedModel& loaded,
-                    const nlohmann::ordered_json& results) {
-  nlohmann::ordered_json report = ReportHeader(name, loaded, run.run_dir, run.overrides);
-  report.update(results);
-  const std::string path = ReportPath(run.run_dir, name, run.output);
-  LACUNA_RETURN_IF_ERROR(WriteReport(path, report));
-  fmt::print("\nwritten to {}\n", path);
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::unique_ptr<ValidationSet>> OpenSet(const LoadedModel& loaded, size_t i,
-                                                       int64_t length) {
-  return ValidationSet::Open(loaded.recipe.data.validation[i], length,
-                             loaded.recipe.model.vocab_size, loaded.state.tokenizer_hash);
-}
-
 absl::Status RunLoss(LossArguments& arguments) {
   LossOptions& options = arguments.options;
   if (arguments.targets_from >= 0) options.targets_from = arguments.targets_from;
-  LACUNA_ASSIGN_OR_RETURN(const LoadedModel loaded, Load(arguments.run));
+  LACUNA_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadEvaluated(arguments.run));
   if (options.length == 0) options.length = loaded.recipe.train.sequence_length;
   LACUNA_RETURN_IF_ERROR(options.Validate());
   if (loaded.recipe.data.validation.empty())
     return ConfigError("{}: the recipe has no data.validation", arguments.run.run_dir);
   std::vector<SetLoss> losses;
   for (size_t i = 0; i < loaded.recipe.data.validation.size(); ++i) {
-    LACUNA_ASSIGN_OR_RETURN(const auto set, OpenSet(loaded, i, options.length));
+    LACUNA_ASSIGN_OR_RETURN(const auto set, OpenValidationSet(loaded, i, options.length));
     StatusLine status;
     LACUNA_ASSIGN_OR_RETURN(
         SetLoss loss, EvaluateLoss(*loaded.model.model, *set, options, [&](int64_t done) {
@@ -96,18 +55,18 @@ absl::Status RunLoss(LossArguments& arguments) {
     losses.push_back(std::move(loss));
   }
   std::fputs(LossText(losses, options).c_str(), stdout);
-  return Report(arguments.run, "loss", loaded, LossJson(losses, options));
+  return ReportEvaluation(arguments.run, "loss", loaded, LossJson(losses, options));
 }
 
 absl::Status RunNeedle(NeedleArguments& arguments) {
   const NeedleOptions& options = arguments.options;
   LACUNA_RETURN_IF_ERROR(options.Validate());
-  LACUNA_ASSIGN_OR_RETURN(const LoadedModel loaded, Load(arguments.run));
+  LACUNA_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadEvaluated(arguments.run));
   if (loaded.recipe.data.validation.empty())
     return ConfigError("{}: the recipe has no data.validation to make haystacks of",
                        arguments.run.run_dir);
   LACUNA_ASSIGN_OR_RETURN(const Tokenizer tokenizer, LoadTokenizer(loaded));
-  LACUNA_ASSIGN_OR_RETURN(const auto set, OpenSet(loaded, 0, 1));
+  LACUNA_ASSIGN_OR_RETURN(const auto set, OpenValidationSet(loaded, 0, 1));
   const bool sparse = loaded.recipe.uses_nsa();
   const auto trials =
       static_cast<int64_t>(options.lengths.size() * options.depths.size()) * options.trials;
@@ -126,7 +85,7 @@ absl::Status RunNeedle(NeedleArguments& arguments) {
   std::fputs(NeedleText(result, options).c_str(), stdout);
   nlohmann::ordered_json json = NeedleJson(result, options);
   json["haystack"] = set->name();
-  return Report(arguments.run, "needle", loaded, json);
+  return ReportEvaluation(arguments.run, "needle", loaded, json);
 }
 
 absl::Status RunAnswers(AnswersArguments& arguments) {
@@ -142,7 +101,7 @@ absl::Status RunAnswers(AnswersArguments& arguments) {
   }
   if (arguments.count > 0 && arguments.count < static_cast<int64_t>(problems.size()))
     problems.resize(static_cast<size_t>(arguments.count));
-  LACUNA_ASSIGN_OR_RETURN(const LoadedModel loaded, Load(arguments.run));
+  LACUNA_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadEvaluated(arguments.run));
   LACUNA_ASSIGN_OR_RETURN(const Tokenizer tokenizer, LoadTokenizer(loaded));
   const ChatTemplateKind trained_with = loaded.recipe.data.chat_template;
   if (!arguments.chat.empty()) {
@@ -173,26 +132,11 @@ absl::Status RunAnswers(AnswersArguments& arguments) {
   const std::string path = ReportPath(arguments.run.run_dir, "answers", arguments.run.output);
   nlohmann::ordered_json json = AnswersJson(scores, options, constant_from);
   json["problems"] = arguments.problems;
-  LACUNA_RETURN_IF_ERROR(Report(arguments.run, "answers", loaded, json));
+  LACUNA_RETURN_IF_ERROR(ReportEvaluation(arguments.run, "answers", loaded, json));
   LACUNA_RETURN_IF_ERROR(
       WriteFileDurably(LinesPath(path), AnswerLines(answered, options.limits), ExitCode::kData));
   fmt::print("every text and verdict: {}\n", LinesPath(path));
   return absl::OkStatus();
-}
-
-CLI::App* AddEvaluation(CLI::App* eval, const char* name, const char* about, RunArguments* run) {
-  CLI::App* command = eval->add_subcommand(name, about);
-  command->add_option("run_dir", run->run_dir, "Folder of the run (run.dir of its recipe)")
-      ->required();
-  command->add_option("--step", run->step, "Checkpoint of this step (default: the latest good)");
-  command
-      ->add_option("--set", run->overrides, "Override a key of the recipe: --set section.key=value")
-      ->allow_extra_args(false);
-  command->add_option("--output", run->output,
-                      fmt::format("File of the results (default: RUN_DIR/eval/{}.json)", name));
-  command->add_option("--threads", run->threads, "CPU threads (default: all)");
-  AddDeviceOption(command, &run->device);
-  return command;
 }
 
 void AddLoss(CLI::App* eval, Runner& run) {
@@ -288,13 +232,14 @@ void AddAnswers(CLI::App* eval, Runner& run) {
 }  // namespace
 
 void AddEvalCommand(CLI::App& app, Runner& run) {
-  CLI::App* command =
-      app.add_subcommand("eval", "Evaluate a run's model: loss by position, needles, answers");
+  CLI::App* command = app.add_subcommand(
+      "eval", "Evaluate a run's model: loss by position, needles, answers, selected blocks");
   command->require_subcommand(1);
   command->footer("Example: lacuna eval loss runs/quickstart_nsa --length 4096 --device cuda");
   AddLoss(command, run);
   AddNeedle(command, run);
   AddAnswers(command, run);
+  AddSelection(command, run);
 }
 
 }  // namespace lacuna::tools

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/dispatch.h"
+#include "core/ops/cpu/batch_invariant_matmul.h"
 #include "core/parallel.h"
 
 namespace lacuna::cpu {
@@ -83,6 +84,7 @@ void MatMul(const MatMulArgs& given, Stream) {
                   [&](auto tag) { ScaleOnly<typename decltype(tag)::type>(args.c, args.beta); });
     return;
   }
+  if (args.batch_invariant) return BatchInvariantMatMul(args);
   switch (args.a.dtype) {
     case DType::kF32:
       return Gemm(args, m, n, k, args.a.As<float>(), args.b.As<float>(), args.c.As<float>());

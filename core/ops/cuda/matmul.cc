@@ -41,6 +41,7 @@ void MatMul(const MatMulArgs& args, Stream stream) {
             .inner = inner,
             .transpose_a = args.transpose_a,
             .transpose_b = args.transpose_b,
+            .batch_invariant = args.batch_invariant,
             .alpha = static_cast<float>(args.alpha),
             .beta = args.add.defined() ? 1.0f : static_cast<float>(args.beta)},
            stream);

@@ -2,7 +2,9 @@
 // them: a selection block meets the tokens that chose it, a chunk of them a grid block.
 #pragma once
 
+#include "core/dtype.h"
 #include "core/ops/cuda/hopper/attention_dkv.cuh"
+#include "nsa/cuda/list_chunks.cuh"
 
 namespace lacuna::cuda::hopper {
 
@@ -13,24 +15,34 @@ struct ChosenRows {
   // Of InvertedLists (nsa/cuda/inverted_lists.cuh): tokens by list, and where lists start.
   const int32_t* tokens;
   const int64_t* starts;
-  int64_t num_blocks, chunk_rows;
+  int64_t num_blocks;
+  const ListChunks* of_list;
+  const Chunk* chunks;       // of the grid
   const int32_t* positions;  // of tokens in their documents
-  float* partial;            // [chunks, kBlock, Dk + Dv]
+  BFloat16 *dk, *dv;         // where a list has one chunk
+  float* partial;            // [sums, kBlock, Dk + Dv], where it has several
+  int groups;
 
   __device__ bool Take(const AttentionSizes& sizes, attention::DkvWork& work) const {
-    int64_t chunk = 0, index = 0;
-    const int list = OwnerOfSlot(starts, static_cast<int>(sizes.groups * num_blocks),
-                                 int64_t{sizes.rep}, chunk_rows, int64_t{blockIdx.x}, &chunk),
-              document = OwnerOfSlot(sizes.cu_keys, sizes.documents, int64_t{1}, kBlock,
-                                     list % num_blocks, &index);
-    work.group = static_cast<int>(list / num_blocks);
+    const Chunk chunk = chunks[blockIdx.x];
+    if (chunk.list < 0) return false;
+    const ListChunks list = of_list[chunk.list];
+    int64_t index = 0;
+    const int document = OwnerOfSlot(sizes.cu_keys, sizes.documents, int64_t{1}, kBlock,
+                                     chunk.list % num_blocks, &index);
+    const int64_t first = starts[chunk.list], tokens_of_list = starts[chunk.list + 1] - first,
+                  begin = FirstOfChunk(tokens_of_list, chunk.index, list.count);
+    work.group = static_cast<int>(chunk.list / num_blocks);
     work.first_key = sizes.cu_keys[document] + static_cast<int>(index) * kBlock;
     work.keys = min(kBlock, sizes.cu_keys[document + 1] - work.first_key);
-    work.first = starts[list] + chunk * chunk_rows / sizes.rep;
-    work.tokens = static_cast<int>(
-        max(int64_t{0}, min(starts[list + 1] - work.first, chunk_rows / sizes.rep)));
-    work.at = index * kBlock;  // position of the block's first key
-    return work.tokens > 0 && work.keys > 0;
+    work.first = first + begin;
+    work.tokens =
+        static_cast<int>(FirstOfChunk(tokens_of_list, chunk.index + 1, list.count) - begin);
+    work.start = work.tokens - 1;
+    // The sums' place or -1 above, the position of the block's first key below.
+    const int64_t sum = list.count > 1 ? list.first_sum + chunk.index : -1;
+    work.at = sum * (int64_t{1} << 32) + index * kBlock;
+    return work.keys > 0;
   }
   __device__ int Token(const attention::DkvWork& work, int i) const {
     return tokens[work.first + i];
@@ -39,9 +51,16 @@ struct ChosenRows {
     return {0, min(positions[token] - static_cast<int>(work.at), work.keys - 1)};
   }
   // Columns of [dk | dv].
-  __device__ void Put(const attention::DkvWork&, int key, int column, float x, float y) const {
-    *reinterpret_cast<float2*>(partial + (int64_t{blockIdx.x} * kBlock + key) * (kDk + kDv) +
-                               column) = make_float2(x, y);
+  __device__ void Put(const attention::DkvWork& work, int key, int column, float x, float y) const {
+    const int64_t sum = work.at >> 32;
+    if (sum >= 0) {
+      *reinterpret_cast<float2*>(partial + (sum * kBlock + key) * (kDk + kDv) + column) =
+          make_float2(x, y);
+    } else if (key < work.keys) {
+      const int64_t row = (int64_t{work.first_key} + key) * groups + work.group;
+      BFloat16* const to = column < kDk ? dk + row * kDk + column : dv + row * kDv + column - kDk;
+      *reinterpret_cast<uint32_t*>(to) = PackBFloat16(x, y);
+    }
   }
 };
 

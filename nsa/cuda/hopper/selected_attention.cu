@@ -75,11 +75,16 @@ class Unions {
 }  // namespace
 
 bool Supports(const SelectedAttentionFwdArgs& args, Stream stream) {
+  if (args.o_sum.defined() &&
+      !(attention::IsPackable(args.o_cmp) && attention::IsPackable(args.o_win) &&
+        attention::IsPackable(args.o_sum)))
+    return false;
   return SupportsCall(args, stream);
 }
 bool Supports(const SelectedAttentionBwdArgs& args, Stream stream) {
-  return SupportsCall(args, stream) && args.q.dim(1) / args.k.dim(1) <= 32 &&
-         attention::IsPackable(args.d_o) && attention::IsPackable(args.dq);
+  return SupportsCall(args, stream) && attention::IsPackable(args.d_o) &&
+         attention::IsPackable(args.dq) && attention::IsPackable(args.dk) &&
+         attention::IsPackable(args.dv);
 }
 
 void SelectedAttentionFwd(const SelectedAttentionFwdArgs& args, Stream stream) {
@@ -89,6 +94,9 @@ void SelectedAttentionFwd(const SelectedAttentionFwdArgs& args, Stream stream) {
     attention::FwdParams<Keys> p = {};
     attention::SetUp<Config>(args, AttentionSizes::Of(args), taken.As<int>(), stream, p);
     attention::SetOutputs(args, p);
+    if (args.o_sum.defined())
+      p.gated = {args.gate.As<float>(), args.o_cmp.As<BFloat16>(), args.o_win.As<BFloat16>(),
+                 args.o_sum.As<BFloat16>()};
     const Unions<Config> unions(args, p.work, stream);
     p.keys = unions.keys();
     attention::Start<Config>(FwdKernel<Config, Keys>, p, stream);

@@ -8,17 +8,21 @@ namespace {
 template <int kDk, int kDv>
 void Launch(const SelectedAttentionBwdArgs& args, const float* delta, const ChosenTokens& chosen,
             float* partial, Stream stream) {
-  using Config = attention::DkvConfig<kDk, kDv, 6>;
+  using Config = attention::DkvConfig<kDk, kDv>;
   using Rows = ChosenRows<kDk, kDv>;
   const auto p = attention::DkvParamsOf<Config>(args,
                                                 Rows{.tokens = chosen.rows,
                                                      .starts = chosen.starts,
                                                      .num_blocks = chosen.num_blocks,
-                                                     .chunk_rows = chosen.chunk_rows,
+                                                     .of_list = chosen.of_list,
+                                                     .chunks = chosen.chunks,
                                                      .positions = args.positions.As<int32_t>(),
-                                                     .partial = partial},
+                                                     .dk = args.dk.As<BFloat16>(),
+                                                     .dv = args.dv.As<BFloat16>(),
+                                                     .partial = partial,
+                                                     .groups = static_cast<int>(args.k.dim(1))},
                                                 delta);
-  LaunchGrid(attention::DkvKernel<Config, Rows>, dim3(static_cast<unsigned>(chosen.chunks)),
+  LaunchGrid(attention::DkvKernel<Config, Rows>, dim3(static_cast<unsigned>(chosen.num_chunks)),
              dim3(Config::kThreads), Config::kBytes + 1024, stream, p);
 }
 

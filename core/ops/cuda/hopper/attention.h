@@ -17,10 +17,11 @@ bool SupportsDq(const AttentionBwdArgs&, Stream);
 // dq alone. delta: [N, H] f32, do . o. Only what SupportsDq says yes to, and as above.
 void AttentionDq(const AttentionBwdArgs&, const float* delta, Stream);
 
-// As SupportsDq, with groups of 8, 16 or 32 heads.
+// As SupportsDq.
 bool SupportsDkv(const AttentionBwdArgs&, Stream);
 // dk and dv, or where `partial` is not null their sums by parts, at most `parts` of a key tile, as in
-// core/cuda/attention_parts.cuh.
+// core/cuda/attention_parts.cuh. Rows of q and d_o are to be finite, also those of a neighbouring
+// document: those that share a tile weigh 0 in its sums.
 void AttentionDkv(const AttentionBwdArgs&, const float* delta, int parts, float* partial, Stream);
 
 }  // namespace lacuna::cuda::hopper

@@ -11,9 +11,9 @@ using attention::DkvConfig, attention::DkvKernel, attention::RangeRows;
 template <class F>
 bool DispatchConfig(int64_t dk, int64_t dv, F&& f) {
   if (dk == 192 && dv == 128) {
-    f(DkvConfig<192, 128, 6>{}, RangeRows<192, 128>{});
+    f(DkvConfig<192, 128>{}, RangeRows<192, 128>{});
   } else if (dk == 128 && dv == 128) {
-    f(DkvConfig<128, 128, 6>{}, RangeRows<128, 128>{});
+    f(DkvConfig<128, 128>{}, RangeRows<128, 128>{});
   } else {
     return false;
   }
@@ -23,8 +23,7 @@ bool DispatchConfig(int64_t dk, int64_t dv, F&& f) {
 }  // namespace
 
 bool SupportsDkv(const AttentionBwdArgs& args, Stream stream) {
-  const int64_t rep = args.q.dim(1) / args.k.dim(1);
-  if (rep < 8 || rep > 32 || !attention::SupportsShapes(args) || !attention::IsPackable(args.d_o) ||
+  if (!attention::SupportsShapes(args) || !attention::IsPackable(args.d_o) ||
       !attention::IsPackable(args.dk) || !attention::IsPackable(args.dv))
     return false;
   bool has_code = false;

@@ -40,6 +40,7 @@ struct FwdParams {
   Keys keys;
   BFloat16* o;
   float* lse;
+  GatedSum gated;   // of lists
   float factor;     // of scores, in units of log 2
   uint32_t delays;  // of RandomDelay
 };
@@ -254,7 +255,11 @@ struct Consumer {
       const int64_t at = RowOf(p.work, tile, token[r], row + 8 * r);
       if (exists && FragmentColumn() == 0)
         p.lse[at] = total == 0 ? -INFINITY : kLn2 * (softmax.shift[r] + Log2(total));
-      StoreRow<Config::kDv>(p.o + at * Config::kDv, o, r, inverse, exists);
+      const auto pieces = TradePieces<Config::kDv>(o, r, inverse);
+      StorePieces<Config::kDv>(p.o + at * Config::kDv, pieces, exists);
+      if constexpr (Keys::kLists) {
+        if (p.gated.sum != nullptr) StoreGatedSum<Config::kDv>(p.gated, at, pieces, exists);
+      }
     }
   }
 };

@@ -81,10 +81,11 @@ void SetOutputs(const Args& args, const AttentionSizes& sizes, const float* delt
 template <class Config, class Args, class Rows>
 DkvParams<Rows> DkvParamsOf(const Args& args, const Rows& rows, const float* delta) {
   const auto sizes = AttentionSizes::Of(args);
-  return {.q = HeadsMap(args.q, sizes.rep, 1),
+  const int tokens = AreConsecutive<Rows>() ? Config::kRows / sizes.rep : 1;
+  return {.q = HeadsMap(args.q, sizes.rep, tokens),
+          .d_o = HeadsMap(args.d_o, sizes.rep, tokens),
           .k = HeadsMap(args.k, 1, Config::kKeys),
           .v = HeadsMap(args.v, 1, Config::kKeys),
-          .d_o = HeadsMap(args.d_o, sizes.rep, 1),
           .sizes = sizes,
           .rows = rows,
           .lse = args.lse.template As<float>(),

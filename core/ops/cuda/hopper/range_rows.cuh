@@ -12,6 +12,7 @@ namespace lacuna::cuda::hopper::attention {
 template <int kDk, int kDv>
 struct RangeRows {
   static constexpr int kKeys = 64;
+  static constexpr bool kConsecutive = true;
 
   const int32_t* ranges;
   BFloat16 *dk, *dv;  // where the grid has one part
@@ -32,6 +33,16 @@ struct RangeRows {
     work.keys = static_cast<int>(min(int64_t{kKeys}, end - key));
     work.tokens = static_cast<int>(tokens.end - tokens.begin);
     work.first = tokens.begin;
+    // Neighbours' tokens are nearly the same: blocks that run together are to take them at the same
+    // time, from L2. They start with the last of the document or part, or in a window where its tokens
+    // are a multiple of their number.
+    const bool to_the_end = partial != nullptr || tokens.end == s.cu_queries[document + 1];
+    if (to_the_end) {
+      work.start = max(0, work.tokens - 1);
+    } else if (work.tokens > 0) {
+      const auto before = static_cast<int>(tokens.begin - s.cu_queries[document]);
+      work.start = (work.tokens - before % work.tokens) % work.tokens;
+    }
     // Where the sums go.
     work.at = partial == nullptr
                   ? key

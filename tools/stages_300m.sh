@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# The three stages of recipes/300m on one GPU, at their real lengths: pretraining at 8k, YaRN extension to 32k, fine-tuning on long chains
+# of thought, for NSA and for full attention; then what they reached, and an exported folder. Stages that are done are not done again.
+#   tools/stages_300m.sh [STAGE...]      STAGE: text, pretrain, extend, sft, evaluate, all (the default); runs/300m_* hold the results
+# LACUNA names the program, PRETRAIN_STEPS, EXTEND_STEPS and SFT_STEPS shorten the stages, VARIANTS="_full" or VARIANTS=nsa does one of the two models.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+lacuna=${LACUNA-$(ls build/{cuda-release,gpu,cuda}/bin/lacuna 2>/dev/null | head -1 || true)}
+[ -n "$lacuna" ] || { echo "stages_300m: build the program with CUDA first: cmake --preset cuda-release && cmake --build build/cuda-release" >&2; exit 2; }
+dir=.cache/kernel
+variants=${VARIANTS-nsa _full}
+began=$SECONDS
+say() { printf '\n== %s (%d:%02d)\n' "$1" $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60)); }
+stages=("$@")
+[ $# -gt 0 ] && [ "$1" != all ] || stages=(text pretrain extend sft evaluate)
+
+make_text() {
+  say "text and problems"
+  tools/fetch_kernel_text.sh
+  # Chains of 4 to 1,250 steps: 70 to 32,000 tokens.
+  [ -f "$dir/problems/train.jsonl" ] ||
+    "$lacuna" synth --task modular_chain --levels 1-5,7 --count 4000 --heldout 128 --output "$dir/problems"
+  [ -f "$dir/problems_long/train.jsonl" ] ||
+    "$lacuna" synth --task modular_chain --levels 8-10 --count 150 --heldout 16 --seed 2 --output "$dir/problems_long"
+  for split in train heldout; do
+    [ -f "$dir/chains/${split}_00000.h5" ] || "$lacuna" prepare "$dir/problems/$split.jsonl" "$dir/problems_long/$split.jsonl" --chat chatml \
+      --name "$split" --max-tokens 32768 --tokenizer "$dir/tokenizer.json" --output "$dir/chains" --source "lacuna synth"
+  done
+}
+
+# train STAGE RECIPE STEPS: one stage of each model, unless it was done before.
+train() {
+  for variant in $variants; do
+    local suffix=${variant#nsa} run="runs/300m_$1${variant#nsa}"
+    grep -q '"event":"done"' "$run/metrics.jsonl" 2>/dev/null && continue
+    say "stage $1$suffix"
+    "$lacuna" train "recipes/300m/$2$suffix.yaml" --resume ${3:+--set train.steps="$3"} ${SETTINGS-}
+  done
+}
+
+evaluate() {
+  for variant in $variants; do
+    local suffix=${variant#nsa}
+    say "what 32k are worth, of $variant: the same tokens with the long context, cut to 8k, and without the extension"
+    score() { "$lacuna" eval loss "$@" --length 32768 --targets-from 8192 --samples "${SAMPLES-16}"; }
+    score "runs/300m_extend_32k$suffix" --output "runs/300m_extend_32k$suffix/eval/long.json"
+    score "runs/300m_extend_32k$suffix" --context 8192 --output "runs/300m_extend_32k$suffix/eval/cut.json"
+    score "runs/300m_pretrain_8k$suffix" --output "runs/300m_pretrain_8k$suffix/eval/long.json"
+    say "needles, $variant"
+    "$lacuna" eval needle "runs/300m_extend_32k$suffix" --lengths "${NEEDLE_LENGTHS-2048,4096,8192,16384,32768}" --trials "${TRIALS-4}"
+    say "chains of thought on held-out problems, $variant"
+    "$lacuna" eval answers "runs/300m_sft$suffix" "$dir/problems/heldout.jsonl" --limit "${LIMITS-512,3072}" --batch 128 \
+      --constant-from "$dir/problems/train.jsonl"
+    say "export, $variant"
+    rm -rf "runs/300m_sft$suffix/export"
+    "$lacuna" export "runs/300m_sft$suffix" "runs/300m_sft$suffix/export"
+  done
+}
+
+for stage in "${stages[@]}"; do
+  case $stage in
+    text) make_text ;;
+    pretrain) train pretrain_8k pretrain_8k "${PRETRAIN_STEPS-}" ;;
+    extend) train extend_32k extend_32k_yarn "${EXTEND_STEPS-}" ;;
+    sft) train sft sft_long_cot "${SFT_STEPS-}" ;;
+    evaluate) evaluate ;;
+    *) echo "stages_300m: $stage: unknown stage; text, pretrain, extend, sft, evaluate and all are allowed" >&2; exit 2 ;;
+  esac
+done
+say "done"
