@@ -22,7 +22,7 @@ TEST_P(CudaBatchInvariantMatMul, RowsHaveTheBitsTheyHaveAmongOthers) {
                                           {24, 40, false},
                                           {5, 7, true},
                                           {33, 100, false},
-                                          {1, 64, true}}) {
+                                          {2, 64, true}}) {
     test::ExpectBatchInvariant(p, GetParam(), GetParam(), test::CudaStream());
     if (GetParam() != DType::kF32)
       test::ExpectBatchInvariant(p, GetParam(), DType::kF32, test::CudaStream());
@@ -42,6 +42,13 @@ TEST_P(CudaBatchInvariantMatMul, AgreesWithTheCpu) {
                  .batch_invariant = true},
                 test::CudaStream());
   }
+}
+
+// cuBLAS splits the sums of a single column.
+TEST(CudaBatchInvariantMatMulOfOneColumn, IsRefused) {
+  EXPECT_THROW(test::ExpectBatchInvariant({1, 64, true}, DType::kBF16, DType::kBF16,
+                                          test::CudaStream()),
+               Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CudaBatchInvariantMatMul, testing::Values(DType::kF32, DType::kBF16),
