@@ -6,6 +6,7 @@
 #include "core/ops/attention_split.h"
 #include "core/ops/check.h"
 #include "core/ops/cuda/attention_cudnn.h"
+#include "core/ops/cuda/hopper/attention.h"
 
 namespace lacuna::ops {
 namespace {
@@ -69,10 +70,18 @@ void AttentionBwd(const AttentionBwdArgs& args, Stream stream) {
 }
 
 int64_t LongestDeterministicDocument(const CausalSizes& sizes, Device device) {
-  const bool through_cudnn =
-      device.type == DeviceType::kCuda && cuda::CudnnTakes(sizes.dtype, sizes.dk, sizes.dv, device);
-  return through_cudnn ? LongestDeterministic(sizes.heads, sizes.groups)
-                       : std::numeric_limits<int64_t>::max();
+  constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
+#ifdef LACUNA_WITH_CUDA
+  // Long documents go through our own kernels, where these have the sizes.
+  if (device.type == DeviceType::kCuda &&
+      cuda::CudnnTakes(sizes.dtype, sizes.dk, sizes.dv, device) &&
+      !cuda::hopper::SupportsBackward(sizes, device))
+    return LongestDeterministic(sizes.heads, sizes.groups);
+#else
+  static_cast<void>(sizes);
+  static_cast<void>(device);
+#endif
+  return kAny;
 }
 
 }  // namespace lacuna::ops

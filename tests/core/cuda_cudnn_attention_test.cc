@@ -293,6 +293,10 @@ TEST(CudaCudnnAttention, DocumentsBeyondTheSlots) {
 // The longest document that is deterministic, and one that is not.
 TEST(CudaCudnnAttention, LongestDeterministicDocument) {
   ops::CausalSizes sizes{.dtype = DType::kBF16, .heads = 64, .groups = 4, .dk = 192, .dv = 128};
+  // Own kernels have these sizes, at any length, and not the others.
+  EXPECT_EQ(ops::LongestDeterministicDocument(sizes, CudaDevice()),
+            std::numeric_limits<int64_t>::max());
+  sizes.dk = sizes.dv = 64;
   EXPECT_EQ(ops::LongestDeterministicDocument(sizes, CudaDevice()), 11520);
   sizes.dtype = DType::kF32;
   EXPECT_EQ(ops::LongestDeterministicDocument(sizes, CudaDevice()),

@@ -1,5 +1,5 @@
-// Attention through cuDNN, for what it does faster than our own kernels: bf16, causal or windowed
-// within packed documents, on Hopper, cuDNN 9.14 or newer (9.10.0 and 9.10.1 are wrong; the fault
+// Attention through cuDNN, for what it does faster than our own kernels, or they have not: bf16,
+// causal or windowed within packed documents, on Hopper, cuDNN 9.14 or newer (9.10.0 and 9.10.1 are wrong; the fault
 // of 9.14.0 is with windows that are not causal, which are not asked for). POD only.
 //
 // A plan is made (cuDNN compiles it) at the first call of its sizes, in a second or two. Packed

@@ -24,4 +24,7 @@ bool SupportsDkv(const AttentionBwdArgs&, Stream);
 // document: those that share a tile weigh 0 in its sums.
 void AttentionDkv(const AttentionBwdArgs&, const float* delta, int parts, float* partial, Stream);
 
+// Whether both say yes to causal attention of these sizes, as far as is known before a call.
+bool SupportsBackward(const ops::CausalSizes&, Device);
+
 }  // namespace lacuna::cuda::hopper

@@ -1,6 +1,7 @@
 #include "core/ops/cuda/hopper/attention.h"
 #include "core/ops/cuda/hopper/attention_launch.cuh"
 #include "core/ops/cuda/hopper/range_rows.cuh"
+#include "core/stream.h"
 
 namespace lacuna::cuda::hopper {
 namespace {
@@ -32,6 +33,18 @@ bool SupportsDkv(const AttentionBwdArgs& args, Stream stream) {
              [&](auto config, auto rows) {
                has_code = attention::HasCode<DkvKernel<decltype(config), decltype(rows)>>(stream);
              }) &&
+         has_code;
+}
+
+bool SupportsBackward(const ops::CausalSizes& sizes, Device device) {
+  bool has_code = false;
+  return sizes.dtype == DType::kBF16 && attention::IsGroupSize(sizes.heads / sizes.groups) &&
+         DispatchConfig(sizes.dk, sizes.dv,
+                        [&](auto config, auto rows) {
+                          has_code =
+                              attention::HasCode<DkvKernel<decltype(config), decltype(rows)>>(
+                                  lacuna::ComputeStream(device));
+                        }) &&
          has_code;
 }
 

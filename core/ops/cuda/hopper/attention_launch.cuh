@@ -25,14 +25,16 @@ inline bool IsPackable(const TensorRef& t) {
   return Packable<BFloat16>(t.data, t.dim(2));
 }
 
+inline bool IsGroupSize(int64_t heads) {
+  return std::has_single_bit(static_cast<uint64_t>(heads)) && heads <= kWarpgroupRows;
+}
+
 // What all calls need, whatever their keys.
 template <class Args>
 bool SupportsShapes(const Args& args) {
   const TensorRef &q = args.q, &k = args.k;
   const int64_t rep = q.dim(1) / k.dim(1);
-  if (q.dtype != DType::kBF16 || !std::has_single_bit(static_cast<uint64_t>(rep)) ||
-      rep > kWarpgroupRows || !(args.scale > 0))
-    return false;
+  if (q.dtype != DType::kBF16 || !IsGroupSize(rep) || !(args.scale > 0)) return false;
   constexpr int64_t kMost = int64_t{1} << 30;  // rows, and slots of all groups, count in 32 bits
   return q.dim(0) > 0 && k.dim(0) > 0 && q.dim(0) * k.dim(1) <= kMost && k.dim(0) <= kMost &&
          IsPackable(q) && IsPackable(k) && IsPackable(args.v) && IsPackable(args.o);
