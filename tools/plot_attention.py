@@ -2,7 +2,7 @@
 """Sparse attention beside full attention, from what `lacuna bench cuda --json` wrote: figure 6 and table 4 of the NSA paper (arXiv
 2502.11089), as one picture (needs matplotlib) and as text.
 
-  lacuna bench cuda --ops --match attention --lengths 1024,2048,4096,8192,16384,32768,65536 --pattern local --pytorch python3 --json attention.json
+  lacuna bench cuda --ops --match '^attention_[fb]|^nsa_attention' --lengths 1024,2048,4096,8192,16384,32768,65536 --pattern local --pytorch python3 --json attention.json
   lacuna bench cuda --decode --json decode.json
   python3 tools/plot_attention.py attention.json decode.json --output attention.svg
 

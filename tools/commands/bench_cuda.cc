@@ -11,6 +11,7 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <string>
 #include <vector>
 
@@ -56,11 +57,12 @@ void Say(const std::string& text) {
   std::fflush(stdout);  // rows take a while each
 }
 
-// Of the rows whose name contains `match`.
+// Of the rows in whose name `match`, a regular expression, is found.
 void MeasureRows(const char* section, const std::vector<BenchRow>& rows, const std::string& match,
                  DeviceTimer& timer, BenchReport* report) {
+  const std::regex pattern(match);
   for (const BenchRow& row : rows) {
-    if (row.op.find(match) == std::string::npos) continue;
+    if (!std::regex_search(row.op, pattern)) continue;
     RowResult result{.section = section,
                      .row = row,
                      .timing = timer.Measure(row),
@@ -275,7 +277,19 @@ void AddBenchCudaCommand(CLI::App& bench, Runner& run) {
                    "zipf (skewed)")
       ->check(CLI::IsMember({"real", "forced", "zipf"}))
       ->capture_default_str();
-  cuda->add_option("--match", options->match, "only operators and layers whose name contains this");
+  cuda->add_option("--match", options->match,
+                   "only operators and layers in whose name this regular expression is found: moe, "
+                   "^attention")
+      ->check(CLI::Validator(
+          [](const std::string& text) -> std::string {
+            try {
+              const std::regex expression(text);
+              return {};
+            } catch (const std::regex_error& error) {
+              return text + " is not a regular expression: " + error.what();
+            }
+          },
+          "REGEX"));
   cuda->add_option("--json", options->json, "file for all results");
   cuda->add_option("--pytorch", options->pytorch,
                    "Python interpreter with torch, for the same rows in PyTorch");
