@@ -19,8 +19,16 @@ Variable Linear(Tape& tape, const Variable& x, Parameter& weight, const Variable
       "linear", {x, added}, {&weight}, std::move(y),
       [stream, &weight, x = SavedTensor(x.value()), w = SavedTensor(weight.value)](GradContext& g) {
         if (g.needs(0)) {
-          Tensor dx = Tensor::EmptyLike(x.get());
-          ops::MatMul({.a = g.dy().Ref(), .b = w.get().Ref(), .c = dx.MutableRef()}, stream);
+          // Other consumers' gradients are added in the product: several projections of one x.
+          const Tensor sum = g.TakeSum(0);
+          const bool in_place = sum.defined() && sum.unique();
+          Tensor dx = in_place ? sum : Tensor::EmptyLike(x.get());
+          ops::MatMul({.a = g.dy().Ref(),
+                       .b = w.get().Ref(),
+                       .add = sum.defined() && !in_place ? sum.Ref() : TensorRef(),
+                       .c = dx.MutableRef(),
+                       .beta = in_place ? 1.0 : 0.0},
+                      stream);
           g.Set(0, std::move(dx));
         }
         g.Defer([stream, &weight, x, dy = g.dy()] {

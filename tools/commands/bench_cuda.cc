@@ -26,6 +26,7 @@
 #include "recipes/plan/model_size.h"
 #include "recipes/trainer/device.h"
 #include "tools/command.h"
+#include "tools/commands/regex_option.h"
 
 namespace lacuna::tools {
 namespace {
@@ -280,16 +281,7 @@ void AddBenchCudaCommand(CLI::App& bench, Runner& run) {
   cuda->add_option("--match", options->match,
                    "only operators and layers in whose name this regular expression is found: moe, "
                    "^attention")
-      ->check(CLI::Validator(
-          [](const std::string& text) -> std::string {
-            try {
-              const std::regex expression(text);
-              return {};
-            } catch (const std::regex_error& error) {
-              return text + " is not a regular expression: " + error.what();
-            }
-          },
-          "REGEX"));
+      ->check(IsRegex());
   cuda->add_option("--json", options->json, "file for all results");
   cuda->add_option("--pytorch", options->pytorch,
                    "Python interpreter with torch, for the same rows in PyTorch");
