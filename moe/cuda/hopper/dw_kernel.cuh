@@ -132,6 +132,7 @@ __global__ void LACUNA_CLUSTER(kCluster) __launch_bounds__(kThreads, 1)
           const int r = at.begin + depth, half = r + static_cast<int>(rank) * (kDepth / 2);
           RandomDelay(p.delays, depth);
           WaitBarrier(ring.Empty(place.stage), place.round ^ 1);
+          __syncwarp();  // or a lane still waits when what follows has turned the barrier again
           if (threadIdx.x % kWarp == 0) {
             ArriveExpecting(full, Ring<DwTile>::kStageBytes);
 #pragma unroll

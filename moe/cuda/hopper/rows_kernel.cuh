@@ -126,6 +126,7 @@ __global__ void LACUNA_CLUSTER(kCluster) __launch_bounds__(kThreads, 1)
           const int depth = slice * kDepth;
           RandomDelay(p.delays, slice);
           WaitBarrier(ring.Empty(place.stage), place.round ^ 1);
+          __syncwarp();  // or a lane still waits when what follows has turned the barrier again
           if (threadIdx.x % kWarp == 0) {
             ArriveExpecting(full, RowsTile::kABytes + boxes * kRowBox * kDepth * 2);
             if constexpr (Epilogue::kInterleaved) {
