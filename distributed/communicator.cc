@@ -5,14 +5,45 @@
 
 #include <thread>
 
+#include "distributed/collective_arguments.h"
+
 namespace lacuna {
 namespace {
+
+// Both tensors on the CPU, or both on one device, whose compute stream orders the copy.
+void CopyBytes(const Tensor& from, Tensor to) {
+  if (from.bytes() == 0 || from.Ref().data == to.Ref().data) return;
+  to.View(0, {to.numel()}).CopyFrom(from.View(0, {from.numel()}));
+}
 
 class SelfCommunicator : public Communicator {
  public:
   int rank() const override { return 0; }
   int size() const override { return 1; }
-  Request AllReduceSum(Tensor) override { return {}; }
+  std::unique_ptr<Communicator> Split(int) override {
+    return AsPart(std::make_unique<SelfCommunicator>());
+  }
+  Request AllReduceSum(Tensor tensor) override {
+    CheckSum("all_reduce_sum", tensor);
+    return {};
+  }
+  Request ReduceScatterSum(Tensor in, Tensor out) override {
+    CheckSum("reduce_scatter_sum", in);
+    CheckParts("reduce_scatter_sum", out, in, 1);
+    CopyBytes(in, out);
+    return {};
+  }
+  Request AllGatherInto(Tensor in, Tensor out) override {
+    CheckParts("all_gather_into", in, out, 1);
+    CopyBytes(in, out);
+    return {};
+  }
+  Request AllToAllRows(Tensor in, std::vector<int64_t> send_rows, Tensor out,
+                       std::vector<int64_t> receive_rows) override {
+    CheckRows(in, send_rows, out, receive_rows, 0, 1);
+    CopyBytes(in, out);
+    return {};
+  }
   Request Broadcast(Tensor, int) override { return {}; }
   Request AllGather(std::string bytes, std::vector<std::string>* all) override {
     *all = {std::move(bytes)};
@@ -40,10 +71,11 @@ void Request::Wait() {
 }
 
 void Request::Wait(Deadline deadline) {
+  if (operation_ && operation_->WaitOnStream()) operation_.reset();
   const Deadline start = SteadyClock::now();
   for (int spins = 0; !Poll(); ++spins) {
     if (SteadyClock::now() >= deadline) {
-      operation_->Fail(std::chrono::duration<double>(SteadyClock::now() - start).count());
+      operation_->Fail(SecondsSince(start));
     }
     // Peers may share this core: give it away at once, and rest where the answer takes longer than
     // a switch of threads.
@@ -53,6 +85,24 @@ void Request::Wait(Deadline deadline) {
       std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
   }
+}
+
+std::unique_ptr<Communicator> Communicator::AsPart(std::unique_ptr<Communicator> part) {
+  part->settings_->timeout_seconds = settings_->timeout_seconds;
+  part->settings_->name = fmt::format("{}/{}", settings_->name, settings_->num_splits++);
+  part->settings_->log = settings_->log;
+  return part;
+}
+
+int64_t Communicator::LogBegin(const char* name, int64_t sequence, int64_t bytes,
+                               std::function<bool()> done) const {
+  OperationLog::Operation operation;
+  operation.communicator = this->name();
+  for (int r = 0; r < size(); ++r) operation.ranks.push_back(WorldRank(r));
+  operation.name = name;
+  operation.sequence = sequence;
+  operation.bytes = bytes;
+  return log().Begin(std::move(operation), std::move(done));
 }
 
 std::unique_ptr<Communicator> MakeSelfCommunicator() {

@@ -2,12 +2,13 @@
 //
 // Every collective is non-blocking: it returns a Request, which is polled until it is done or its
 // deadline passes, so a dead or stuck peer becomes an error that names it and never a hang. All
-// ranks call the same collectives in the same order; they may wait for them in any order. Tensors
-// are on the CPU. One thread of a rank uses the communicator.
+// ranks call the same collectives in the same order; they may wait for them in any order. One
+// thread of a rank uses a communicator and all that was split off it. Tensors are on the CPU; the
+// communicators of distributed/device_communicator.h take those of a device, too.
 //
-// AllReduceSum gives every rank the same bits, and the same bits in every run with the same number
-// of ranks: element i is the sum of the ranks' values in rank order, added in f64 (f32 tensors are
-// rounded once at the end; i64 is exact modulo 2^64).
+// Sums are the same bits on every rank, and in every run with the same number of ranks: element i
+// is the sum of the ranks' values in rank order, added in f64 and rounded once at the end (integers
+// are exact modulo 2^64 or 2^32).
 //
 //   LACUNA_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> comm, MakeCommunicator());
 //   Request sum = comm->AllReduceSum(gradients);
@@ -16,7 +17,6 @@
 //   sum.Wait();                                    // the communicator's timeout; or Wait(deadline)
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -27,16 +27,10 @@
 #include "core/error.h"
 #include "core/status.h"
 #include "core/tensor.h"
+#include "distributed/operation_log.h"
+#include "distributed/steady_clock.h"
 
 namespace lacuna {
-
-using SteadyClock = std::chrono::steady_clock;
-using Deadline = SteadyClock::time_point;
-
-inline Deadline AfterSeconds(double seconds) {
-  return SteadyClock::now() +
-         std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(seconds));
-}
 
 // A peer that does not answer, or answers something else. The program ends with
 // ExitCode::kHardware.
@@ -54,6 +48,9 @@ class Request {
     virtual ~Operation() = default;
     // Moves it (and every other one of its communicator) on without blocking; true when done.
     virtual bool Poll() = 0;
+    // For work on a device: orders the device's compute stream after it and returns true. False
+    // where the host has to wait.
+    virtual bool WaitOnStream() { return false; }
     virtual double timeout_seconds() const = 0;
     // Throws CommunicationError: "rank 0 of 4: all_reduce_sum #12 (3.1 MB): nothing from rank 3
     // within 120.0 s".
@@ -65,7 +62,9 @@ class Request {
 
   bool Poll();
   // Until done. Throws CommunicationError at the deadline (by default the communicator's timeout
-  // from now); the communicator is of no use from then on.
+  // from now); the communicator is of no use from then on. For tensors on a CUDA device, what is
+  // launched on its compute stream afterwards finds the result; NCCL's backend does not make the
+  // host wait for it.
   void Wait();
   void Wait(Deadline deadline);
 
@@ -79,12 +78,37 @@ class Communicator {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  // The rank in the whole run of this communicator's `rank`.
+  virtual int WorldRank(int rank) const { return rank; }
   // How long Wait() waits; 120 s unless set.
-  double timeout_seconds() const { return timeout_seconds_; }
-  void set_timeout_seconds(double seconds) { timeout_seconds_ = seconds; }
+  double timeout_seconds() const { return settings_->timeout_seconds; }
+  void set_timeout_seconds(double seconds) { settings_->timeout_seconds = seconds; }
+  // What errors and the watchdog call it, the same on every rank; "world" unless set, and
+  // "world/0" for the first that is split off it.
+  const std::string& name() const { return settings_->name; }
+  void set_name(std::string name) { settings_->name = std::move(name); }
+  // Shared with what is split off.
+  OperationLog& log() const { return *settings_->log; }
 
-  // In place; f32, f64 or i64. The tensor must stay untouched until the request is done.
+  // The ranks that give the same color, in the order of their ranks here. Every rank calls it, and
+  // all wait until the last one has; throws CommunicationError after timeout_seconds(), which the
+  // new communicator takes over. Its collectives and this one's are never taken for each other, and
+  // waiting for one moves the others on.
+  virtual std::unique_ptr<Communicator> Split(int color) = 0;
+
+  // In place; f32, f64, bf16, i32 or i64. The tensor must stay untouched until the request is done.
   virtual Request AllReduceSum(Tensor tensor) = 0;
+  // out[i] = the sum over ranks of in[rank() * n + i]. in: [n * size()], out: [n], in number of
+  // elements; dtypes as AllReduceSum's. `out` may be that part of `in`.
+  virtual Request ReduceScatterSum(Tensor in, Tensor out) = 0;
+  // out[r * n + i] = rank r's in[i]. in: [n], out: [n * size()], in number of elements; any dtype.
+  // `in` may be this rank's part of `out`.
+  virtual Request AllGatherInto(Tensor in, Tensor out) = 0;
+  // Rows by destination become rows by source. in: [sum of send_rows, ...], the first send_rows[0]
+  // rows are for rank 0; out: [sum of receive_rows, ...], the first receive_rows[0] rows come from
+  // rank 0. Rank r's send_rows[s] must be rank s's receive_rows[r]; 0 is right. Any dtype.
+  virtual Request AllToAllRows(Tensor in, std::vector<int64_t> send_rows, Tensor out,
+                               std::vector<int64_t> receive_rows) = 0;
   // In place; any dtype, the same shape on every rank.
   virtual Request Broadcast(Tensor tensor, int root) = 0;
   // (*all)[r] becomes rank r's bytes, of any length. `all` must live until the request is done.
@@ -100,8 +124,26 @@ class Communicator {
   // Ends the whole run at once, all ranks, with this exit code.
   [[noreturn]] virtual void Abort(int exit_code) = 0;
 
+ protected:
+  Communicator() : settings_(std::make_shared<Settings>()) {}
+  // For a communicator that stands before another one.
+  explicit Communicator(const Communicator* behind) : settings_(behind->settings_) {}
+  // What was split off, with the settings it takes over.
+  std::unique_ptr<Communicator> AsPart(std::unique_ptr<Communicator> part);
+  // Enters a collective in the log; `done` as OperationLog::Begin's.
+  int64_t LogBegin(const char* name, int64_t sequence, int64_t bytes,
+                   std::function<bool()> done = nullptr) const;
+
  private:
-  double timeout_seconds_ = 120;
+  friend class OperationQueue;
+
+  struct Settings {
+    double timeout_seconds = 120;
+    std::string name = "world";
+    int num_splits = 0;
+    std::shared_ptr<OperationLog> log = std::make_shared<OperationLog>();
+  };
+  std::shared_ptr<Settings> settings_;
 };
 
 // One rank: every collective is done when it returns.

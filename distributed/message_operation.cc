@@ -42,6 +42,7 @@ bool MessageOperation::Advance() {
       std::exchange(next_, nullptr)();
     } else {
       done_ = true;
+      queue_.log().End(log_id_);
     }
   }
   return true;
@@ -53,11 +54,12 @@ double MessageOperation::timeout_seconds() const {
 
 void MessageOperation::Fail(double waited_seconds) {
   std::set<int> silent, deaf;
-  for (const Pending& pending : pending_) (pending.receive ? silent : deaf).insert(pending.peer);
+  for (const Pending& pending : pending_) {
+    (pending.receive ? silent : deaf).insert(queue_.transport().WorldRank(pending.peer));
+  }
   const std::set<int>& ranks = silent.empty() ? deaf : silent;
   const std::string where =
-      fmt::format("rank {} of {}: {} #{} ({})", queue_.transport().rank(),
-                  queue_.transport().size(), name_, sequence_, FormatBytes(bytes_));
+      fmt::format("{}: {} #{} ({})", queue_.Self(), name_, sequence_, FormatBytes(bytes_));
   queue_.GiveUp();
   throw CommunicationError(fmt::format(
       "{}: {} rank{} {} within {:.1f} s", where, silent.empty() ? "not taken by" : "nothing from",
@@ -65,6 +67,7 @@ void MessageOperation::Fail(double waited_seconds) {
 }
 
 OperationQueue::~OperationQueue() {
+  progress_->Remove(this);
   if (active_.empty()) return;
   struct Abandoned {
     std::unique_ptr<Transport> transport;
@@ -79,9 +82,10 @@ OperationQueue::~OperationQueue() {
 
 OperationQueue::OperationPtr OperationQueue::Start(const char* name, int64_t bytes) {
   if (broken_)
-    throw CommunicationError(fmt::format("rank {} of {}: {}: an earlier collective failed",
-                                         transport_->rank(), transport_->size(), name));
-  return std::make_shared<MessageOperation>(*this, name, sequence_++, bytes);
+    throw CommunicationError(fmt::format("{}: {}: an earlier collective failed", Self(), name));
+  const int64_t sequence = sequence_++;
+  return std::make_shared<MessageOperation>(*this, name, sequence, bytes,
+                                            owner_.LogBegin(name, sequence, bytes));
 }
 
 Request OperationQueue::Launch(OperationPtr operation) {
@@ -90,18 +94,33 @@ Request OperationQueue::Launch(OperationPtr operation) {
   return Request(std::move(operation));
 }
 
-void OperationQueue::Poll() {
+void Progress::Poll() {
   if (polling_) return;  // a continuation polls
   polling_ = true;
+  try {
+    for (OperationQueue* queue : queues_) queue->Advance();
+  } catch (...) {
+    polling_ = false;
+    throw;
+  }
+  polling_ = false;
+}
+
+void OperationQueue::Advance() {
   try {
     for (auto it = active_.begin(); it != active_.end();)
       it = (*it)->Advance() ? active_.erase(it) : std::next(it);
   } catch (...) {
-    polling_ = false;
     GiveUp();
     throw;
   }
-  polling_ = false;
+}
+
+std::string OperationQueue::Self() const {
+  const int rank = transport_->rank(), world_rank = transport_->WorldRank(rank);
+  return owner_.name() == "world" ? fmt::format("rank {} of {}", rank, transport_->size())
+                                  : fmt::format("rank {} ({} of {} in {})", world_rank, rank,
+                                                transport_->size(), owner_.name());
 }
 
 void OperationQueue::GiveUp() {
