@@ -1,10 +1,12 @@
 // lacuna plan: what a recipe will cost, before anything is allocated.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "core/status.h"
+#include "recipes/plan/mesh.h"
 #include "recipes/plan/report.h"
 #include "recipes/schema/recipe.h"
 #include "tools/command.h"
@@ -15,7 +17,7 @@ namespace {
 struct PlanOptions {
   std::string recipe;
   std::vector<std::string> overrides;
-  int64_t ranks = 1;
+  int64_t ranks = 0;
   bool keys = false;
   bool resolved = false;
 };
@@ -26,9 +28,14 @@ absl::Status Plan(const PlanOptions& options) {
     return absl::OkStatus();
   }
   if (options.recipe.empty()) return ConfigError("plan: give a recipe, or --keys");
-  LACUNA_ASSIGN_OR_RETURN(const Recipe recipe,
-                          LoadRecipe(options.recipe, options.overrides, options.ranks));
-  std::fputs((options.resolved ? ToYaml(recipe) : PlanText(recipe, options.ranks)).c_str(), stdout);
+  const auto load = [&](int64_t ranks) {
+    return LoadRecipe(options.recipe, options.overrides, ranks);
+  };
+  LACUNA_ASSIGN_OR_RETURN(Recipe recipe, load(std::max<int64_t>(1, options.ranks)));
+  const int64_t ranks = options.ranks > 0 ? options.ranks : recipe.parallel.expert;
+  LACUNA_RETURN_IF_ERROR(CheckMesh(recipe, ranks));
+  LACUNA_RETURN_IF_ERROR(load(ranks).status());  // the batch is shared by all of them
+  std::fputs((options.resolved ? ToYaml(recipe) : PlanText(recipe, ranks)).c_str(), stdout);
   return absl::OkStatus();
 }
 
@@ -43,7 +50,9 @@ void AddPlanCommand(CLI::App& app, Runner& run) {
       ->add_option("--set", options->overrides,
                    "Override a key: section.key=value (may be repeated)")
       ->allow_extra_args(false);
-  command->add_option("--ranks", options->ranks, "Ranks that the run would have")
+  command
+      ->add_option("--ranks", options->ranks,
+                   "Ranks that the run would have; parallel.expert where this is not given")
       ->check(CLI::Range(1, 1 << 20));
   command->add_flag("--keys", options->keys,
                     "Print every key of a recipe with its default, type and meaning");
