@@ -66,7 +66,7 @@ void CheckSchedule(const OptimizerConfig& optimizer, const TrainConfig& train,
   }
 }
 
-// What needs the number of ranks, too, is CheckMesh's (recipes/plan/mesh.h): a recipe is also read
+// What needs the number of ranks, too, is CheckMesh's (recipes/plan/rank_shares.h): a recipe is also read
 // where it is not trained.
 void CheckParallel(const Recipe& recipe, Violations* violations) {
   const int64_t expert = recipe.parallel.expert, experts = recipe.moe.num_experts;

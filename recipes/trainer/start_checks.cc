@@ -2,8 +2,10 @@
 
 #include "core/allocator.h"
 #include "core/status.h"
-#include "recipes/plan/mesh.h"
+#include "core/stream.h"
+#include "recipes/plan/rank_shares.h"
 #include "recipes/trainer/device.h"
+#include "recipes/trainer/memory_check.h"
 
 namespace lacuna {
 
@@ -23,6 +25,10 @@ absl::StatusOr<Device> PrepareDevice(const Recipe& recipe, const Communicator& c
   LACUNA_ASSIGN_OR_RETURN(const Device device, ChooseDevice(recipe, comm));
   SetMemoryLimit(device, static_cast<int64_t>(recipe.train.memory_limit_gib * (1 << 30)));
   LACUNA_RETURN_IF_ERROR(CheckDeterminism(recipe, LongestDeterministicDocument(recipe, device)));
+  if (device.type == DeviceType::kCuda) {
+    const CudaDeviceInfo info = InfoOfCudaDevice(device);
+    LACUNA_RETURN_IF_ERROR(CheckMemory(recipe, comm.size(), info.name, info.memory_bytes));
+  }
   return device;
 }
 

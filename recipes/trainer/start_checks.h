@@ -13,7 +13,7 @@ namespace lacuna {
 absl::Status CheckParallel(const Recipe& recipe, int64_t ranks);
 
 // This rank's device, with train.memory_limit_gib set. A configuration error: CheckParallel's,
-// ChooseDevice's, CheckDeterminism's.
+// ChooseDevice's, CheckDeterminism's, on a card CheckMemory's.
 absl::StatusOr<Device> PrepareDevice(const Recipe& recipe, const Communicator& comm);
 
 }  // namespace lacuna
