@@ -5,13 +5,8 @@
 
 #include <cstdint>
 
+#include "core/dtype.h"
 #include "core/tensor_ref.h"
-
-#if defined(__CUDACC__)
-#define LACUNA_HOST_DEVICE __host__ __device__
-#else
-#define LACUNA_HOST_DEVICE
-#endif
 
 namespace lacuna {
 
@@ -29,5 +24,3 @@ void AddContentHash(const void* data, int64_t bytes, uint64_t* sum, Stream strea
 }  // namespace cuda
 
 }  // namespace lacuna
-
-#undef LACUNA_HOST_DEVICE

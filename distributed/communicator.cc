@@ -21,7 +21,9 @@ class SelfCommunicator : public Communicator {
   int rank() const override { return 0; }
   int size() const override { return 1; }
   std::unique_ptr<Communicator> Split(int) override {
-    return AsPart(std::make_unique<SelfCommunicator>());
+    auto part = std::make_unique<SelfCommunicator>();
+    part->set_timeout_seconds(timeout_seconds());
+    return part;
   }
   Request AllReduceSum(Tensor tensor) override {
     CheckSum("all_reduce_sum", tensor);
@@ -71,11 +73,10 @@ void Request::Wait() {
 }
 
 void Request::Wait(Deadline deadline) {
-  if (operation_ && operation_->WaitOnStream()) operation_.reset();
   const Deadline start = SteadyClock::now();
   for (int spins = 0; !Poll(); ++spins) {
     if (SteadyClock::now() >= deadline) {
-      operation_->Fail(SecondsSince(start));
+      operation_->Fail(std::chrono::duration<double>(SteadyClock::now() - start).count());
     }
     // Peers may share this core: give it away at once, and rest where the answer takes longer than
     // a switch of threads.
@@ -85,24 +86,6 @@ void Request::Wait(Deadline deadline) {
       std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
   }
-}
-
-std::unique_ptr<Communicator> Communicator::AsPart(std::unique_ptr<Communicator> part) {
-  part->settings_->timeout_seconds = settings_->timeout_seconds;
-  part->settings_->name = fmt::format("{}/{}", settings_->name, settings_->num_splits++);
-  part->settings_->log = settings_->log;
-  return part;
-}
-
-int64_t Communicator::LogBegin(const char* name, int64_t sequence, int64_t bytes,
-                               std::function<bool()> done) const {
-  OperationLog::Operation operation;
-  operation.communicator = this->name();
-  for (int r = 0; r < size(); ++r) operation.ranks.push_back(WorldRank(r));
-  operation.name = name;
-  operation.sequence = sequence;
-  operation.bytes = bytes;
-  return log().Begin(std::move(operation), std::move(done));
 }
 
 std::unique_ptr<Communicator> MakeSelfCommunicator() {

@@ -21,7 +21,6 @@ class MessageCommunicator : public Communicator {
 
   int rank() const override { return queue_.transport().rank(); }
   int size() const override { return queue_.transport().size(); }
-  int WorldRank(int rank) const override { return queue_.transport().WorldRank(rank); }
   std::unique_ptr<Communicator> Split(int color) override;
   Request AllReduceSum(Tensor tensor) override;
   Request ReduceScatterSum(Tensor in, Tensor out) override;

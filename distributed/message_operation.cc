@@ -42,7 +42,6 @@ bool MessageOperation::Advance() {
       std::exchange(next_, nullptr)();
     } else {
       done_ = true;
-      queue_.log().End(log_id_);
     }
   }
   return true;
@@ -59,7 +58,8 @@ void MessageOperation::Fail(double waited_seconds) {
   }
   const std::set<int>& ranks = silent.empty() ? deaf : silent;
   const std::string where =
-      fmt::format("{}: {} #{} ({})", queue_.Self(), name_, sequence_, FormatBytes(bytes_));
+      fmt::format("rank {} of {}: {} #{} ({})", queue_.transport().rank(),
+                  queue_.transport().size(), name_, sequence_, FormatBytes(bytes_));
   queue_.GiveUp();
   throw CommunicationError(fmt::format(
       "{}: {} rank{} {} within {:.1f} s", where, silent.empty() ? "not taken by" : "nothing from",
@@ -82,10 +82,9 @@ OperationQueue::~OperationQueue() {
 
 OperationQueue::OperationPtr OperationQueue::Start(const char* name, int64_t bytes) {
   if (broken_)
-    throw CommunicationError(fmt::format("{}: {}: an earlier collective failed", Self(), name));
-  const int64_t sequence = sequence_++;
-  return std::make_shared<MessageOperation>(*this, name, sequence, bytes,
-                                            owner_.LogBegin(name, sequence, bytes));
+    throw CommunicationError(fmt::format("rank {} of {}: {}: an earlier collective failed",
+                                         transport_->rank(), transport_->size(), name));
+  return std::make_shared<MessageOperation>(*this, name, sequence_++, bytes);
 }
 
 Request OperationQueue::Launch(OperationPtr operation) {
@@ -114,13 +113,6 @@ void OperationQueue::Advance() {
     GiveUp();
     throw;
   }
-}
-
-std::string OperationQueue::Self() const {
-  const int rank = transport_->rank(), world_rank = transport_->WorldRank(rank);
-  return owner_.name() == "world" ? fmt::format("rank {} of {}", rank, transport_->size())
-                                  : fmt::format("rank {} ({} of {} in {})", world_rank, rank,
-                                                transport_->size(), owner_.name());
 }
 
 void OperationQueue::GiveUp() {

@@ -20,9 +20,8 @@ class OperationQueue;
 class MessageOperation : public Request::Operation {
  public:
   // The `sequence`-th collective of `queue`, named in errors with the bytes it is about.
-  MessageOperation(OperationQueue& queue, const char* name, int64_t sequence, int64_t bytes,
-                   int64_t log_id)
-      : queue_(queue), name_(name), sequence_(sequence), bytes_(bytes), log_id_(log_id) {}
+  MessageOperation(OperationQueue& queue, const char* name, int64_t sequence, int64_t bytes)
+      : queue_(queue), name_(name), sequence_(sequence), bytes_(bytes) {}
 
   // A message of phase 0 or 1; the memory must stay until the phase is over.
   void Send(int to, int phase, const void* data, int64_t bytes);
@@ -47,7 +46,6 @@ class MessageOperation : public Request::Operation {
   const char* name_;
   int64_t sequence_;
   int64_t bytes_;
-  int64_t log_id_;
   std::vector<Pending> pending_;
   std::function<void()> next_;
   bool done_ = false;
@@ -97,9 +95,6 @@ class OperationQueue {
   Transport& transport() { return *transport_; }
   const Transport& transport() const { return *transport_; }
   double timeout_seconds() const { return owner_.timeout_seconds(); }
-  OperationLog& log() { return owner_.log(); }
-  // "rank 3 of 8", "rank 3 (1 of 2 in expert)"
-  std::string Self() const;
   const std::shared_ptr<Progress>& progress() const { return progress_; }
 
  private:

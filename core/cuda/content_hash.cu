@@ -1,4 +1,4 @@
-// A thread sums its words, a block its threads, then one integer atomic a block: exact in any order.
+// A thread sums its words, a warp its threads, then one integer atomic a warp: exact in any order.
 #include "core/content_hash.h"
 #include "core/cuda/launch.cuh"
 
