@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/out_of_memory.h"
+#include "core/stream.h"
 #ifdef LACUNA_WITH_CUDA
 #include "core/cuda/memory.h"
 #endif
@@ -133,7 +134,7 @@ Storage::Storage(int64_t size, Device where)
     return;
   }
 #ifdef LACUNA_WITH_CUDA
-  data = cuda::Allocate(bytes, device, category);
+  data = cuda::Allocate(bytes, ComputeStream(device), category);
 #else
   LACUNA_CHECK(false, "this build has no CUDA backend (configure with -DLACUNA_CUDA=ON)");
 #endif
@@ -145,7 +146,7 @@ Storage::~Storage() {
     return;
   }
 #ifdef LACUNA_WITH_CUDA
-  cuda::Free(data, bytes, device, category);
+  cuda::Free(data, bytes, ComputeStream(device), category);
 #endif
 }
 
