@@ -210,7 +210,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--limit", type=float, default=1e-3, help="of the difference of logits (default: %(default)s)")
-    parser.add_argument("--tie", type=float, default=1e-3, help="of scores of blocks, relative (default: %(default)s)")
+    parser.add_argument("--tie", type=float, default=1e-4, help="of scores of blocks, relative (default: %(default)s)")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
