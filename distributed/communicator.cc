@@ -89,6 +89,10 @@ void Request::Wait(Deadline deadline) {
   }
 }
 
+void Request::Fail(double waited_seconds) {
+  operation_->Fail(waited_seconds);
+}
+
 Communicator::Communicator(PartOf part) : Communicator() {
   Settings& whole = *part.whole.settings_;
   settings_->timeout_seconds = whole.timeout_seconds;

@@ -68,7 +68,7 @@ class Request {
   void Wait();
   void Wait(Deadline deadline);
   // What Wait does at its deadline, of a request that is not done.
-  [[noreturn]] void Fail(double waited_seconds) { operation_->Fail(waited_seconds); }
+  void Fail(double waited_seconds);
 
  private:
   std::shared_ptr<Operation> operation_;
