@@ -108,7 +108,7 @@ int64_t Communicator::LogBegin(const char* name, int64_t sequence, int64_t bytes
     for (int r = 0; r < size(); ++r) ranks.push_back(WorldRank(r));
     settings_->world_ranks = std::make_shared<const std::vector<int>>(std::move(ranks));
   }
-  return log().Begin({.communicator = this->name(),
+  return log().Begin({.communicator = LogName(),
                       .ranks = settings_->world_ranks,
                       .name = name,
                       .sequence = sequence,

@@ -92,6 +92,8 @@ class Communicator {
   // Both are shared with what is split off.
   OperationLog& log() const { return *settings_->log; }
   Progress& progress() const { return *settings_->progress; }
+  // What its collectives stand under in the log; their sequence numbers are of this name.
+  virtual std::string LogName() const { return name(); }
   // Enters a collective in the log; `state` as OperationLog::Begin's.
   int64_t LogBegin(const char* name, int64_t sequence, int64_t bytes,
                    OperationLog::DeviceState state = nullptr) const;

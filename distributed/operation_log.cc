@@ -103,22 +103,6 @@ std::string OperationLog::Diagnose(int64_t id) const {
   return operation && diagnosis ? diagnosis(*operation) : "";
 }
 
-int64_t OperationLog::AddAbort(std::function<void()> abort) {
-  const std::lock_guard lock(mutex_);
-  aborts_[next_id_] = std::move(abort);
-  return next_id_++;
-}
-
-void OperationLog::RemoveAbort(int64_t id) {
-  const std::lock_guard lock(mutex_);
-  aborts_.erase(id);
-}
-
-void OperationLog::AbortWork() {
-  const std::lock_guard lock(mutex_);
-  for (const auto& [id, abort] : aborts_) abort();
-}
-
 std::string Describe(const OperationLog::Operation& operation) {
   return fmt::format("{} #{} of {} ({})", operation.name, operation.sequence,
                      operation.communicator, FormatBytes(operation.bytes));

@@ -61,11 +61,6 @@ class OperationLog {
   void SetDiagnosis(Diagnosis diagnosis);
   std::string Diagnose(int64_t id) const;
 
-  // Called by AbortWork: ends what a communicator has on a device. Returns an id for RemoveAbort.
-  int64_t AddAbort(std::function<void()> abort);
-  void RemoveAbort(int64_t id);
-  void AbortWork();
-
  private:
   struct Unfinished {
     int64_t id;
@@ -81,7 +76,6 @@ class OperationLog {
   std::list<Unfinished> unfinished_;  // in order of their start
   std::map<std::string, std::deque<Operation>> started_;
   Diagnosis diagnosis_;
-  std::map<int64_t, std::function<void()>> aborts_;
 };
 
 // "all_reduce_sum #12 of world (3.1 MB)"

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "core/io/file.h"
-#include "distributed/collective_arguments.h"
 #include "distributed/host_backed_communicator.h"
 
 namespace lacuna {
@@ -66,9 +65,7 @@ class StagedCommunicator : public HostBackedCommunicator, private Progress::Memb
  public:
   StagedCommunicator(std::shared_ptr<Communicator> host, std::shared_ptr<StagedCopies> copies)
       : HostBackedCommunicator(std::move(host)), copies_(std::move(copies)) {
-    if (size() == 1) {
-      staged_ = MakeSelfCommunicator();  // copies on the device
-    } else {
+    if (size() > 1) {
       staged_ = this->host().Split(0);
       staged_->set_name(name() + " (staged)");
     }
@@ -79,19 +76,15 @@ class StagedCommunicator : public HostBackedCommunicator, private Progress::Memb
   std::unique_ptr<Communicator> Split(int color) override {
     return std::make_unique<StagedCommunicator>(host().Split(color), copies_);
   }
-  Request AllReduceSum(Tensor tensor) override;
-  Request ReduceScatterSum(Tensor in, Tensor out) override;
-  Request AllGatherInto(Tensor in, Tensor out) override;
-  Request AllToAllRows(Tensor in, std::vector<int64_t> send_rows, Tensor out,
-                       std::vector<int64_t> receive_rows) override;
-  Request Broadcast(Tensor tensor, int root) override;
 
  private:
-  // The communicator that takes the tensor as it is; null where it has to be staged.
-  Communicator* Direct(const Tensor& tensor) const {
-    if (!tensor.defined() || !copies_->Takes(tensor)) return &host();
-    return size() == 1 ? staged_.get() : nullptr;
-  }
+  bool OnDevice(const Tensor& tensor) const override { return copies_->Takes(tensor); }
+  Request AllReduceOnDevice(Tensor tensor) override;
+  Request ReduceScatterOnDevice(Tensor in, Tensor out) override;
+  Request AllGatherOnDevice(Tensor in, Tensor out) override;
+  Request AllToAllOnDevice(Tensor in, Tensor out, Rows rows) override;
+  Request BroadcastOnDevice(Tensor tensor, int root) override;
+
   Tensor BufferOf(const Tensor& tensor) { return copies_->Buffer(tensor.shape(), tensor.dtype()); }
   Request Launch(const char* name, int64_t bytes, Stages stages);
   // From one tensor through buffers into another.
@@ -100,7 +93,7 @@ class StagedCommunicator : public HostBackedCommunicator, private Progress::Memb
   void Advance() override;
 
   std::shared_ptr<StagedCopies> copies_;
-  std::unique_ptr<Communicator> staged_;
+  std::unique_ptr<Communicator> staged_;                 // for the buffers
   std::deque<std::shared_ptr<StagedOperation>> active_;  // in order of their launch
 };
 
@@ -129,9 +122,7 @@ void StagedCommunicator::Advance() {
   std::erase_if(active_, [](const auto& operation) { return operation->Finish(); });
 }
 
-Request StagedCommunicator::AllReduceSum(Tensor tensor) {
-  if (Communicator* direct = Direct(tensor)) return direct->AllReduceSum(std::move(tensor));
-  CheckSum("all_reduce_sum", tensor);
+Request StagedCommunicator::AllReduceOnDevice(Tensor tensor) {
   const Tensor buffer = BufferOf(tensor);
   return Launch("all_reduce_sum", tensor.bytes(),
                 {.downloaded = copies_->Download(tensor, buffer),
@@ -139,43 +130,27 @@ Request StagedCommunicator::AllReduceSum(Tensor tensor) {
                  .upload = [=, this] { copies_->Upload(buffer, tensor); }});
 }
 
-Request StagedCommunicator::ReduceScatterSum(Tensor in, Tensor out) {
-  if (Communicator* direct = Direct(in))
-    return direct->ReduceScatterSum(std::move(in), std::move(out));
-  CheckSum("reduce_scatter_sum", in);
-  CheckParts("reduce_scatter_sum", out, in, size());
+Request StagedCommunicator::ReduceScatterOnDevice(Tensor in, Tensor out) {
   return Launch("reduce_scatter_sum", std::move(in), std::move(out),
                 [this](Tensor from, Tensor to) {
                   return staged_->ReduceScatterSum(std::move(from), std::move(to));
                 });
 }
 
-Request StagedCommunicator::AllGatherInto(Tensor in, Tensor out) {
-  if (Communicator* direct = Direct(in))
-    return direct->AllGatherInto(std::move(in), std::move(out));
-  CheckParts("all_gather_into", in, out, size());
+Request StagedCommunicator::AllGatherOnDevice(Tensor in, Tensor out) {
   return Launch("all_gather_into", std::move(in), std::move(out), [this](Tensor from, Tensor to) {
     return staged_->AllGatherInto(std::move(from), std::move(to));
   });
 }
 
-Request StagedCommunicator::AllToAllRows(Tensor in, std::vector<int64_t> send_rows, Tensor out,
-                                         std::vector<int64_t> receive_rows) {
-  if (Communicator* direct = Direct(in)) {
-    return direct->AllToAllRows(std::move(in), std::move(send_rows), std::move(out),
-                                std::move(receive_rows));
-  }
-  CheckRows(in, send_rows, out, receive_rows, rank(), size());
-  return Launch("all_to_all_rows", std::move(in), std::move(out),
-                [=, this, send = std::move(send_rows), receive = std::move(receive_rows)](
-                    Tensor from, Tensor to) {
-                  return staged_->AllToAllRows(std::move(from), send, std::move(to), receive);
-                });
+Request StagedCommunicator::AllToAllOnDevice(Tensor in, Tensor out, Rows rows) {
+  return Launch(
+      "all_to_all_rows", std::move(in), std::move(out), [=, this](Tensor from, Tensor to) {
+        return staged_->AllToAllRows(std::move(from), rows.send, std::move(to), rows.receive);
+      });
 }
 
-Request StagedCommunicator::Broadcast(Tensor tensor, int root) {
-  if (Communicator* direct = Direct(tensor)) return direct->Broadcast(std::move(tensor), root);
-  LACUNA_CHECK(root >= 0 && root < size(), "broadcast: root {} of {} ranks", root, size());
+Request StagedCommunicator::BroadcastOnDevice(Tensor tensor, int root) {
   const Tensor buffer = BufferOf(tensor);
   // The others' download is of nothing: it orders the upload only.
   const int64_t own = rank() == root ? tensor.numel() : 0;

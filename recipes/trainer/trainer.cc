@@ -12,6 +12,7 @@
 #include "core/out_of_memory.h"
 #include "core/profile_range.h"
 #include "core/status.h"
+#include "distributed/device_communicator.h"
 #include "distributed/run_lock.h"
 #include "nn/schedule.h"
 #include "recipes/trainer/batch_share.h"
@@ -32,11 +33,10 @@ namespace {
 // One run on this rank.
 class Run {
  public:
-  Run(const Recipe& recipe, const TrainOptions& options, Communicator& comm)
-      : recipe_(recipe), options_(options), comm_(comm), report_(recipe, comm) {}
+  Run(const Recipe& recipe, const TrainOptions& options, Communicator& comm, Device device)
+      : recipe_(recipe), options_(options), comm_(comm), device_(device), report_(recipe, comm) {}
 
   absl::Status Execute() {
-    LACUNA_RETURN_IF_ERROR(Agree(ChooseDeviceOfRun()));
     LACUNA_RETURN_IF_ERROR(Agree(OpenInputs()));
     LACUNA_RETURN_IF_ERROR(Agree(OpenRunDirectory()));
     Build();
@@ -62,11 +62,6 @@ class Run {
   bool leader() const { return comm_.rank() == 0; }
   absl::Status Agree(const absl::Status& status) {
     return AgreeOnStatus(comm_, status, AfterSeconds(comm_.timeout_seconds()));
-  }
-
-  absl::Status ChooseDeviceOfRun() {
-    LACUNA_ASSIGN_OR_RETURN(device_, PrepareDevice(recipe_, comm_));
-    return absl::OkStatus();
   }
 
   absl::Status OpenInputs() {
@@ -284,9 +279,12 @@ class Run {
 
 }  // namespace
 
-absl::Status Train(const Recipe& recipe, const TrainOptions& options, Communicator& comm) {
+absl::Status Train(const Recipe& recipe, const TrainOptions& options,
+                   std::shared_ptr<Communicator> host) {
   InstallStopSignals();
-  Run run(recipe, options, comm);
+  LACUNA_ASSIGN_OR_RETURN(const Device device, PrepareDevice(recipe, *host));
+  const std::shared_ptr<Communicator> comm = ForDevice(std::move(host), device);
+  Run run(recipe, options, *comm, device);
   try {
     return run.Execute();
   } catch (const OutOfMemoryError& error) {

@@ -51,10 +51,10 @@ absl::Status Run(const Options& options) {
                                      ? recipe->train.threads
                                      : std::max<int64_t>(1, cores / local_ranks)));
 
-  LACUNA_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> comm, MakeCommunicator());
+  LACUNA_ASSIGN_OR_RETURN(const std::shared_ptr<Communicator> comm, MakeCommunicator());
   ExitCode failure = ExitCode::kFailure;
   try {
-    return FromLeader(Train(*recipe, options.train, *comm), comm->rank());
+    return FromLeader(Train(*recipe, options.train, comm), comm->rank());
   } catch (const CommunicationError& error) {
     failure = ExitCode::kHardware;
     fmt::print(stderr, "lacuna: {}\n", error.what());
