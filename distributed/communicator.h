@@ -162,7 +162,8 @@ class Communicator {
 // One rank: every collective is done when it returns.
 std::unique_ptr<Communicator> MakeSelfCommunicator();
 // MPI's world where mpirun (or srun with PMIx) started this process, itself alone otherwise. Call
-// from main, once.
+// from main, once. The environment's LACUNA_TIMEOUT_SECONDS is its timeout; an error where that is
+// no number above 0.
 absl::StatusOr<std::unique_ptr<Communicator>> MakeCommunicator();
 
 // Every rank's `text`, from a collective that is waited for.

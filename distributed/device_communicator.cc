@@ -2,7 +2,9 @@
 
 #include <cstdlib>
 #include <string_view>
+#include <utility>
 
+#include "distributed/checked_communicator.h"
 #include "distributed/nccl_communicator.h"
 #include "distributed/staged_communicator.h"
 
@@ -17,8 +19,10 @@ bool UsesNccl() {
 #endif
 }
 
-std::shared_ptr<Communicator> ForDevice(std::shared_ptr<Communicator> host, Device device) {
-  if (device == kCpu || host->size() == 1) return host;
+namespace {
+
+std::shared_ptr<Communicator> WithDevice(std::shared_ptr<Communicator> host, Device device) {
+  if (device == kCpu) return host;
 #ifdef LACUNA_WITH_NCCL
   if (UsesNccl()) return MakeNcclCommunicator(std::move(host), device);
 #endif
@@ -27,6 +31,14 @@ std::shared_ptr<Communicator> ForDevice(std::shared_ptr<Communicator> host, Devi
 #else
   return host;
 #endif
+}
+
+}  // namespace
+
+std::shared_ptr<Communicator> ForDevice(std::shared_ptr<Communicator> host, Device device) {
+  if (host->size() == 1) return host;
+  std::shared_ptr<Communicator> comm = WithDevice(std::move(host), device);
+  return ChecksCollectives() ? MakeCheckedCommunicator(std::move(comm)) : comm;
 }
 
 }  // namespace lacuna

@@ -12,7 +12,8 @@ namespace lacuna {
 bool UsesNccl();
 
 // `host` for tensors of `device`, too: NCCL's or the staged communicator before it on a card, `host`
-// itself on the CPU and on one rank. Every rank of `host` calls it with its own device; throws
+// itself on the CPU and on one rank; with LACUNA_CHECK_COLLECTIVES=1 the checks before all
+// (distributed/checked_communicator.h). Every rank of `host` calls it with its own device; throws
 // CommunicationError.
 std::shared_ptr<Communicator> ForDevice(std::shared_ptr<Communicator> host, Device device);
 

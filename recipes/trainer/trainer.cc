@@ -176,6 +176,7 @@ class Run {
   // -> StepResult::skipped.
   absl::StatusOr<std::string> Step() {
     const ProfileRange range("step");
+    comm_.log().SetContext(fmt::format("step {}", state_.step + 1));
     const SteadyClock::time_point begin = SteadyClock::now();
     const int64_t global_batch = recipe_.train.GlobalBatchAt(state_.step);
     LACUNA_ASSIGN_OR_RETURN(const std::vector<Batch> batches, LoadBatches(global_batch));
@@ -237,6 +238,7 @@ class Run {
 
   absl::Status EvaluateNow() {
     step_before_ended_.reset();
+    comm_.log().SetContext(fmt::format("evaluation after step {}", state_.step));
     LACUNA_ASSIGN_OR_RETURN(const auto results, Evaluate(*model_.model, inputs_.validation, comm_,
                                                          recipe_.train.eval_samples));
     report_.Evaluated(state_, results);
@@ -246,6 +248,7 @@ class Run {
   // A failure is reported; the checkpoints before it are intact.
   absl::Status Save() {
     const ProfileRange range("checkpoint");
+    comm_.log().SetContext(fmt::format("checkpoint of step {}", state_.step));
     step_before_ended_.reset();
     for (const auto& [name, fingerprint] : inputs_.loader->fingerprints())
       state_.sources[name].fingerprint = fingerprint;

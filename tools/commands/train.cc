@@ -13,6 +13,7 @@
 #include "core/parallel.h"
 #include "core/status.h"
 #include "distributed/communicator.h"
+#include "distributed/watchdog.h"
 #include "recipes/trainer/trainer.h"
 #include "tools/command.h"
 
@@ -54,6 +55,10 @@ absl::Status Run(const Options& options) {
   LACUNA_ASSIGN_OR_RETURN(const std::shared_ptr<Communicator> comm, MakeCommunicator());
   ExitCode failure = ExitCode::kFailure;
   try {
+    const Watchdog watchdog(*comm, [&](const std::string& hang) {
+      fmt::print(stderr, "lacuna: {}\n", hang);
+      comm->Abort(static_cast<int>(ExitCode::kHardware));
+    });
     return FromLeader(Train(*recipe, options.train, comm), comm->rank());
   } catch (const CommunicationError& error) {
     failure = ExitCode::kHardware;
