@@ -140,7 +140,11 @@ Storage::Storage(int64_t size, Device where)
 #endif
 }
 
+Storage::Storage(void* memory, int64_t size, std::shared_ptr<void> keeper)
+    : data(memory), bytes(size), category(MemoryScope::Current()), owner(std::move(keeper)) {}
+
 Storage::~Storage() {
+  if (owner != nullptr) return;
   if (device.type == DeviceType::kCpu) {
     Pool().Free(data, bytes, category);
     return;

@@ -1,5 +1,7 @@
 #include "core/cuda/runtime.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <atomic>
 #include <mutex>
@@ -54,11 +56,14 @@ int NumDevices() {
   return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
-void GetDeviceInfo(Device device, std::string* name, int* major, int* minor,
+void GetDeviceInfo(Device device, std::string* name, std::string* id, int* major, int* minor,
                    int64_t* memory_bytes) {
   cudaDeviceProp properties;
   LACUNA_CUDA_CHECK(cudaGetDeviceProperties(&properties, device.index));
   *name = properties.name;
+  id->clear();
+  for (const char byte : properties.uuid.bytes)
+    *id += fmt::format("{:02x}", static_cast<unsigned char>(byte));
   *major = properties.major;
   *minor = properties.minor;
   *memory_bytes = static_cast<int64_t>(properties.totalGlobalMem);
