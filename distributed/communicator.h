@@ -5,9 +5,9 @@
 // ranks call the same collectives in the same order; they may wait for them in any order. Tensors
 // are on the CPU. One thread of a rank uses the communicator.
 //
-// AllReduceSum gives every rank the same bits, and the same bits in every run with the same number
-// of ranks: element i is the sum of the ranks' values in rank order, added in f64 (f32 tensors are
-// rounded once at the end; i64 is exact modulo 2^64).
+// Sums are the same bits on every rank, and in every run with the same number of ranks: element i
+// is the sum of the ranks' values in rank order, added in f64 and rounded once at the end (integers
+// are exact modulo 2^64 or 2^32).
 //
 //   LACUNA_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> comm, MakeCommunicator());
 //   Request sum = comm->AllReduceSum(gradients);
@@ -83,8 +83,25 @@ class Communicator {
   double timeout_seconds() const { return timeout_seconds_; }
   void set_timeout_seconds(double seconds) { timeout_seconds_ = seconds; }
 
-  // In place; f32, f64 or i64. The tensor must stay untouched until the request is done.
+  // The ranks that give the same color, in the order of their ranks here. Every rank calls it, and
+  // all wait until the last one has; throws CommunicationError after timeout_seconds(), which the
+  // new communicator takes over. Its collectives and this one's are never taken for each other, and
+  // waiting for one moves the others on.
+  virtual std::unique_ptr<Communicator> Split(int color) = 0;
+
+  // In place; f32, f64, bf16, i32 or i64. The tensor must stay untouched until the request is done.
   virtual Request AllReduceSum(Tensor tensor) = 0;
+  // out[i] = the sum over ranks of in[rank() * n + i]. in: [n * size()], out: [n], in number of
+  // elements; dtypes as AllReduceSum's. `out` may be that part of `in`.
+  virtual Request ReduceScatterSum(Tensor in, Tensor out) = 0;
+  // out[r * n + i] = rank r's in[i]. in: [n], out: [n * size()], in number of elements; any dtype.
+  // `in` may be this rank's part of `out`.
+  virtual Request AllGatherInto(Tensor in, Tensor out) = 0;
+  // Rows by destination become rows by source. in: [sum of send_rows, ...], the first send_rows[0]
+  // rows are for rank 0; out: [sum of receive_rows, ...], the first receive_rows[0] rows come from
+  // rank 0. Rank r's send_rows[s] must be rank s's receive_rows[r]; 0 is right. Any dtype.
+  virtual Request AllToAllRows(Tensor in, std::vector<int64_t> send_rows, Tensor out,
+                               std::vector<int64_t> receive_rows) = 0;
   // In place; any dtype, the same shape on every rank.
   virtual Request Broadcast(Tensor tensor, int root) = 0;
   // (*all)[r] becomes rank r's bytes, of any length. `all` must live until the request is done.

@@ -3,22 +3,30 @@
 #include <algorithm>
 #include <utility>
 
+#include "distributed/collective_arguments.h"
 #include "distributed/message_operation.h"
-#include "distributed/rank_order_sum.h"
+#include "distributed/message_sum.h"
 
 namespace lacuna {
 namespace {
 
-constexpr int64_t kGatherBelowBytes = 8192;
+void CopyUnlessSame(const char* from, int64_t bytes, char* to) {
+  if (from != to) std::copy(from, from + bytes, to);
+}
 
 class MessageCommunicator : public Communicator {
  public:
-  explicit MessageCommunicator(std::unique_ptr<Transport> transport)
-      : queue_(std::move(transport), *this) {}
+  MessageCommunicator(std::unique_ptr<Transport> transport, std::shared_ptr<Progress> progress)
+      : queue_(std::move(transport), *this, std::move(progress)) {}
 
   int rank() const override { return queue_.transport().rank(); }
   int size() const override { return queue_.transport().size(); }
+  std::unique_ptr<Communicator> Split(int color) override;
   Request AllReduceSum(Tensor tensor) override;
+  Request ReduceScatterSum(Tensor in, Tensor out) override;
+  Request AllGatherInto(Tensor in, Tensor out) override;
+  Request AllToAllRows(Tensor in, std::vector<int64_t> send_rows, Tensor out,
+                       std::vector<int64_t> receive_rows) override;
   Request Broadcast(Tensor tensor, int root) override;
   Request AllGather(std::string bytes, std::vector<std::string>* all) override;
   Request AllToAll(std::vector<std::string> sent, std::vector<std::string>* received) override;
@@ -27,86 +35,74 @@ class MessageCommunicator : public Communicator {
   void Abort(int exit_code) override { queue_.transport().Abort(exit_code); }
 
  private:
-  void GatherAndSum(MessageOperation& operation, Tensor tensor);
-  void ScatterAndSum(MessageOperation& operation, Tensor tensor);
-
   OperationQueue queue_;
 };
 
-char* HostBytes(Tensor& tensor, const char* name) {
-  LACUNA_CHECK(tensor.defined() && tensor.device() == kCpu, "{}: expected a tensor on the CPU",
-               name);
-  return static_cast<char*>(tensor.MutableRef().data);
-}
-
-// Memory for messages, from the cache of tensors' memory: fresh pages would cost more than the sum.
-Tensor Buffer(int64_t bytes, char** data) {
-  const MemoryScope scope(MemoryCategory::kCommunication);
-  Tensor buffer = Tensor::Empty({bytes}, DType::kU8);
-  *data = static_cast<char*>(buffer.MutableRef().data);
-  return buffer;
+std::unique_ptr<Communicator> MessageCommunicator::Split(int color) {
+  const std::vector<std::string> colors =
+      AllGatherNow(*this, std::to_string(color), AfterSeconds(timeout_seconds()));
+  std::vector<int> members;
+  for (int r = 0; r < size(); ++r) {
+    if (colors[static_cast<size_t>(r)] == std::to_string(color)) members.push_back(r);
+  }
+  auto part =
+      std::make_unique<MessageCommunicator>(queue_.transport().Split(members), queue_.progress());
+  part->set_timeout_seconds(timeout_seconds());
+  return part;
 }
 
 Request MessageCommunicator::AllReduceSum(Tensor tensor) {
   HostBytes(tensor, "all_reduce_sum");
-  LACUNA_CHECK(tensor.dtype() == DType::kF32 || tensor.dtype() == DType::kF64 ||
-                   tensor.dtype() == DType::kI64,
-               "all_reduce_sum: expected f32, f64 or i64, got {}", NameOf(tensor.dtype()));
+  CheckSum("all_reduce_sum", tensor);
   if (size() == 1) return {};
   OperationQueue::OperationPtr operation = queue_.Start("all_reduce_sum", tensor.bytes());
-  if (tensor.bytes() < kGatherBelowBytes) {
-    GatherAndSum(*operation, tensor);
-  } else {
-    ScatterAndSum(*operation, tensor);
-  }
+  PostAllReduceSum(*operation, queue_.transport(), std::move(tensor));
   return queue_.Launch(std::move(operation));
 }
 
-void MessageCommunicator::GatherAndSum(MessageOperation& operation, Tensor tensor) {
-  const int64_t bytes = tensor.bytes();
-  char* parts = nullptr;
-  const Tensor buffer = Buffer(bytes * size(), &parts);
-  char* own = HostBytes(tensor, "all_reduce_sum");
-  std::copy(own, own + bytes, parts + rank() * bytes);
-  for (int r = 0; r < size(); ++r) {
-    if (r == rank()) continue;
-    operation.Receive(r, 0, parts + r * bytes, bytes);
-    operation.Send(r, 0, parts + rank() * bytes, bytes);
-  }
-  operation.Then([this, tensor, buffer, parts, bytes, own] {
-    SumInRankOrder(
-        tensor.dtype(), size(), tensor.numel(), [&](int r) { return parts + r * bytes; }, own);
-  });
+Request MessageCommunicator::ReduceScatterSum(Tensor in, Tensor out) {
+  HostBytes(in, "reduce_scatter_sum");
+  CheckSum("reduce_scatter_sum", in);
+  CheckParts("reduce_scatter_sum", out, in, size());
+  OperationQueue::OperationPtr operation = queue_.Start("reduce_scatter_sum", in.bytes());
+  PostReduceScatterSum(*operation, queue_.transport(), std::move(in), std::move(out));
+  return queue_.Launch(std::move(operation));
 }
 
-void MessageCommunicator::ScatterAndSum(MessageOperation& operation, Tensor tensor) {
-  const int n = size(), me = rank();
-  const int64_t element = SizeOf(tensor.dtype()), count = tensor.numel();
-  char* own = HostBytes(tensor, "all_reduce_sum");
-  // Part r is elements [begin(r), begin(r + 1)).
-  const auto begin = [=](int r) { return count / n * r + std::min<int64_t>(r, count % n); };
-  const auto at = [=](int r) { return own + begin(r) * element; };
-  const auto bytes = [=](int r) { return (begin(r + 1) - begin(r)) * element; };
-  char* parts = nullptr;
-  const Tensor buffer = Buffer(bytes(me) * n, &parts);
-  // Ranks start with different peers, so that no one is everybody's first.
-  for (int k = 1; k < n; ++k) {
-    const int from = (me + n - k) % n, to = (me + k) % n;
-    operation.Receive(from, 0, parts + from * bytes(me), bytes(me));
-    operation.Send(to, 0, at(to), bytes(to));
+Request MessageCommunicator::AllGatherInto(Tensor in, Tensor out) {
+  const char* own = HostBytes(in, "all_gather_into");
+  CheckParts("all_gather_into", in, out, size());
+  char* all = HostBytes(out, "all_gather_into");
+  const int64_t bytes = in.bytes();
+  OperationQueue::OperationPtr operation = queue_.Start("all_gather_into", out.bytes());
+  for (int k = 1; k < size(); ++k) {
+    const int from = (rank() + size() - k) % size(), to = (rank() + k) % size();
+    operation->Receive(from, 0, all + from * bytes, bytes);
+    operation->Send(to, 0, own, bytes);
   }
-  // A raw pointer: a continuation that owned its operation would keep it alive for ever.
-  operation.Then([=, op = &operation, dtype = tensor.dtype(), keep = tensor, keep_buffer = buffer] {
-    SumInRankOrder(
-        dtype, n, begin(me + 1) - begin(me),
-        [&](int r) { return r == me ? at(me) : parts + r * bytes(me); }, at(me));
-    for (int k = 1; k < n; ++k) {
-      const int from = (me + n - k) % n, to = (me + k) % n;
-      op->Receive(from, 1, at(from), bytes(from));
-      op->Send(to, 1, at(me), bytes(me));
-    }
-    op->Then([keep] {});
-  });
+  CopyUnlessSame(own, bytes, all + rank() * bytes);
+  operation->Then([in, out] {});
+  return queue_.Launch(std::move(operation));
+}
+
+Request MessageCommunicator::AllToAllRows(Tensor in, std::vector<int64_t> send_rows, Tensor out,
+                                          std::vector<int64_t> receive_rows) {
+  const RowParts parts = CheckRows(in, send_rows, out, receive_rows, rank(), size());
+  const char* from_rows = HostBytes(in, "all_to_all_rows");
+  char* to_rows = HostBytes(out, "all_to_all_rows");
+  OperationQueue::OperationPtr operation = queue_.Start("all_to_all_rows", in.bytes());
+  const auto sent = [&](int r) { return from_rows + parts.send[static_cast<size_t>(r)]; };
+  const auto received = [&](int r) { return to_rows + parts.receive[static_cast<size_t>(r)]; };
+  for (int k = 1; k < size(); ++k) {
+    const int from = (rank() + size() - k) % size(), to = (rank() + k) % size();
+    if (const int64_t bytes = parts.ReceiveBytes(from); bytes > 0)
+      operation->Receive(from, 0, received(from), bytes);
+    if (const int64_t bytes = parts.SendBytes(to); bytes > 0)
+      operation->Send(to, 0, sent(to), bytes);
+  }
+  CopyUnlessSame(sent(rank()), parts.SendBytes(rank()), received(rank()));
+  operation->Then([in, out] {});
+  return queue_.Launch(std::move(operation));
 }
 
 Request MessageCommunicator::Broadcast(Tensor tensor, int root) {
@@ -174,7 +170,7 @@ Request MessageCommunicator::Barrier() {
 }  // namespace
 
 std::unique_ptr<Communicator> MakeMessageCommunicator(std::unique_ptr<Transport> transport) {
-  return std::make_unique<MessageCommunicator>(std::move(transport));
+  return std::make_unique<MessageCommunicator>(std::move(transport), std::make_shared<Progress>());
 }
 
 }  // namespace lacuna

@@ -53,7 +53,9 @@ double MessageOperation::timeout_seconds() const {
 
 void MessageOperation::Fail(double waited_seconds) {
   std::set<int> silent, deaf;
-  for (const Pending& pending : pending_) (pending.receive ? silent : deaf).insert(pending.peer);
+  for (const Pending& pending : pending_) {
+    (pending.receive ? silent : deaf).insert(queue_.transport().WorldRank(pending.peer));
+  }
   const std::set<int>& ranks = silent.empty() ? deaf : silent;
   const std::string where =
       fmt::format("rank {} of {}: {} #{} ({})", queue_.transport().rank(),
@@ -65,6 +67,7 @@ void MessageOperation::Fail(double waited_seconds) {
 }
 
 OperationQueue::~OperationQueue() {
+  progress_->Remove(this);
   if (active_.empty()) return;
   struct Abandoned {
     std::unique_ptr<Transport> transport;
@@ -90,18 +93,26 @@ Request OperationQueue::Launch(OperationPtr operation) {
   return Request(std::move(operation));
 }
 
-void OperationQueue::Poll() {
+void Progress::Poll() {
   if (polling_) return;  // a continuation polls
   polling_ = true;
+  try {
+    for (OperationQueue* queue : queues_) queue->Advance();
+  } catch (...) {
+    polling_ = false;
+    throw;
+  }
+  polling_ = false;
+}
+
+void OperationQueue::Advance() {
   try {
     for (auto it = active_.begin(); it != active_.end();)
       it = (*it)->Advance() ? active_.erase(it) : std::next(it);
   } catch (...) {
-    polling_ = false;
     GiveUp();
     throw;
   }
-  polling_ = false;
 }
 
 void OperationQueue::GiveUp() {

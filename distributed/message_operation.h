@@ -51,14 +51,30 @@ class MessageOperation : public Request::Operation {
   bool done_ = false;
 };
 
-// The operations of one rank that are under way.
+// The queues of one rank that move on together: those of a communicator and of all that was split
+// off it. A rank that waits for one of them must not hold up peers that wait for another.
+class Progress {
+ public:
+  void Add(OperationQueue* queue) { queues_.push_back(queue); }
+  void Remove(OperationQueue* queue) { std::erase(queues_, queue); }
+  void Poll();
+
+ private:
+  std::vector<OperationQueue*> queues_;
+  bool polling_ = false;
+};
+
+// The operations of one communicator that are under way on this rank.
 class OperationQueue {
  public:
   using OperationPtr = std::shared_ptr<MessageOperation>;
 
   // `owner`, whose timeout holds for every operation, must outlive this.
-  OperationQueue(std::unique_ptr<Transport> transport, const Communicator& owner)
-      : transport_(std::move(transport)), owner_(owner) {}
+  OperationQueue(std::unique_ptr<Transport> transport, const Communicator& owner,
+                 std::shared_ptr<Progress> progress)
+      : transport_(std::move(transport)), owner_(owner), progress_(std::move(progress)) {
+    progress_->Add(this);
+  }
   // What is not done by then, and the transport, stay for the rest of the process: peers may still
   // write into its memory.
   ~OperationQueue();
@@ -69,20 +85,24 @@ class OperationQueue {
   OperationPtr Start(const char* name, int64_t bytes);
   // Polls from now on an operation whose first messages are posted.
   Request Launch(OperationPtr operation);
-  void Poll();
+  // Of all queues that share the progress.
+  void Poll() { progress_->Poll(); }
+  // Poll of this queue alone.
+  void Advance();
   // After a failure: nothing starts any more.
   void GiveUp();
 
   Transport& transport() { return *transport_; }
   const Transport& transport() const { return *transport_; }
   double timeout_seconds() const { return owner_.timeout_seconds(); }
+  const std::shared_ptr<Progress>& progress() const { return progress_; }
 
  private:
   std::unique_ptr<Transport> transport_;
   const Communicator& owner_;
   int64_t sequence_ = 0;
   std::list<OperationPtr> active_;
-  bool polling_ = false;
+  std::shared_ptr<Progress> progress_;
   bool broken_ = false;
 };
 

@@ -1,7 +1,9 @@
 #include <mpi.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <numeric>
 
 #include "distributed/message_communicator.h"
 
@@ -68,24 +70,48 @@ bool MpiMessage::Done() {
   return true;
 }
 
+// MPI itself, ended with the last communicator. With a request that failed no communicator is freed
+// and MPI is not ended: both are collective, and with a peer missing they would wait for ever.
+struct MpiSession {
+  ~MpiSession() {
+    if (finalize && !given_up) MPI_Finalize();
+  }
+  bool finalize = false;
+  bool given_up = false;
+};
+
 class MpiTransport : public Transport {
  public:
-  explicit MpiTransport(bool finalize) : finalize_(finalize) {
-    CheckMpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
+  // Takes over `comm`.
+  MpiTransport(std::shared_ptr<MpiSession> session, MPI_Comm comm)
+      : session_(std::move(session)), comm_(comm) {
     CheckMpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     CheckMpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     CheckMpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+    MPI_Group group, world;
+    CheckMpi(MPI_Comm_group(comm_, &group), "MPI_Comm_group");
+    CheckMpi(MPI_Comm_group(MPI_COMM_WORLD, &world), "MPI_Comm_group");
+    std::vector<int> ranks(static_cast<size_t>(size_));
+    std::iota(ranks.begin(), ranks.end(), 0);
+    world_ranks_.resize(ranks.size());
+    CheckMpi(MPI_Group_translate_ranks(group, size_, ranks.data(), world, world_ranks_.data()),
+             "MPI_Group_translate_ranks");
+    MPI_Group_free(&group);
+    MPI_Group_free(&world);
   }
   ~MpiTransport() override {
-    // Both are collective: with a peer missing they would wait for ever.
-    if (given_up_) return;
-    MPI_Comm_free(&comm_);
-    if (finalize_) MPI_Finalize();
+    if (!session_->given_up) MPI_Comm_free(&comm_);
   }
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  int WorldRank(int rank) const override { return world_ranks_[static_cast<size_t>(rank)]; }
 
+  std::unique_ptr<Transport> Split(const std::vector<int>& members) override {
+    MPI_Comm part = MPI_COMM_NULL;
+    CheckMpi(MPI_Comm_split(comm_, members.front(), rank_, &part), "MPI_Comm_split");
+    return std::make_unique<MpiTransport>(session_, part);
+  }
   std::unique_ptr<Message> Send(int to, int tag, const void* data, int64_t bytes) override {
     return Post(to, false, bytes, [&](int64_t offset, int count, MPI_Request* request) {
       return MPI_Isend(static_cast<const char*>(data) + offset, count, MPI_BYTE, to, tag, comm_,
@@ -102,12 +128,12 @@ class MpiTransport : public Transport {
     MPI_Abort(MPI_COMM_WORLD, exit_code);
     ::_exit(exit_code);  // a library that returns from MPI_Abort
   }
-  void GiveUp() override { given_up_ = true; }
+  void GiveUp() override { session_->given_up = true; }
 
  private:
   template <class F>
   std::unique_ptr<Message> Post(int peer, bool receive, int64_t bytes, F&& post) {
-    auto message = std::make_unique<MpiMessage>(peer, receive);
+    auto message = std::make_unique<MpiMessage>(WorldRank(peer), receive);
     int64_t offset = 0;
     do {
       const int count = static_cast<int>(std::min(bytes - offset, kMaxMessageBytes));
@@ -119,11 +145,11 @@ class MpiTransport : public Transport {
     return message;
   }
 
-  bool finalize_;
-  bool given_up_ = false;
-  MPI_Comm comm_ = MPI_COMM_NULL;
+  std::shared_ptr<MpiSession> session_;
+  MPI_Comm comm_;
   int rank_ = 0;
   int size_ = 1;
+  std::vector<int> world_ranks_;
 };
 
 }  // namespace
@@ -139,7 +165,12 @@ absl::StatusOr<std::unique_ptr<Transport>> MakeMpiTransport() {
     if (provided < MPI_THREAD_FUNNELED)
       return MakeError(ExitCode::kHardware, "MPI was built without support of threads");
   }
-  return std::make_unique<MpiTransport>(!initialized);
+  auto session = std::make_shared<MpiSession>();
+  session->finalize = !initialized;
+  MPI_Comm comm = MPI_COMM_NULL;
+  if (const int error = MPI_Comm_dup(MPI_COMM_WORLD, &comm); error != MPI_SUCCESS)
+    return MakeError(ExitCode::kHardware, "MPI_Comm_dup: " + MpiErrorText(error));
+  return std::make_unique<MpiTransport>(std::move(session), comm);
 }
 
 absl::StatusOr<std::unique_ptr<Communicator>> MakeCommunicator() {

@@ -1,5 +1,6 @@
 #include "distributed/rank_order_sum.h"
 
+#include <type_traits>
 #include <vector>
 
 #include "core/error.h"
@@ -8,15 +9,32 @@
 namespace lacuna {
 namespace {
 
+template <class Wide, class T>
+Wide Widened(T value) {
+  return static_cast<Wide>(value);
+}
+template <class Wide>
+Wide Widened(BFloat16 value) {
+  return static_cast<float>(value);
+}
+template <class T, class Wide>
+T Narrowed(Wide value) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return BFloat16(static_cast<float>(value));
+  } else {
+    return static_cast<T>(value);
+  }
+}
+
 template <class T, class Wide>
 void Sum(const std::vector<const T*>& parts, int64_t count, T* target) {
   ParallelForChunks(count, 16384, static_cast<int64_t>(parts.size()),
                     [&](int64_t begin, int64_t end) {
                       for (int64_t i = begin; i < end; ++i) {
-                        Wide total = parts[0][i];
+                        Wide total = Widened<Wide>(parts[0][i]);
                         for (size_t r = 1; r < parts.size(); ++r)
-                          total += static_cast<Wide>(parts[r][i]);
-                        target[i] = static_cast<T>(total);
+                          total += Widened<Wide>(parts[r][i]);
+                        target[i] = Narrowed<T>(total);
                       }
                     });
 }
@@ -37,10 +55,15 @@ void SumInRankOrder(DType dtype, int ranks, int64_t count,
       return SumParts<float, double>(ranks, count, part, target);
     case DType::kF64:
       return SumParts<double, double>(ranks, count, part, target);
-    case DType::kI64:  // unsigned, because signed sums that wrap round are undefined
+    case DType::kBF16:
+      return SumParts<BFloat16, double>(ranks, count, part, target);
+    // Unsigned, because signed sums that wrap round are undefined.
+    case DType::kI32:
+      return SumParts<uint32_t, uint32_t>(ranks, count, part, target);
+    case DType::kI64:
       return SumParts<uint64_t, uint64_t>(ranks, count, part, target);
     default:
-      LACUNA_CHECK(false, "all_reduce_sum: expected f32, f64 or i64, got {}", NameOf(dtype));
+      LACUNA_CHECK(false, "sum over ranks: no sum of {}", NameOf(dtype));
   }
 }
 

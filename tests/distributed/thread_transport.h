@@ -2,12 +2,15 @@
 // MPI does not give on demand.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <numeric>
+#include <string>
 #include <thread>
 #include <tuple>
 #include <vector>
@@ -20,7 +23,9 @@ namespace lacuna::test {
 // Where the messages of all ranks lie until they are received.
 struct Mailbox {
   std::mutex mutex;
-  std::map<std::tuple<int, int, int>, std::deque<std::vector<char>>> messages;  // by from, to, tag
+  // By group, from, to (ranks of the run) and tag.
+  using Key = std::tuple<std::string, int, int, int>;
+  std::map<Key, std::deque<std::vector<char>>> messages;
   // True for a message that never arrives.
   std::function<bool(int from, int to)> lose = [](int, int) { return false; };
   // Polls of the receiver before a message can be seen; varies the order of arrival.
@@ -29,19 +34,31 @@ struct Mailbox {
 
 class ThreadTransport : public Transport {
  public:
-  ThreadTransport(Mailbox& box, int rank, int size) : box_(box), rank_(rank), size_(size) {}
+  ThreadTransport(Mailbox& box, int rank, std::vector<int> members, std::string group = "")
+      : box_(box), rank_(rank), members_(std::move(members)), group_(std::move(group)) {}
   int rank() const override { return rank_; }
-  int size() const override { return size_; }
+  int size() const override { return static_cast<int>(members_.size()); }
+  int WorldRank(int rank) const override { return members_[static_cast<size_t>(rank)]; }
 
   std::unique_ptr<Message> Send(int to, int tag, const void* data, int64_t bytes) override {
     const std::lock_guard lock(box_.mutex);
     const char* in = static_cast<const char*>(data);
-    if (!box_.lose(rank_, to)) box_.messages[{rank_, to, tag}].emplace_back(in, in + bytes);
+    const int me = WorldRank(rank_), other = WorldRank(to);
+    if (!box_.lose(me, other)) box_.messages[{group_, me, other, tag}].emplace_back(in, in + bytes);
     return std::make_unique<Sent>();
   }
   std::unique_ptr<Message> Receive(int from, int tag, void* data, int64_t bytes) override {
-    return std::make_unique<Received>(box_, std::tuple{from, rank_, tag}, data, bytes,
-                                      box_.delay(from, rank_, tag));
+    const int me = WorldRank(rank_), other = WorldRank(from);
+    return std::make_unique<Received>(box_, Mailbox::Key{group_, other, me, tag}, data, bytes,
+                                      box_.delay(other, me, tag));
+  }
+  std::unique_ptr<Transport> Split(const std::vector<int>& members) override {
+    std::vector<int> part;
+    for (const int member : members) part.push_back(WorldRank(member));
+    const auto place = std::find(members.begin(), members.end(), rank_) - members.begin();
+    return std::make_unique<ThreadTransport>(
+        box_, static_cast<int>(place), part,
+        group_ + "/" + std::to_string(splits_++) + ":" + std::to_string(part.front()));
   }
   void Abort(int exit_code) override { std::_Exit(exit_code); }
 
@@ -50,8 +67,8 @@ class ThreadTransport : public Transport {
     bool Done() override { return true; }
   };
   struct Received : Message {
-    Received(Mailbox& box, std::tuple<int, int, int> key, void* data, int64_t bytes, int polls)
-        : box(box), key(key), data(data), bytes(bytes), polls(polls) {}
+    Received(Mailbox& box, Mailbox::Key key, void* data, int64_t bytes, int polls)
+        : box(box), key(std::move(key)), data(data), bytes(bytes), polls(polls) {}
     bool Done() override {
       if (polls-- > 0) return false;
       const std::lock_guard lock(box.mutex);
@@ -64,14 +81,16 @@ class ThreadTransport : public Transport {
       return true;
     }
     Mailbox& box;
-    std::tuple<int, int, int> key;
+    Mailbox::Key key;
     void* data;
     int64_t bytes;
     int polls;
   };
   Mailbox& box_;
   int rank_;
-  int size_;
+  std::vector<int> members_;
+  std::string group_;
+  int splits_ = 0;
 };
 
 // Runs body(comm) as ranks 0..ranks-1 and waits for all; the first exception is rethrown.
@@ -81,7 +100,10 @@ inline void RunRanks(Mailbox& box, int ranks, const std::function<void(Communica
   for (int r = 0; r < ranks; ++r) {
     threads.emplace_back([&, r] {
       try {
-        const auto comm = MakeMessageCommunicator(std::make_unique<ThreadTransport>(box, r, ranks));
+        std::vector<int> members(static_cast<size_t>(ranks));
+        std::iota(members.begin(), members.end(), 0);
+        const auto comm =
+            MakeMessageCommunicator(std::make_unique<ThreadTransport>(box, r, std::move(members)));
         body(*comm);
       } catch (...) {
         failures[static_cast<size_t>(r)] = std::current_exception();
