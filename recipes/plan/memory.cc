@@ -50,37 +50,73 @@ Kept AttentionKept(const Recipe& recipe) {
                      .ids = 0};
 }
 
-Kept FeedForwardKept(const Recipe& recipe, bool dense) {
+// `rows`: those of the experts, over what a rank gets on average.
+Kept FeedForwardKept(const Recipe& recipe, bool dense, double rows) {
   const double width = Real(recipe.model.width);
   const auto swiglu = [](int64_t hidden) { return 3 * Real(hidden); };
   if (dense)
     return {.compute = width + swiglu(recipe.model.dense_width), .accumulation = 1, .ids = 0};
   const MoeConfig& e = recipe.moe;
   const double chosen = Real(e.experts_per_token);
-  return {
-      .compute = width + swiglu(e.num_shared * e.expert_width) + chosen * 2 * Real(e.expert_width),
-      .accumulation = 1 + 2 * Real(e.num_experts) + chosen,
-      .ids = 2 * chosen};
+  return {.compute = width + swiglu(e.num_shared * e.expert_width) +
+                     rows * chosen * 2 * Real(e.expert_width),
+          .accumulation = 1 + 2 * Real(e.num_experts) + chosen,
+          .ids = 2 * chosen};
 }
 
 // What a layer of experts works with in its backward pass and does not keep: the rows' gradients
 // before and behind them, and the weighted activations.
-Kept ExpertsAtWork(const Recipe& recipe) {
+Kept ExpertsAtWork(const Recipe& recipe, double rows) {
   const MoeConfig& e = recipe.moe;
-  return {.compute = Real(e.experts_per_token) * Real(2 * recipe.model.width + e.expert_width),
-          .accumulation = 0,
-          .ids = 0};
+  return {
+      .compute = rows * Real(e.experts_per_token) * Real(2 * recipe.model.width + e.expert_width),
+      .accumulation = 0,
+      .ids = 0};
 }
 
 // Tokens kept of one layer under the recipe's recompute policy.
-Kept LayerKept(const Recipe& recipe, bool dense) {
+Kept LayerKept(const Recipe& recipe, bool dense, double rows) {
   const RecomputePolicy& policy = recipe.train.recompute;
   // the residual stream before both modules
   Kept kept{.compute = 2 * Real(recipe.model.width), .accumulation = 0, .ids = 0};
   if (policy.block) return {.compute = Real(recipe.model.width), .accumulation = 0, .ids = 0};
   if (!policy.attention) kept = kept + AttentionKept(recipe);
-  if (!policy.feed_forward) kept = kept + FeedForwardKept(recipe, dense);
+  if (!policy.feed_forward) kept = kept + FeedForwardKept(recipe, dense, rows);
   return kept;
+}
+
+// Rows of a layer on their way, in both directions at once: sent and received, of the tokens and of
+// the experts' results (in backward, of their gradients). What the experts read stays until
+// backward.
+double AllToAllBytes(const Recipe& recipe, double overload) {
+  if (recipe.parallel.expert == 1) return 0;
+  const RecomputePolicy& policy = recipe.train.recompute;
+  const double sent = Real(recipe.train.micro_batch) * Real(recipe.train.sequence_length) *
+                      ExpectedDestinations(recipe) * Real(recipe.model.width) *
+                      Real(SizeOf(recipe.train.dtype));
+  const bool kept = !policy.block && !policy.feed_forward;
+  const double layers = kept ? Real(recipe.model.num_layers - recipe.model.num_dense_layers) : 1;
+  return 2 * (sent + overload * sent) + layers * overload * sent;
+}
+
+// A bucket that fills while another travels; a parameter is never cut. Of the weights, two blocks'
+// or the head's.
+double ShardingBytes(const Recipe& recipe) {
+  if (recipe.parallel.zero == 0) return 0;
+  const ModelConfig& m = recipe.model;
+  const DType dtype = recipe.train.dtype;
+  const ParameterCounts n = CountParameters(recipe);
+  const double head = Real(m.vocab_size * m.width),
+               bucket = Real(recipe.train.bucket_mb) * (1 << 20),
+               wide = Real(SizeOf(AccumulationType(dtype)));
+  const double gradients = bucket + std::max(bucket, head * wide);
+  if (recipe.parallel.zero < 3) return gradients;
+  const double shared = Real(n.shared_experts + n.router) /
+                        Real(std::max<int64_t>(1, m.num_layers - m.num_dense_layers)),
+               dense = Real(n.dense_ffn) / Real(std::max<int64_t>(1, m.num_dense_layers));
+  const double block =
+      Real(n.attention + n.nsa + n.norms) / Real(m.num_layers) + std::max(shared, dense);
+  return gradients + std::max(2 * block, head) * Real(SizeOf(dtype));
 }
 
 }  // namespace
@@ -90,15 +126,19 @@ DType MomentsOf(const Recipe& recipe) {
                                                        : AccumulationType(recipe.train.dtype);
 }
 
-RankMemory EstimateMemory(const Recipe& recipe) {
-  const int64_t parameters = CountParameters(recipe).total();
+RankMemory EstimateMemory(const Recipe& recipe, int64_t ranks, double overload) {
+  const RankShares shares = SharesOf(recipe, ranks > 0 ? ranks : recipe.parallel.expert);
+  const int64_t updated = shares.experts + shares.other_updates;
+  const double over = recipe.parallel.expert > 1 ? overload : 1;
   const DType dtype = recipe.train.dtype, accumulation = AccumulationType(dtype);
   const int64_t wide = SizeOf(accumulation), narrow = SizeOf(dtype);
   RankMemory memory;
-  memory.weights = parameters * narrow;
-  memory.gradients = parameters * wide;
-  memory.master = dtype == accumulation ? 0 : parameters * wide;
-  memory.moments = 2 * parameters * SizeOf(MomentsOf(recipe));
+  memory.weights = (shares.experts + shares.other_weights) * narrow;
+  memory.gradients = updated * wide;
+  memory.master = dtype == accumulation ? 0 : updated * wide;
+  memory.moments = 2 * updated * SizeOf(MomentsOf(recipe));
+  memory.all_to_all = static_cast<int64_t>(AllToAllBytes(recipe, over));
+  memory.sharding = static_cast<int64_t>(ShardingBytes(recipe));
 
   const ModelConfig& m = recipe.model;
   const double rows = Real(recipe.train.micro_batch) * Real(recipe.train.sequence_length);
@@ -107,20 +147,21 @@ RankMemory EstimateMemory(const Recipe& recipe) {
   };
   // around the final norm
   double kept = bytes({.compute = 2 * Real(m.width), .accumulation = 1, .ids = 0});
-  kept += Real(m.num_dense_layers) * bytes(LayerKept(recipe, true));
-  kept += Real(m.num_layers - m.num_dense_layers) * bytes(LayerKept(recipe, false));
+  kept += Real(m.num_dense_layers) * bytes(LayerKept(recipe, true, over));
+  kept += Real(m.num_layers - m.num_dense_layers) * bytes(LayerKept(recipe, false, over));
   memory.activations = static_cast<int64_t>(kept);
 
   // The head is done before the first recomputed segment lives, and segments live one at a time:
   // activations and a few gradients.
   const RecomputePolicy& policy = recipe.train.recompute;
   const double attention = bytes(AttentionKept(recipe));
-  const double dense = m.num_dense_layers > 0 ? bytes(FeedForwardKept(recipe, true)) : 0;
-  const double experts = recipe.uses_moe() ? bytes(ExpertsAtWork(recipe)) : 0;
+  const double dense = m.num_dense_layers > 0 ? bytes(FeedForwardKept(recipe, true, over)) : 0;
+  const double experts = recipe.uses_moe() ? bytes(ExpertsAtWork(recipe, over)) : 0;
   const double feed_forward =
-      recipe.uses_moe() ? std::max(dense, bytes(FeedForwardKept(recipe, false)) + experts) : dense;
+      recipe.uses_moe() ? std::max(dense, bytes(FeedForwardKept(recipe, false, over)) + experts)
+                        : dense;
   // The last block's attention is formed again when what its feed-forward layer kept is gone.
-  const double last = bytes(FeedForwardKept(recipe, !recipe.uses_moe())),
+  const double last = bytes(FeedForwardKept(recipe, !recipe.uses_moe(), over)),
                gone = policy.feed_forward ? 0 : last;
   double segment =
       std::max(policy.attention ? attention - gone : 0, policy.feed_forward ? feed_forward : 0);

@@ -3,11 +3,12 @@
 
 #include <cstdint>
 
+#include "recipes/plan/rank_shares.h"
 #include "recipes/schema/recipe.h"
 
 namespace lacuna {
 
-// Data parallel: every rank holds the whole model. Parameters are counted without the padding of
+// What a rank holds of the model follows section parallel (recipes/plan/rank_shares.h). Parameters are counted without the padding of
 // the flat buffers (< 16 each), and nothing with the rounding of the allocator (up to an eighth of
 // a block).
 struct RankMemory {
@@ -19,9 +20,19 @@ struct RankMemory {
   // estimate: the larger of the head (logits of a chunk of tokens, the gradient of its input) and a
   // recomputed segment
   int64_t transient = 0;
-  int64_t total() const { return weights + gradients + master + moments + activations + transient; }
+  // estimate: rows of tokens on their way to the experts of other ranks and back, and those that
+  // are kept until backward; 0 where parallel.expert is 1
+  int64_t all_to_all = 0;
+  // estimate: gradients on their way to the ranks that own them (parallel.zero 2 and 3), weights on
+  // their way from there (3)
+  int64_t sharding = 0;
+  int64_t states() const { return weights + gradients + master + moments; }
+  int64_t total() const { return states() + activations + transient + all_to_all + sharding; }
 };
-RankMemory EstimateMemory(const Recipe& recipe);
+// `ranks`: a multiple of parallel.expert; 0: parallel.expert. `overload`: rows that the fullest
+// rank's experts get, over the mean; only parallel.expert > 1 has any.
+RankMemory EstimateMemory(const Recipe& recipe, int64_t ranks = 0,
+                          double overload = kPlannedOverload);
 
 // What optimizer.moments is in this run.
 DType MomentsOf(const Recipe& recipe);

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/out_of_memory.h"
-#include "recipes/plan/memory.h"
 #include "recipes/plan/model_size.h"
 #include "recipes/plan/yarn.h"
 #include "recipes/schema/recipe_keys.h"
@@ -17,13 +15,6 @@ namespace {
 
 void AppendTitle(const std::string& title, std::string* out) {
   *out += "\n" + title + "\n";
-}
-
-void AppendRow(const std::string& label, const std::string& value, const std::string& note,
-               std::string* out) {
-  std::string row = fmt::format("  {:<34}{:>18}", label, value);
-  if (!note.empty()) row += "   " + note;
-  *out += row + "\n";
 }
 
 // Parameters of a part, with its share of the total.
@@ -76,29 +67,6 @@ void AppendFlops(const Recipe& recipe, std::string* out) {
   AppendRow("total", FormatMagnitude(f.total()),
             fmt::format("one document of T = {} tokens", FormatCount(recipe.train.sequence_length)),
             out);
-}
-
-void AppendMemory(const Recipe& recipe, int64_t ranks, std::string* out) {
-  const RankMemory m = EstimateMemory(recipe);
-  AppendTitle(fmt::format("Memory of a rank ({} rank{}; each holds the whole model)", ranks,
-                          ranks == 1 ? "" : "s"),
-              out);
-  AppendRow("weights", FormatMemory(m.weights), NameOf(recipe.train.dtype), out);
-  AppendRow("gradients", FormatMemory(m.gradients), NameOf(AccumulationType(recipe.train.dtype)),
-            out);
-  if (m.master > 0)
-    AppendRow("master weights", FormatMemory(m.master),
-              NameOf(AccumulationType(recipe.train.dtype)), out);
-  AppendRow("optimizer moments", FormatMemory(m.moments),
-            "2 x " + std::string(NameOf(MomentsOf(recipe))), out);
-  AppendRow(
-      "activations", FormatMemory(m.activations),
-      fmt::format("estimate; {} x {} tokens, recompute: {}", recipe.train.micro_batch,
-                  FormatCount(recipe.train.sequence_length), ValueText(recipe.train.recompute)),
-      out);
-  AppendRow("head and loss, or a recomputation", FormatMemory(m.transient),
-            "estimate; the larger of the two", out);
-  AppendRow("total", FormatMemory(m.total()), "", out);
 }
 
 void AppendRun(const Recipe& recipe, int64_t ranks, std::string* out) {
@@ -164,7 +132,7 @@ std::string FormatMagnitude(double value) {
   return fmt::format("{:.{}f}{}", value, unit == 0 ? 0 : 2, kUnits[unit]);
 }
 
-std::string PlanText(const Recipe& recipe, int64_t ranks) {
+std::string PlanText(const Recipe& recipe, const PlanOptions& options) {
   const ModelConfig& m = recipe.model;
   std::string experts = "dense";
   if (recipe.uses_moe()) {
@@ -176,8 +144,9 @@ std::string PlanText(const Recipe& recipe, int64_t ranks) {
       recipe.uses_nsa() ? "native sparse" : "full", experts, NameOf(recipe.train.dtype));
   AppendParameters(recipe, &out);
   AppendFlops(recipe, &out);
-  AppendMemory(recipe, ranks, &out);
-  AppendRun(recipe, ranks, &out);
+  out += MemoryText(recipe, options);
+  AppendRun(recipe, options.ranks, &out);
+  out += StepText(recipe, options);
   AppendSparsity(recipe, &out);
   AppendPositions(recipe, &out);
   return out;

@@ -1,16 +1,16 @@
 // The text of `lacuna plan`.
 #pragma once
 
-#include <cstdint>
 #include <string>
 
+#include "recipes/plan/rank_report.h"
 #include "recipes/schema/recipe.h"
 
 namespace lacuna {
 
-// Tables of parameters, FLOPs, memory of a rank, the run's length and NSA's sparsity, lines of at
-// most 100 columns.
-std::string PlanText(const Recipe& recipe, int64_t ranks);
+// Tables of parameters, FLOPs, memory of a rank, the run's length, communication and time of a step,
+// and NSA's sparsity.
+std::string PlanText(const Recipe& recipe, const PlanOptions& options);
 
 // Every key of a recipe with its default, type and meaning, by section.
 std::string KeysText();

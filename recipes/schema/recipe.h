@@ -13,6 +13,7 @@
 #include "nn/optimizer_config.h"
 #include "nsa/nsa_config.h"
 #include "recipes/schema/keys.h"
+#include "recipes/schema/parallel_config.h"
 #include "recipes/schema/train_config.h"
 
 namespace lacuna {
@@ -26,6 +27,7 @@ struct Recipe {
   DataConfig data;
   OptimizerConfig optimizer;
   TrainConfig train;
+  ParallelConfig parallel;
 
   bool uses_nsa() const { return model.attention == AttentionKind::kNsa; }
   bool uses_moe() const { return model.num_dense_layers < model.num_layers; }

@@ -219,6 +219,19 @@ const std::vector<Key<TrainConfig>>& KeysOf<TrainConfig>() {
 }
 
 template <>
+const std::vector<Key<ParallelConfig>>& KeysOf<ParallelConfig>() {
+  static const std::vector<Key<ParallelConfig>> keys = {
+      MakeKey("expert", &ParallelConfig::expert,
+              "ranks that share the experts of a block; divides the ranks and moe.num_experts"),
+      MakeKey(
+          "zero", &ParallelConfig::zero,
+          "of the parameters that are not experts, every rank holds all (0), shares of gradients "
+          "and optimizer state (2), or shares of the weights, too (3)"),
+  };
+  return keys;
+}
+
+template <>
 const std::vector<Key<Recipe>>& KeysOf<Recipe>() {
   static const std::vector<Key<Recipe>> keys = {
       MakeKey("run", &Recipe::run, "the run's name and place"),
@@ -229,6 +242,7 @@ const std::vector<Key<Recipe>>& KeysOf<Recipe>() {
       MakeKey("data", &Recipe::data, "what is trained and evaluated on"),
       MakeKey("optimizer", &Recipe::optimizer, "AdamW and its schedule"),
       MakeKey("train", &Recipe::train, "batches, steps, precision, checkpoints"),
+      MakeKey("parallel", &Recipe::parallel, "how the ranks share the model"),
   };
   return keys;
 }

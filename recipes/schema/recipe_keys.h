@@ -32,6 +32,8 @@ inline constexpr bool kIsSection<OptimizerConfig> = true;
 template <>
 inline constexpr bool kIsSection<TrainConfig> = true;
 template <>
+inline constexpr bool kIsSection<ParallelConfig> = true;
+template <>
 inline constexpr bool kIsSection<Recipe> = true;
 
 template <>
@@ -58,6 +60,8 @@ template <>
 const std::vector<Key<OptimizerConfig>>& KeysOf<OptimizerConfig>();
 template <>
 const std::vector<Key<TrainConfig>>& KeysOf<TrainConfig>();
+template <>
+const std::vector<Key<ParallelConfig>>& KeysOf<ParallelConfig>();
 template <>
 const std::vector<Key<Recipe>>& KeysOf<Recipe>();
 

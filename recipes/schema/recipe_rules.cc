@@ -66,6 +66,21 @@ void CheckSchedule(const OptimizerConfig& optimizer, const TrainConfig& train,
   }
 }
 
+// What needs the number of ranks, too, is CheckMesh's (recipes/plan/rank_shares.h): a recipe is also read
+// where it is not trained.
+void CheckParallel(const Recipe& recipe, Violations* violations) {
+  const int64_t expert = recipe.parallel.expert, experts = recipe.moe.num_experts;
+  if (expert <= 1) return;  // reported by the section
+  if (!recipe.uses_moe()) {
+    violations->push_back(fmt::format(
+        "parallel.expert = {}: must be 1, model.num_dense_layers = {} leaves no block with experts",
+        expert, recipe.model.num_dense_layers));
+  } else if (experts >= 1 && experts % expert != 0) {
+    violations->push_back(
+        fmt::format("parallel.expert = {}: must divide moe.num_experts = {}", expert, experts));
+  }
+}
+
 }  // namespace
 
 void ValidateRecipe(const Recipe& recipe, int64_t ranks, std::vector<std::string>* violations) {
@@ -79,6 +94,8 @@ void ValidateRecipe(const Recipe& recipe, int64_t ranks, std::vector<std::string
   recipe.data.Validate("data", violations);
   recipe.optimizer.Validate("optimizer", violations);
   recipe.train.Validate("train", violations);
+  recipe.parallel.Validate("parallel", violations);
+  CheckParallel(recipe, violations);
   CheckLengths(recipe, violations);
   CheckBatch(recipe.train, ranks, violations);
   CheckSchedule(recipe.optimizer, recipe.train, violations);

@@ -3,11 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <vector>
 
 #include "recipes/plan/memory.h"
+#include "recipes/plan/rank_shares.h"
 #include "recipes/trainer/recipe_diff.h"
+#include "recipes/trainer/start_checks.h"
 
 namespace lacuna {
 namespace {
@@ -20,8 +23,8 @@ struct Need {
 
 using Needs = std::vector<Need>;
 
-Needs NeedsOf(const Recipe& recipe, const OutOfMemory& request) {
-  const RankMemory plan = EstimateMemory(recipe);
+Needs NeedsOf(const Recipe& recipe, int64_t ranks, const OutOfMemory& request) {
+  const RankMemory plan = EstimateMemory(recipe, ranks);
   const auto need = [&](std::initializer_list<MemoryCategory> categories,
                         int64_t (*planned)(const RankMemory&)) {
     int64_t held = 0;
@@ -38,12 +41,14 @@ Needs NeedsOf(const Recipe& recipe, const OutOfMemory& request) {
       need({MemoryCategory::kActivations}, [](const RankMemory& m) { return m.activations; }),
       need({MemoryCategory::kRecomputed, MemoryCategory::kActivationGradients,
             MemoryCategory::kLogits, MemoryCategory::kWorkspace},
-           [](const RankMemory& m) { return m.transient; })};
+           [](const RankMemory& m) { return m.transient; }),
+      need({MemoryCategory::kCommunication},
+           [](const RankMemory& m) { return m.all_to_all + m.sharding; })};
 }
 constexpr size_t kStates = 3;  // of Needs: parameters, gradients, optimizer
 
-double Saving(const Needs& needs, const Recipe& now, const Recipe& changed) {
-  const RankMemory before = EstimateMemory(now), after = EstimateMemory(changed);
+double Saving(const Needs& needs, const Recipe& now, const Recipe& changed, int64_t ranks) {
+  const RankMemory before = EstimateMemory(now, ranks), after = EstimateMemory(changed, ranks);
   double saving = 0;
   for (const Need& need : needs) {
     const auto planned = static_cast<double>(need.planned(before));
@@ -64,7 +69,7 @@ struct Change {
 std::optional<Change> Try(const Recipe& recipe, int64_t ranks, const Needs& needs,
                           const std::string& override, const char* price) {
   const auto changed = ParseRecipe(ToYaml(recipe), "recipe", {override}, ranks);
-  if (!changed.ok()) return std::nullopt;
+  if (!changed.ok() || !CheckMesh(*changed, ranks).ok()) return std::nullopt;
   const std::vector<RecipeDifference> differences = DiffRecipes(recipe, ToYaml(*changed));
   if (differences.size() != 1) return std::nullopt;
   const auto& [key, here, there] = differences[0];
@@ -72,8 +77,28 @@ std::optional<Change> Try(const Recipe& recipe, int64_t ranks, const Needs& need
                 .here = here,
                 .there = there,
                 .price = price,
-                .saving = Saving(needs, recipe, *changed),
+                .saving = Saving(needs, recipe, *changed, ranks),
                 .may_resume = CheckSameRun(*changed, ToYaml(recipe), "", {}).ok()};
+}
+
+// More ranks to a layer's experts, shares instead of copies; where the trainer does that.
+void ConsiderParallel(const Recipe& recipe, int64_t ranks,
+                      const std::function<bool(const std::string&, const char*)>& consider) {
+  const auto trains = [&](int64_t expert, int64_t zero) {
+    Recipe changed = recipe;
+    changed.parallel = {.expert = expert, .zero = zero};
+    return CheckParallel(changed, ranks).ok();
+  };
+  const ParallelConfig& parallel = recipe.parallel;
+  for (int64_t expert = ranks; expert > parallel.expert; --expert) {
+    if (trains(expert, parallel.zero) &&
+        consider(fmt::format("parallel.expert={}", expert), "tokens travel to the experts' ranks"))
+      break;
+  }
+  if (parallel.zero < 2 && trains(parallel.expert, 2))
+    consider("parallel.zero=2", "gradients travel with every micro-batch");
+  if (parallel.zero < 3 && trains(parallel.expert, 3))
+    consider("parallel.zero=3", "and weights, forward and backward");
 }
 
 std::vector<Change> ChangesThatHelp(const Recipe& recipe, int64_t ranks, const Needs& needs,
@@ -97,6 +122,7 @@ std::vector<Change> ChangesThatHelp(const Recipe& recipe, int64_t ranks, const N
     consider("train.recompute=block", "blocks run forward again in backward, a third more compute");
   }
   consider("optimizer.moments=bf16", "moments rounded to bf16");
+  ConsiderParallel(recipe, ranks, consider);
   if (train.dtype == DType::kF64) consider("train.dtype=f32", "single precision");
   if (train.dtype == DType::kF32 && device.type == DeviceType::kCuda)
     consider("train.dtype=bf16", "bf16 kernels, f32 master weights");
@@ -120,7 +146,7 @@ std::string ModelSize(const Recipe& recipe) {
 }  // namespace
 
 std::string MemoryAdvice(const Recipe& recipe, int64_t ranks, const OutOfMemory& request) {
-  const Needs needs = NeedsOf(recipe, request);
+  const Needs needs = NeedsOf(recipe, ranks, request);
   std::string lines;
   if (request.limit > 0) {
     lines += fmt::format("  train.memory_limit_gib: {} is what this run may use\n",

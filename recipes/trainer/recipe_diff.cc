@@ -64,7 +64,9 @@ bool MayChange(const std::string& key) {
                                                 "train.log_every",
                                                 "train.max_nonfinite_steps",
                                                 "train.bucket_mb",
-                                                "train.memory_limit_gib"};
+                                                "train.memory_limit_gib",
+                                                "parallel.expert",
+                                                "parallel.zero"};
   return IsOneOf(key, keys);
 }
 

@@ -18,7 +18,7 @@ struct RecipeDifference {
 std::vector<RecipeDifference> DiffRecipes(const Recipe& now, const std::string& checkpoint_recipe);
 
 // OK where the two recipes describe the same run, but for keys that say where and how long it runs
-// (run.dir, run.name, train.threads, ...), the mix of the sources (which the journal
+// (run.dir, run.name, train.threads, parallel.expert, ...), the mix of the sources (which the journal
 // follows) and those in `allow`; else a CheckpointError listing every key that differs, with both
 // values. Keys that decide which samples are still to come can not be allowed: they would repeat
 // and lose data; a stage of its own starts from a checkpoint with other ones (init_from). A key

@@ -16,7 +16,6 @@
 #include "nn/schedule.h"
 #include "recipes/trainer/batch_share.h"
 #include "recipes/trainer/checkpoints.h"
-#include "recipes/trainer/device.h"
 #include "recipes/trainer/evaluation.h"
 #include "recipes/trainer/init_from.h"
 #include "recipes/trainer/matmul_peak.h"
@@ -24,6 +23,7 @@
 #include "recipes/trainer/run_inputs.h"
 #include "recipes/trainer/run_report.h"
 #include "recipes/trainer/signals.h"
+#include "recipes/trainer/start_checks.h"
 #include "recipes/trainer/training_step.h"
 
 namespace lacuna {
@@ -65,9 +65,8 @@ class Run {
   }
 
   absl::Status ChooseDeviceOfRun() {
-    LACUNA_ASSIGN_OR_RETURN(device_, ChooseDevice(recipe_, comm_));
-    SetMemoryLimit(device_, static_cast<int64_t>(recipe_.train.memory_limit_gib * (1 << 30)));
-    return CheckDeterminism(recipe_, LongestDeterministicDocument(recipe_, device_));
+    LACUNA_ASSIGN_OR_RETURN(device_, PrepareDevice(recipe_, comm_));
+    return absl::OkStatus();
   }
 
   absl::Status OpenInputs() {

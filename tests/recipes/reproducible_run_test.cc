@@ -43,9 +43,8 @@ TEST(Determinism, LongSamplesAreRefusedUntilTheRecipeAcceptsThem) {
             "train.deterministic = true: train.sequence_length = 384: full attention through cuDNN "
             "is deterministic for documents of at most 256 tokens with 4 heads in 2 groups; "
             "train.deterministic = false accepts gradients whose last bits differ from run to run");
-  EXPECT_TRUE(CheckDeterminism(WithOverrides({"train.sequence_length=384",
-                                              "train.deterministic=false"}),
-                               256)
+  EXPECT_TRUE(CheckDeterminism(
+                  WithOverrides({"train.sequence_length=384", "train.deterministic=false"}), 256)
                   .ok());
 }
 
@@ -69,6 +68,14 @@ std::string Without(std::string yaml, const std::string& line) {
   const size_t at = yaml.find(line);
   LACUNA_CHECK(at != yaml.npos, "no \"{}\" in the recipe", line);
   return yaml.erase(at, line.size());
+}
+
+TEST(Mesh, MayChangeOnResume) {
+  const Recipe wide = WithOverrides({"parallel.expert=2", "parallel.zero=2"});
+  EXPECT_TRUE(CheckSameRun(wide, ToYaml(WithOverrides({})), "step_1", {}).ok());
+  // A checkpoint from before there was the section.
+  const std::string old = Without(ToYaml(wide), "parallel:\n  expert: 2\n  zero: 2\n");
+  EXPECT_TRUE(CheckSameRun(wide, old, "step_1", {}).ok());
 }
 
 TEST(Moments, AreThoseOfTheRun) {

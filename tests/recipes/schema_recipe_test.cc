@@ -150,6 +150,20 @@ TEST(Schema, RulesNameKeysAndValues) {
             "train.micro_batch = 1");
 }
 
+TEST(Schema, RanksShareExpertsEvenly) {
+  EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.expert=2", "parallel.zero=3"}), "");
+  EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.expert=3"}),
+            "--set parallel.expert: parallel.expert = 3: must divide moe.num_experts = 4");
+  EXPECT_EQ(
+      Complaint(test::kValidRecipe, {"parallel.expert=2", "model.num_dense_layers=2"}),
+      "--set parallel.expert: parallel.expert = 2: must be 1, model.num_dense_layers = 2 leaves "
+      "no block with experts");
+  EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.expert=0"}),
+            "--set parallel.expert: parallel.expert = 0: must be at least 1");
+  EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.zero=1"}),
+            "--set parallel.zero: parallel.zero = 1: must be 0, 2 or 3");
+}
+
 TEST(Schema, SectionsThatAreNotReadAreNotJudged) {
   // The twin recipes differ in model.attention alone, so the other's section stays.
   const std::string text = Edited("num_selected: 4", "num_selected: 1");

@@ -1,0 +1,41 @@
+#include "recipes/plan/rank_shares.h"
+
+#include "core/status.h"
+#include "recipes/plan/model_size.h"
+
+namespace lacuna {
+
+absl::Status CheckMesh(const Recipe& recipe, int64_t ranks) {
+  const int64_t expert = recipe.parallel.expert;
+  if (ranks % expert == 0) return absl::OkStatus();
+  return ConfigError(
+      "parallel.expert = {}: must divide the number of ranks, {} (mpirun -n; lacuna plan --ranks)",
+      expert, ranks);
+}
+
+RankShares SharesOf(const Recipe& recipe, int64_t ranks) {
+  const ParameterCounts n = CountParameters(recipe);
+  const ParallelConfig& parallel = recipe.parallel;
+  const int64_t others = n.total() - n.routed_experts, share = (others + ranks - 1) / ranks;
+  return {.experts = n.routed_experts / parallel.expert,
+          .others = others,
+          .other_weights = parallel.zero >= 3 ? share : others,
+          .other_updates = parallel.zero >= 2 ? share : others,
+          .expert_replicas = ranks / parallel.expert};
+}
+
+double ExpectedDestinations(const Recipe& recipe) {
+  const int64_t experts = recipe.moe.num_experts, ranks = recipe.parallel.expert;
+  const int64_t elsewhere = experts - experts / ranks;
+  double none = 1;  // the chance that none of a rank's experts is chosen
+  for (int64_t k = 0; k < recipe.moe.experts_per_token; ++k)
+    none *= static_cast<double>(elsewhere - k) / static_cast<double>(experts - k);
+  return static_cast<double>(ranks) * (1 - (elsewhere < recipe.moe.experts_per_token ? 0 : none));
+}
+
+double ExpectedRemoteDestinations(const Recipe& recipe) {
+  const auto ranks = static_cast<double>(recipe.parallel.expert);
+  return ExpectedDestinations(recipe) * (ranks - 1) / ranks;
+}
+
+}  // namespace lacuna

@@ -1,0 +1,34 @@
+// What of the model a rank holds and sends (section parallel).
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "recipes/schema/recipe.h"
+
+namespace lacuna {
+
+// A configuration error where parallel.expert does not divide `ranks`.
+absl::Status CheckMesh(const Recipe& recipe, int64_t ranks);
+
+// Numbers of parameters that a rank holds something of.
+struct RankShares {
+  int64_t experts = 0;          // routed experts on this rank
+  int64_t others = 0;           // all parameters that are not routed experts
+  int64_t other_weights = 0;    // of those, whose weights stay on this rank
+  int64_t other_updates = 0;    // of those, whose gradient and optimizer state are this rank's
+  int64_t expert_replicas = 1;  // groups of ranks that hold the same experts
+};
+RankShares SharesOf(const Recipe& recipe, int64_t ranks);
+
+// Of the rows that the experts of all ranks get on average, what the fullest rank is planned for.
+inline constexpr double kPlannedOverload = 1.3;
+
+// Ranks to which the experts of a token belong, on average over uniform routing: a token's row is
+// sent to each of them once.
+//   P (1 - C(E - E / P, K) / C(E, K)), P = parallel.expert
+double ExpectedDestinations(const Recipe& recipe);
+// Those of them that are not the token's own rank: (P - 1) / P of it.
+double ExpectedRemoteDestinations(const Recipe& recipe);
+
+}  // namespace lacuna

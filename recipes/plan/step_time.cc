@@ -1,0 +1,70 @@
+#include "recipes/plan/step_time.h"
+
+#include <algorithm>
+
+#include "recipes/plan/memory.h"
+#include "recipes/plan/model_size.h"
+#include "recipes/plan/rank_shares.h"
+
+namespace lacuna {
+namespace {
+
+double Real(int64_t n) {
+  return static_cast<double>(n);
+}
+
+// The part of n ranks' bytes that travels in one direction.
+double Others(int64_t n) {
+  return Real(n - 1) / Real(n);
+}
+
+}  // namespace
+
+StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks) {
+  const TrainConfig& train = recipe.train;
+  const RankShares shares = SharesOf(recipe, ranks);
+  const double samples = Real(train.global_batch) / Real(ranks),
+               micro_batches = samples / Real(train.micro_batch);
+  const double wide = Real(SizeOf(AccumulationType(train.dtype))),
+               narrow = Real(SizeOf(train.dtype));
+  StepTraffic traffic;
+  if (recipe.parallel.expert > 1) {
+    const bool again = train.recompute.block || train.recompute.feed_forward;
+    const double layers = Real(recipe.model.num_layers - recipe.model.num_dense_layers);
+    traffic.dispatch = traffic.combine =
+        (again ? 3 : 2) * layers * samples * Real(train.sequence_length) *
+        ExpectedRemoteDestinations(recipe) * Real(recipe.model.width) * narrow;
+  }
+  const double gradients = Others(ranks) * Real(shares.others) * wide,
+               weights = Others(ranks) * Real(shares.others) * narrow;
+  traffic.gradient_sum = recipe.parallel.zero == 0 ? 2 * gradients : micro_batches * gradients;
+  traffic.expert_gradient_sum = 2 * Others(shares.expert_replicas) * Real(shares.experts) * wide;
+  if (recipe.parallel.zero == 2) traffic.weight_gather = weights;
+  if (recipe.parallel.zero == 3) traffic.weight_gather = 2 * micro_batches * weights;
+  return traffic;
+}
+
+StepTime EstimateStep(const Recipe& recipe, int64_t ranks, double overload,
+                      const PlannedDevice& device) {
+  const TrainConfig& train = recipe.train;
+  const StepTraffic traffic = TrafficOfStep(recipe, ranks);
+  const double tokens = Real(train.global_batch) / Real(ranks) * Real(train.sequence_length);
+  // Forward is a third of the work.
+  const double again = train.recompute.block ? 4.0 / 3 : 1;
+  const ParameterCounts n = CountParameters(recipe);
+  const double routed = 6 * Real(n.routed_experts - n.idle_experts),
+               waiting = recipe.parallel.expert > 1 ? (overload - 1) * routed : 0;
+  StepTime time;
+  time.compute =
+      again * tokens * (FlopsPerToken(recipe).total() + waiting) / (kMatMulShare * device.matmul);
+  // Gradient, weights and moments are read, and all but the gradient written.
+  const RankMemory memory = EstimateMemory(recipe, ranks, overload);
+  time.optimizer =
+      Real(memory.gradients + 2 * (memory.master + memory.moments) + memory.weights) / device.copy;
+  time.all_to_all = traffic.all_to_all() / device.all_to_all;
+  time.collectives = traffic.collectives() / device.collective;
+  time.hidden = std::min(time.collectives, time.compute);
+  return time;
+}
+
+}  // namespace lacuna

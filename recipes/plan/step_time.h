@@ -1,0 +1,42 @@
+// What a rank sends in an optimizer step, and how long a step takes by a card's rates.
+#pragma once
+
+#include <cstdint>
+
+#include "recipes/plan/device_table.h"
+#include "recipes/schema/recipe.h"
+
+namespace lacuna {
+
+// Bytes that a rank sends to others in a step, N tokens a micro-batch, M micro-batches, R ranks.
+//   dispatch, combine     M N (remote destinations) width (type) a layer of experts, forward and
+//                         backward; forward once more where the layer is recomputed
+//   gradient_sum          zero 0: 2 (R - 1) / R of the f32 gradients, once a step; zero 2 and 3:
+//                         (R - 1) / R of them, every micro-batch
+//   expert_gradient_sum   2 (G - 1) / G of this rank's experts', once a step; G groups hold the same
+//   weight_gather         (R - 1) / R of the weights, once a step; zero 3: twice a micro-batch
+// Where gradients and weights do not say more, those of the parameters that are not experts.
+struct StepTraffic {
+  double dispatch = 0, combine = 0, gradient_sum = 0, expert_gradient_sum = 0, weight_gather = 0;
+  double all_to_all() const { return dispatch + combine; }
+  double collectives() const { return gradient_sum + expert_gradient_sum + weight_gather; }
+};
+StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks);
+
+// Share of the product's rate that a whole model's forward and backward reaches, recomputation
+// counted as work: 0.41 (NSA) to 0.59 (full attention) at 300M parameters on an H100
+// (docs/benchmarks.md).
+inline constexpr double kMatMulShare = 0.5;
+
+struct StepTime {
+  double compute = 0;  // seconds; the fullest rank's experts set the pace of all
+  double optimizer = 0;
+  double all_to_all = 0;  // nothing runs beside it
+  double collectives = 0;
+  double hidden = 0;  // of the collectives, what runs beside compute
+  double total() const { return compute + optimizer + all_to_all + collectives - hidden; }
+};
+StepTime EstimateStep(const Recipe& recipe, int64_t ranks, double overload,
+                      const PlannedDevice& device);
+
+}  // namespace lacuna

@@ -1,0 +1,15 @@
+#include "recipes/schema/parallel_config.h"
+
+#include <fmt/format.h>
+
+namespace lacuna {
+
+void ParallelConfig::Validate(const std::string& section,
+                              std::vector<std::string>* violations) const {
+  if (expert < 1)
+    violations->push_back(fmt::format("{}.expert = {}: must be at least 1", section, expert));
+  if (zero != 0 && zero != 2 && zero != 3)
+    violations->push_back(fmt::format("{}.zero = {}: must be 0, 2 or 3", section, zero));
+}
+
+}  // namespace lacuna

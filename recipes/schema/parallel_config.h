@@ -1,0 +1,23 @@
+// Section `parallel` of a recipe: how the ranks of a run share the model.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace lacuna {
+
+// The samples of a step are always shared by all ranks (train.global_batch).
+struct ParallelConfig {
+  // Ranks that share the experts of a layer: each holds num_experts / expert of them, and tokens
+  // travel. Divides the number of ranks; ranks / expert groups hold the same experts.
+  int64_t expert = 1;
+  // What every rank holds of the parameters that are not experts. 0: weights, gradients and
+  // optimizer state; 2: weights and its share of gradients and optimizer state; 3: its share of all.
+  int64_t zero = 0;
+
+  // Appends one line for every violated rule, naming `section`.key and value.
+  void Validate(const std::string& section, std::vector<std::string>* violations) const;
+};
+
+}  // namespace lacuna

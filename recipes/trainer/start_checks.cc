@@ -1,0 +1,35 @@
+#include "recipes/trainer/start_checks.h"
+
+#include "core/allocator.h"
+#include "core/status.h"
+#include "core/stream.h"
+#include "recipes/plan/rank_shares.h"
+#include "recipes/trainer/device.h"
+#include "recipes/trainer/memory_check.h"
+
+namespace lacuna {
+
+absl::Status CheckParallel(const Recipe& recipe, int64_t ranks) {
+  LACUNA_RETURN_IF_ERROR(CheckMesh(recipe, ranks));
+  const ParallelConfig& parallel = recipe.parallel;
+  if (parallel.expert != 1)
+    return ConfigError("parallel.expert = {}: not in this version, it trains with 1",
+                       parallel.expert);
+  if (parallel.zero != 0)
+    return ConfigError("parallel.zero = {}: not in this version, it trains with 0", parallel.zero);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Device> PrepareDevice(const Recipe& recipe, const Communicator& comm) {
+  LACUNA_RETURN_IF_ERROR(CheckParallel(recipe, comm.size()));
+  LACUNA_ASSIGN_OR_RETURN(const Device device, ChooseDevice(recipe, comm));
+  SetMemoryLimit(device, static_cast<int64_t>(recipe.train.memory_limit_gib * (1 << 30)));
+  LACUNA_RETURN_IF_ERROR(CheckDeterminism(recipe, LongestDeterministicDocument(recipe, device)));
+  if (device.type == DeviceType::kCuda) {
+    const CudaDeviceInfo info = InfoOfCudaDevice(device);
+    LACUNA_RETURN_IF_ERROR(CheckMemory(recipe, comm.size(), info.name, info.memory_bytes));
+  }
+  return device;
+}
+
+}  // namespace lacuna
