@@ -11,8 +11,8 @@ namespace lacuna {
 Variable WideLinear(Tape& tape, const Variable& x, Parameter& weight);
 // Where the rows of N tokens with K choices stand by expert (moe/permute.h).
 struct RoutedRows {
-  Tensor offsets;   // [E + 1] i64
-  Tensor position;  // [N, K] i32, -1 where there is no choice
+  Tensor offsets;            // [E + 1] i64
+  Tensor position;           // [N, K] i32, -1 where there is no choice
   int64_t num_choices = -1;  // where some are none: the others' number
 
   int64_t count() const { return num_choices < 0 ? position.numel() : num_choices; }

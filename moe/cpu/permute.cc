@@ -37,15 +37,15 @@ void PermuteRows(const PermuteRowsArgs& args, Stream) {
   DispatchFloat(args.x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const int64_t columns = args.x.dim(1), choices = args.position.dim(1);
-    ParallelForChunks(
-        args.x.dim(0), kTokensPerChunk, choices * columns, [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin * choices; i < end * choices; ++i) {
-            const int32_t row = args.position.As<int32_t>()[i];
-            if (row < 0) continue;
-            const T* x = args.x.As<T>() + i / choices * columns;
-            std::copy(x, x + columns, args.y.As<T>() + row * columns);
-          }
-        });
+    ParallelForChunks(args.x.dim(0), kTokensPerChunk, choices * columns,
+                      [&](int64_t begin, int64_t end) {
+                        for (int64_t i = begin * choices; i < end * choices; ++i) {
+                          const int32_t row = args.position.As<int32_t>()[i];
+                          if (row < 0) continue;
+                          const T* x = args.x.As<T>() + i / choices * columns;
+                          std::copy(x, x + columns, args.y.As<T>() + row * columns);
+                        }
+                      });
   });
 }
 

@@ -228,8 +228,8 @@ void SortByExpert(const SortByExpertArgs& args, Stream stream) {
   LaunchGrid(CountKernel, grid, kSortThreads, experts * 4, stream, of, counts, chunks);
   LaunchGrid(ScanKernel, 1, kScanThreads, 0, stream, counts, chunks, experts,
              args.offsets.As<int64_t>());
-  LaunchGrid(PlaceKernel, grid, kSortThreads, int64_t{kSortWarps} * experts * 4, stream,
-             of, counts, chunks, args.offsets.As<int64_t>(), args.position.As<int32_t>());
+  LaunchGrid(PlaceKernel, grid, kSortThreads, int64_t{kSortWarps} * experts * 4, stream, of, counts,
+             chunks, args.offsets.As<int64_t>(), args.position.As<int32_t>());
 }
 
 void PermuteRows(const PermuteRowsArgs& args, Stream stream) {
