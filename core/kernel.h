@@ -14,6 +14,7 @@
 #include <functional>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/device.h"
@@ -73,7 +74,8 @@ struct KernelCall {
   std::function<void(const std::vector<TensorRef>&)> run_on_cpu;
 };
 
-// Sees every kernel call of its thread while it is installed (core/cuda/parity.h).
+// Sees every kernel call of its thread while it is installed (core/cuda/parity.h,
+// core/repeat_checker.h).
 class KernelObserver {
  public:
   virtual ~KernelObserver() = default;
@@ -85,6 +87,19 @@ class KernelObserver {
     thread_local KernelObserver* current = nullptr;
     return current;
   }
+};
+
+// Installs an observer for the life of the scope.
+class ObserveKernels {
+ public:
+  explicit ObserveKernels(KernelObserver& observer)
+      : before_(std::exchange(KernelObserver::Current(), &observer)) {}
+  ~ObserveKernels() { KernelObserver::Current() = before_; }
+  ObserveKernels(const ObserveKernels&) = delete;
+  ObserveKernels& operator=(const ObserveKernels&) = delete;
+
+ private:
+  KernelObserver* before_;
 };
 
 template <class Args>

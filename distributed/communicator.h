@@ -2,8 +2,8 @@
 //
 // Every collective is non-blocking: it returns a Request, which is polled until it is done or its
 // deadline passes, so a dead or stuck peer becomes an error that names it and never a hang. All
-// ranks call the same collectives in the same order; they may wait for them in any order. Tensors
-// are on the CPU. One thread of a rank uses the communicator.
+// ranks call the same collectives in the same order; they may wait for them in any order. One
+// thread of a rank uses a communicator and all that was split off it. Tensors are on the CPU.
 //
 // Sums are the same bits on every rank, and in every run with the same number of ranks: element i
 // is the sum of the ranks' values in rank order, added in f64 and rounded once at the end (integers

@@ -28,5 +28,6 @@ void AddCheckpointCommand(CLI::App& app, Runner& run);
 void AddSynthCommand(CLI::App& app, Runner& run);
 void AddBenchCommand(CLI::App& app, Runner& run);
 void AddParityCommand(CLI::App& app, Runner& run);
+void AddRepeatCommand(CLI::App& app, Runner& run);
 
 }  // namespace lacuna::tools

@@ -64,6 +64,7 @@ int main(int argc, char** argv) {
   tools::AddPlanCommand(app, run);
   tools::AddBenchCommand(app, run);
   tools::AddParityCommand(app, run);
+  tools::AddRepeatCommand(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -17,14 +17,16 @@ stages=("$@")
 make_text() {
   say "text and problems"
   tools/fetch_kernel_text.sh
-  # Chains of 4 to 1,250 steps: 70 to 32,000 tokens.
+  # Chains of 4 to 64 steps with numbers of one digit, 70 to 840 tokens, and of 100 to 1,250 with two digits, up to 32,000 tokens.
   [ -f "$dir/problems/train.jsonl" ] ||
-    "$lacuna" synth --task modular_chain --levels 1-5,7 --count 4000 --heldout 128 --output "$dir/problems"
+    "$lacuna" synth --task modular_chain --levels 1-5 --count 8000 --heldout 128 --output "$dir/problems"
   [ -f "$dir/problems_long/train.jsonl" ] ||
-    "$lacuna" synth --task modular_chain --levels 8-10 --count 150 --heldout 16 --seed 2 --output "$dir/problems_long"
-  for split in train heldout; do
-    [ -f "$dir/chains/${split}_00000.h5" ] || "$lacuna" prepare "$dir/problems/$split.jsonl" "$dir/problems_long/$split.jsonl" --chat chatml \
-      --name "$split" --max-tokens 32768 --tokenizer "$dir/tokenizer.json" --output "$dir/chains" --source "lacuna synth"
+    "$lacuna" synth --task modular_chain --levels 7-10 --count 150 --heldout 16 --seed 2 --output "$dir/problems_long"
+  for length in "" _long; do
+    for split in train heldout; do
+      [ -f "$dir/chains/$split${length}_00000.h5" ] || "$lacuna" prepare "$dir/problems$length/$split.jsonl" --chat chatml --name "$split$length" \
+        --max-tokens 32768 --tokenizer "$dir/tokenizer.json" --output "$dir/chains" --source "lacuna synth"
+    done
   done
 }
 

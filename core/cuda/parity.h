@@ -51,17 +51,4 @@ class ParityChecker : public KernelObserver {
   std::vector<ParityRow> rows_;
 };
 
-// Installs an observer for the life of the scope.
-class ObserveKernels {
- public:
-  explicit ObserveKernels(KernelObserver& observer)
-      : before_(std::exchange(KernelObserver::Current(), &observer)) {}
-  ~ObserveKernels() { KernelObserver::Current() = before_; }
-  ObserveKernels(const ObserveKernels&) = delete;
-  ObserveKernels& operator=(const ObserveKernels&) = delete;
-
- private:
-  KernelObserver* before_;
-};
-
 }  // namespace lacuna::cuda

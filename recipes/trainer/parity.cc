@@ -64,7 +64,7 @@ absl::StatusOr<ParityResult> CheckParity(const Recipe& recipe, int64_t tokens) {
                                 /*gradients=*/true, device);
   cuda::ParityChecker checker;
   {
-    const cuda::ObserveKernels observe(checker);
+    const ObserveKernels observe(checker);
     RunStep(recipe, built, Head(batch, tokens), device);
   }
   return ParityResult{.table = checker.Table(), .passed = checker.passed()};

@@ -21,7 +21,7 @@ class CudaParity {
 
  private:
   cuda::ParityChecker checker_;
-  cuda::ObserveKernels observe_;
+  ObserveKernels observe_;
 };
 
 inline Stream CudaStream() {

@@ -176,6 +176,9 @@ struct Consumer {
     const Rows rows = LoadRows(tile);
     const Team team = MakeTeam();
     const int position = LoadPositions(tile, team);
+    // The copy engine writes there next: what was read has to be in registers, not only asked for,
+    // which an arrival alone does not wait for.
+    FenceAsyncProxy();
     __syncwarp();
     Release(memory.QEmpty(warpgroup));
     for (int row = 0; row < team.tokens * SumRows(); ++row) {

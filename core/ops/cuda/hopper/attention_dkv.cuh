@@ -284,6 +284,8 @@ struct DkvConsumer {
     for (int step = 0; step < kWidth / 16; ++step)
       LoadMatrices<false>(a[step], tile + step / 4 * Config::kBox + row * 128 +
                                        ((step % 4 * 2 + lane / 16) ^ row % 8) * 16);
+    // Other bytes will be copied there once this is released: an arrival does not wait for reads.
+    FenceAsyncProxy();
   }
   // s = keys rows^T over kWidth columns.
   template <int kWidth>
