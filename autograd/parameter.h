@@ -9,8 +9,8 @@
 
 namespace lacuna {
 
-// How a parameter starts. Element k is a pure function of (seed, name, k), whatever the layout or
-// the number of ranks.
+// How a parameter starts. Element k of the whole tensor is a pure function of (seed, name, k),
+// whatever the layout or the number of ranks.
 struct Init {
   enum class Kind { kZeros, kOnes, kNormal };
   Kind kind = Kind::kZeros;
@@ -21,9 +21,17 @@ struct Init {
   static Init Normal(double std) { return {Kind::kNormal, std}; }
 };
 
+// Which elements of a tensor a rank holds that has a part of it: the `shape` elements from
+// first_element on of a row-major tensor of global_shape.
+struct ParameterPart {
+  Shape global_shape;
+  int64_t first_element = 0;
+};
+
 struct Parameter {
   std::string name;  // full path in the model, e.g. "layers.3.attention.q_proj.weight"; unique
-  Shape shape;
+  Shape shape;       // of what this rank holds
+  ParameterPart part = {};  // no global_shape where this rank holds the whole tensor
   Init init;
   bool weight_decay = true;
   // Views into the model's flat buffers (nn/flat_parameters.h). `grad` is f32 (f64 in an f64 model)
@@ -40,6 +48,10 @@ struct Parameter {
   std::function<void(Parameter&)> on_grad_ready;
 
   int64_t numel() const { return NumElements(shape); }
+  // Of the whole tensor, of which ranks may hold parts.
+  const Shape& global_shape() const {
+    return part.global_shape.empty() ? shape : part.global_shape;
+  }
   // For the rule: true where this gradient is to be added to what is there.
   bool AddsGradient() { return !std::exchange(gradient_is_unset, false); }
 };

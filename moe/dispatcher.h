@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "autograd/tape.h"
+#include "distributed/communicator.h"
 #include "moe/functions.h"
 
 namespace lacuna {
@@ -46,6 +47,30 @@ class LocalDispatcher : public Dispatcher {
 
  private:
   int64_t num_experts_;
+};
+
+// The experts are spread over the ranks of a group, E / M each: those of rank r are [r E / M,
+// (r + 1) E / M). A token goes once to each rank that has an expert of its choice, and one row
+// comes back from there, the weighted sum of that rank's choices; home adds these in rank order.
+//
+// All ranks call it equally often and in the same order, with any number of rows, and so do the
+// backward passes of their tapes. The ranks tell each other the numbers of rows before the shared
+// experts: what is received needs a place, and on a card a place that is asked for later would be
+// in use until the work that was queued before it is done. Backward holds deferred weight gradients
+// (Tape::HoldDeferred) until rows are on their way: those of the experts run under the way back of
+// dx, those of the modules before the layer (of the next attention, in a transformer) under the way
+// there of dy.
+class AllToAllDispatcher : public Dispatcher {
+ public:
+  // group, which must outlive the dispatcher and its tapes, carries tensors of the layer's device
+  // and of the CPU. Its size has to divide num_experts, those of the whole layer.
+  AllToAllDispatcher(int64_t num_experts, Communicator& group);
+  std::unique_ptr<Exchange> BeginDispatch(Tape& tape, const Variable& x, const Tensor& ids,
+                                          const Variable& weights) override;
+
+ private:
+  int64_t num_experts_;
+  Communicator& group_;
 };
 
 }  // namespace lacuna

@@ -56,7 +56,7 @@ struct ExpertPass {
   RoutedRows rows;
 
   Tensor New(int64_t columns, const Tensor& like) const {
-    return Tensor::Empty({rows.position.numel(), columns}, like.dtype(), like.device());
+    return Tensor::Empty({rows.count(), columns}, like.dtype(), like.device());
   }
   // x [N, C] by expert.
   Tensor ByExpert(const Tensor& x) const {
@@ -117,8 +117,9 @@ Variable RoutedExperts(Tape& tape, const Variable& x, const Variable& weights,
       [stream = tape.stream(), &gate_up, &down, x = SavedTensor(x.value()),
        weights = SavedTensor(weights.value()), offsets = SavedTensor(rows.offsets),
        position = SavedTensor(rows.position), up_w = SavedTensor(gate_up.value),
-       down_w = SavedTensor(down.value), z](GradContext& g) mutable {
-        const ExpertPass pass{stream, {offsets.get(), position.get()}};
+       down_w = SavedTensor(down.value), z,
+       num_choices = rows.num_choices](GradContext& g) mutable {
+        const ExpertPass pass{stream, {offsets.get(), position.get(), num_choices}};
         const Tensor dy = pass.ByExpert(g.dy());
         // The gradient of z takes its place: nothing else reads it.
         Tensor dz = std::move(z), wh = pass.New(down.shape[2], dy),

@@ -11,12 +11,15 @@ namespace lacuna {
 Variable WideLinear(Tape& tape, const Variable& x, Parameter& weight);
 // Where the rows of N tokens with K choices stand by expert (moe/permute.h).
 struct RoutedRows {
-  Tensor offsets;   // [E + 1] i64
-  Tensor position;  // [N, K] i32
+  Tensor offsets;            // [E + 1] i64
+  Tensor position;           // [N, K] i32, -1 where there is no choice
+  int64_t num_choices = -1;  // where some are none: the others' number
+
+  int64_t count() const { return num_choices < 0 ? position.numel() : num_choices; }
 };
 // y[n] = sum_k w[n, k] down_e (SwiGLU(gate_up_e x[n])), e the expert of choice (n, k), k ascending.
 // x, y: [N, C]   weights: [N, K] in the accumulation type   gate_up: [E, 2F, C]   down: [E, C, F]
-// Backward keeps x, the pre-activations [N K, 2F] and the routing; dw of both matrices may run
+// Backward keeps x, the pre-activations [R, 2F] and the routing; dw of both matrices may run
 // later.
 Variable RoutedExperts(Tape& tape, const Variable& x, const Variable& weights,
                        const RoutedRows& rows, Parameter& gate_up, Parameter& down);

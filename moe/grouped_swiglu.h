@@ -7,7 +7,8 @@
 //   dz[r]    = dSwiGLU(z[r], w[n, k] dh[r])
 //   wh[r]    = w[n, k] h[r]      what the gradient of down is taken with
 // x: [R, C]   w of the product: [E, 2F, C], gate rows first   down: [E, C, F]   offsets: [E + 1] i64
-// z, dz: [R, 2F]   h, wh: [R, F]   dy: [R, C]   position: [N, K] i32, a permutation of 0 .. R - 1
+// z, dz: [R, 2F]   h, wh: [R, F]   dy: [R, C]   position: [N, K] i32, 0 .. R - 1 once each,
+// -1 where there is no row (its dw is 0)
 // w, dw: [N, K] in the accumulation type. h is computed from z as it is stored, dh is rounded to the
 // type of dy. Sums in the accumulation type, rounded once. Every output is set; dz may be z.
 #pragma once

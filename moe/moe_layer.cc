@@ -3,12 +3,26 @@
 #include "autograd/functions/activation.h"
 
 namespace lacuna {
+namespace {
+
+ExpertRank PlaceIn(const Communicator* group) {
+  if (group == nullptr) return {};
+  return {group->rank(), group->size()};
+}
+
+std::unique_ptr<Dispatcher> MakeDispatcher(int64_t num_experts, Communicator* group) {
+  if (group == nullptr) return std::make_unique<LocalDispatcher>(num_experts);
+  return std::make_unique<AllToAllDispatcher>(num_experts, *group);
+}
+
+}  // namespace
 
 MoeLayer::MoeLayer(int64_t width, const MoeConfig& config, double init_std, double down_std,
-                   DType dtype, Device device)
+                   DType dtype, Device device, Communicator* expert_group)
     : router_(width, config, init_std, dtype, device),
-      experts_(config.num_experts, width, config.expert_width, init_std, down_std),
-      dispatcher_(std::make_unique<LocalDispatcher>(config.num_experts)) {
+      experts_(config.num_experts, width, config.expert_width, init_std, down_std,
+               PlaceIn(expert_group)),
+      dispatcher_(MakeDispatcher(config.num_experts, expert_group)) {
   AddModule("gate", &router_);
   if (config.num_shared > 0) {
     shared_ = std::make_unique<SwiGluFfn>(width, config.num_shared * config.expert_width, init_std,

@@ -17,14 +17,17 @@ namespace lacuna {
 //   gate.weight [E, C]
 //   shared_experts.gate_up_proj.weight [2 F num_shared, C], shared_experts.down_proj.weight [C, F
 //     num_shared]   (num_shared > 0)
-//   experts.gate_up_proj.weight [E, 2F, C], experts.down_proj.weight [E, C, F]
+//   experts.gate_up_proj.weight [E, 2F, C], experts.down_proj.weight [E, C, F]; of a group's rank,
+//     its own experts' part (moe/experts.h)
 // Buffer of the sigmoid router: gate.e_score_correction_bias [E].
 class MoeLayer : public FeedForward {
  public:
   // config must be valid (MoeConfig::Validate). down_std: standard deviation of the output
-  // projections' start. dtype: of the model; device: of the router's buffers.
+  // projections' start. dtype: of the model; device: of the router's buffers. expert_group: the
+  // ranks over which the experts are spread (moe/dispatcher.h), none where all are here; it must
+  // outlive the layer.
   MoeLayer(int64_t width, const MoeConfig& config, double init_std, double down_std, DType dtype,
-           Device device = kCpu);
+           Device device = kCpu, Communicator* expert_group = nullptr);
 
   // Metrics "<name of this module>.<what>"; moe/router.h lists them.
   Variable Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) override;

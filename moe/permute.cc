@@ -22,7 +22,9 @@ void CheckRows(const char* op, const TensorRef& tokens, const TensorRef& routed,
                const TensorRef& position, const TensorRef& w) {
   LACUNA_CHECK(tokens.rank == 2 && position.rank == 2 && position.dim(0) == tokens.dim(0),
                "{}: {} tokens, positions {}", op, Describe(tokens), Describe(position));
-  CheckShape(op, "routed rows", routed, {position.numel(), tokens.dim(1)});
+  LACUNA_CHECK(routed.rank == 2 && routed.dim(0) <= position.numel(),
+               "{}: routed rows {}, positions {}", op, Describe(routed), Describe(position));
+  CheckShape(op, "routed rows", routed, {routed.dim(0), tokens.dim(1)});
   CheckDType(op, "routed rows", routed, tokens.dtype);
   CheckDType(op, "position", position, DType::kI32);
   if (!w.defined()) return;

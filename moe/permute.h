@@ -5,9 +5,10 @@
 //   y[position[n, k]] = x[n]                                     (PermuteRows)
 //   y[n] = sum_k w[n, k] x[position[n, k]], k ascending          (UnpermuteRows; w 1 if undefined)
 // Without weights the last two are each other's transposes. An expert may have no row or all of
-// them.
+// them. Where may_be_none is set, id -1 is no choice: it has no routed row, its position is -1, and
+// a position of -1 is passed over by the other two.
 // ids: [N, K] i32 in [0, E); ids outside throw on the CPU, on CUDA they go to the nearest expert.
-// offsets: [E + 1] i64   position: [N, K] i32, a permutation of 0 .. R - 1, R = N K
+// offsets: [E + 1] i64   position: [N, K] i32, 0 .. R - 1 once each, R = N K without -1
 // PermuteRows x: [N, C], y: [R, C]   UnpermuteRows x: [R, C], y: [N, C], w: [N, K] in the
 // accumulation type of x. Sums in that type, rounded once. Every output is set.
 #pragma once
@@ -18,6 +19,7 @@ namespace lacuna {
 
 struct SortByExpertArgs {
   TensorRef ids, offsets, position;
+  bool may_be_none = false;
 };
 struct PermuteRowsArgs {
   TensorRef x, position, y;

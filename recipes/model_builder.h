@@ -28,8 +28,10 @@ RopeSpec RopeSpecOf(const ModelConfig& model);
 // Valid sections -> a model with its parameters initialised from `seed`. Layers from
 // num_dense_layers on have experts. Output projections start with init_std / sqrt(2 num_layers)
 // (Radford et al., 2019). Without `gradients` it can only be run forward, in half the memory.
+// expert_group: the ranks over which each layer's experts are spread (Mesh::expert), none where all
+// are here; it must outlive the model. Every rank's part starts as that part of the whole model.
 BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe,
                       RecomputePolicy recompute, DType dtype, uint64_t seed, bool gradients = true,
-                      Device device = kCpu);
+                      Device device = kCpu, Communicator* expert_group = nullptr);
 
 }  // namespace lacuna

@@ -1,6 +1,6 @@
 // Normal numbers for the start of parameters.
-//   y[k] = std * PhiloxNormal(key, stream, k)   (core/random.h)
-// y: f32 or f64, set. A pure function of (key, stream, k): the same bits on every device.
+//   y[k] = std * PhiloxNormal(key, stream, first + k)   (core/random.h)
+// y: f32 or f64, set. A pure function of (key, stream, first + k): the same bits on every device.
 #pragma once
 
 #include "core/tensor_ref.h"
@@ -11,6 +11,7 @@ struct RandomNormalArgs {
   TensorRef y;
   uint64_t key, stream;
   double std;
+  uint64_t first = 0;
 };
 
 namespace cpu {

@@ -27,9 +27,13 @@ void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs& args, Stream stream) {
     using T = typename decltype(tag)::type;
     using A = ComputeType<T>;
     const int64_t width = dh.dim(1);
-    ParallelForChunks(dh.dim(0), 16, 12 * width, [&](int64_t begin, int64_t end) {
+    ParallelForChunks(args.position.numel(), 16, 12 * width, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t r = args.position.As<int32_t>()[i];
+        if (r < 0) {
+          args.dw.As<A>()[i] = 0;
+          continue;
+        }
         const A weight = args.w.As<A>()[i];
         const T *gate = args.z.As<T>() + 2 * r * width, *up = gate + width,
                 *d_h = dh.As<T>() + r * width;

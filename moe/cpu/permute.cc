@@ -19,7 +19,9 @@ void SortByExpert(const SortByExpertArgs& args, Stream) {
   const int32_t* ids = args.ids.As<int32_t>();
   int64_t* offsets = args.offsets.As<int64_t>();
   std::fill(offsets, offsets + experts + 1, int64_t{0});
+  const auto is_none = [&](int64_t i) { return args.may_be_none && ids[i] == -1; };
   for (int64_t i = 0; i < choices; ++i) {
+    if (is_none(i)) continue;
     LACUNA_CHECK(ids[i] >= 0 && ids[i] < experts, "sort_by_expert: expert {} of {}", ids[i],
                  experts);
     ++offsets[ids[i] + 1];
@@ -28,20 +30,22 @@ void SortByExpert(const SortByExpertArgs& args, Stream) {
   std::vector<int64_t> next(offsets, offsets + experts);
   int32_t* position = args.position.As<int32_t>();
   for (int64_t i = 0; i < choices; ++i)
-    position[i] = static_cast<int32_t>(next[static_cast<size_t>(ids[i])]++);
+    position[i] = is_none(i) ? -1 : static_cast<int32_t>(next[static_cast<size_t>(ids[i])]++);
 }
 
 void PermuteRows(const PermuteRowsArgs& args, Stream) {
   DispatchFloat(args.x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const int64_t columns = args.x.dim(1), choices = args.position.dim(1);
-    ParallelForChunks(
-        args.x.dim(0), kTokensPerChunk, choices * columns, [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin * choices; i < end * choices; ++i) {
-            const T* x = args.x.As<T>() + i / choices * columns;
-            std::copy(x, x + columns, args.y.As<T>() + args.position.As<int32_t>()[i] * columns);
-          }
-        });
+    ParallelForChunks(args.x.dim(0), kTokensPerChunk, choices * columns,
+                      [&](int64_t begin, int64_t end) {
+                        for (int64_t i = begin * choices; i < end * choices; ++i) {
+                          const int32_t row = args.position.As<int32_t>()[i];
+                          if (row < 0) continue;
+                          const T* x = args.x.As<T>() + i / choices * columns;
+                          std::copy(x, x + columns, args.y.As<T>() + row * columns);
+                        }
+                      });
   });
 }
 
@@ -57,7 +61,9 @@ void UnpermuteRows(const UnpermuteRowsArgs& args, Stream) {
                         for (int64_t n = begin; n < end; ++n) {
                           std::fill(sum.begin(), sum.end(), A(0));
                           for (int64_t i = n * choices; i < (n + 1) * choices; ++i) {
-                            const T* x = args.x.As<T>() + args.position.As<int32_t>()[i] * columns;
+                            const int32_t row = args.position.As<int32_t>()[i];
+                            if (row < 0) continue;
+                            const T* x = args.x.As<T>() + row * columns;
                             const A factor = w == nullptr ? A(1) : w[i];
                             for (int64_t c = 0; c < columns; ++c)
                               sum[static_cast<size_t>(c)] += factor * static_cast<A>(Widen(x[c]));

@@ -29,6 +29,10 @@ __global__ void __launch_bounds__(kWarpsABlock* kWarp) RoutedSwiGluBwdKernel(con
   if (i >= p.choices) return;
   const int lane = threadIdx.x % kWarp;
   const int64_t row = p.position[i];
+  if (row < 0) {
+    if (lane == 0) p.dw[i] = 0;
+    return;
+  }
   const float weight = p.w[i];
   const T *gate = p.z + 2 * row * p.width, *up = gate + p.width, *dh = p.dh + row * p.width;
   T *const dgate = p.dz + 2 * row * p.width, *const dup = dgate + p.width,
@@ -66,8 +70,8 @@ void GroupedSwiGlu(const GroupedSwiGluArgs& args, Stream stream) {
 
 void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs& args, Stream stream) {
   if (hopper::Supports(args, stream)) return hopper::RoutedSwiGluBwd(args, stream);
-  const int64_t choices = args.dy.dim(0), width = args.down.dim(2);
-  const Workspace gradients(choices * width * SizeOf(args.wh.dtype), stream);
+  const int64_t choices = args.position.numel(), width = args.down.dim(2);
+  const Workspace gradients(args.dy.dim(0) * width * SizeOf(args.wh.dtype), stream);
   TensorRef dh = args.wh;
   dh.data = gradients.As<void>();
   GroupedMatMul(

@@ -27,18 +27,30 @@ constexpr int kScanThreads = 1024;
 constexpr int kGroup = 8;
 constexpr int kPermuteWarps = 4;
 
-__device__ int ExpertAt(const int32_t* ids, int64_t i, int experts) {
-  return min(max(ids[i], 0), experts - 1);
-}
+// The choices of N tokens; -1 is no choice where `none` is set.
+struct Choices {
+  const int32_t* ids;
+  int64_t count;
+  int experts;
+  bool none;
+
+  __device__ int ExpertAt(int64_t i) const {
+    const int id = ids[i];
+    return none && id == -1 ? -1 : min(max(id, 0), experts - 1);
+  }
+};
 
 __global__ void __launch_bounds__(kSortThreads)
-    CountKernel(const int32_t* ids, int64_t choices, int experts, int* counts, int chunks) {
+    CountKernel(const Choices choices, int* counts, int chunks) {
+  const int experts = choices.experts;
   extern __shared__ int count[];  // [E]
   for (int e = threadIdx.x; e < experts; e += kSortThreads) count[e] = 0;
   __syncthreads();
-  const int64_t begin = int64_t{blockIdx.x} * kChunk, end = min(begin + kChunk, choices);
-  for (int64_t i = begin + threadIdx.x; i < end; i += kSortThreads)
-    atomicAdd(&count[ExpertAt(ids, i, experts)], 1);
+  const int64_t begin = int64_t{blockIdx.x} * kChunk, end = min(begin + kChunk, choices.count);
+  for (int64_t i = begin + threadIdx.x; i < end; i += kSortThreads) {
+    const int e = choices.ExpertAt(i);
+    if (e >= 0) atomicAdd(&count[e], 1);
+  }
   __syncthreads();
   for (int e = threadIdx.x; e < experts; e += kSortThreads)
     counts[int64_t{e} * chunks + blockIdx.x] = count[e];
@@ -83,17 +95,20 @@ __global__ void __launch_bounds__(kScanThreads)
 }
 
 __global__ void __launch_bounds__(kSortThreads)
-    PlaceKernel(const int32_t* ids, int64_t choices, int experts, const int* counts, int chunks,
-                const int64_t* offsets, int32_t* position) {
+    PlaceKernel(const Choices choices, const int* counts, int chunks, const int64_t* offsets,
+                int32_t* position) {
+  const int experts = choices.experts;
   extern __shared__ int next[];  // [kSortWarps, E]: counts of the warps, then their next places
   for (int i = threadIdx.x; i < kSortWarps * experts; i += kSortThreads) next[i] = 0;
   __syncthreads();
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   int* const mine = next + warp * experts;
-  const int64_t begin = min(int64_t{blockIdx.x} * kChunk + warp * kRun, choices),
-                end = min(begin + kRun, choices);
-  for (int64_t i = begin + lane; i < end; i += kWarp)
-    atomicAdd(&mine[ExpertAt(ids, i, experts)], 1);
+  const int64_t begin = min(int64_t{blockIdx.x} * kChunk + warp * kRun, choices.count),
+                end = min(begin + kRun, choices.count);
+  for (int64_t i = begin + lane; i < end; i += kWarp) {
+    const int e = choices.ExpertAt(i);
+    if (e >= 0) atomicAdd(&mine[e], 1);
+  }
   __syncthreads();
   for (int e = threadIdx.x; e < experts; e += kSortThreads) {
     int place = static_cast<int>(offsets[e]) + counts[int64_t{e} * chunks + blockIdx.x];
@@ -106,13 +121,13 @@ __global__ void __launch_bounds__(kSortThreads)
   __syncthreads();
   for (int64_t first = begin; first < end; first += kWarp) {
     const int64_t i = first + lane;
-    const int e = i < end ? ExpertAt(ids, i, experts) : -1;
+    const int e = i < end ? choices.ExpertAt(i) : -1;
     const unsigned equal = __match_any_sync(0xFFFFFFFFu, e);
     const int rank = __popc(equal & ((1u << lane) - 1));
     int place = 0;
     if (e >= 0) place = mine[e];
     __syncwarp();
-    if (e >= 0) position[i] = place + rank;
+    if (i < end) position[i] = e >= 0 ? place + rank : -1;
     if (e >= 0 && rank == 0) mine[e] = place + __popc(equal);
     __syncwarp();
   }
@@ -136,7 +151,9 @@ __global__ void __launch_bounds__(kPermuteWarps* kWarp)
       if (c < columns) held[p] = LoadPack<kPack>(x + n * columns + c);
     }
     for (int k = 0; k < choices; ++k) {
-      T* const to = y + position[n * choices + k] * columns;
+      const int32_t row = position[n * choices + k];
+      if (row < 0) continue;
+      T* const to = y + row * columns;
 #pragma unroll
       for (int p = 0; p < kHeld; ++p) {
         const int64_t c = first + p * kWarp * kPack;
@@ -158,17 +175,19 @@ __global__ void UnpermuteKernel(const T* __restrict__ x, const int32_t* __restri
     Floats<kPack> sum{};
     for (int first = 0; first < choices; first += kGroup) {
       Pack<T, kPack> in[kGroup];
+      int32_t row[kGroup];
 #pragma unroll
       for (int k = 0; k < kGroup; ++k) {
-        if (first + k < choices) in[k] = LoadPack<kPack>(x + position[first + k] * columns + c);
+        row[k] = first + k < choices ? position[first + k] : -1;
+        if (row[k] >= 0) in[k] = LoadPack<kPack>(x + row[k] * columns + c);
       }
 #pragma unroll
       for (int k = 0; k < kGroup; ++k) {
-        if (first + k >= choices) break;
+        if (row[k] < 0) continue;
         const float factor = w == nullptr ? 1.0f : w[first + k];
-        const auto row = Widen(in[k]);
+        const auto values = Widen(in[k]);
 #pragma unroll
-        for (int j = 0; j < kPack; ++j) sum.value[j] = fmaf(factor, row.value[j], sum.value[j]);
+        for (int j = 0; j < kPack; ++j) sum.value[j] = fmaf(factor, values.value[j], sum.value[j]);
       }
     }
     StoreFloats(y + n * columns + c, sum);
@@ -205,13 +224,12 @@ void SortByExpert(const SortByExpertArgs& args, Stream stream) {
   const Workspace workspace(int64_t{experts} * chunks * 4, stream);
   int* const counts = workspace.As<int>();
   const dim3 grid(static_cast<unsigned>(chunks));
-  LaunchGrid(CountKernel, grid, kSortThreads, experts * 4, stream, args.ids.As<int32_t>(), choices,
-             experts, counts, chunks);
+  const Choices of = {args.ids.As<int32_t>(), choices, experts, args.may_be_none};
+  LaunchGrid(CountKernel, grid, kSortThreads, experts * 4, stream, of, counts, chunks);
   LaunchGrid(ScanKernel, 1, kScanThreads, 0, stream, counts, chunks, experts,
              args.offsets.As<int64_t>());
-  LaunchGrid(PlaceKernel, grid, kSortThreads, int64_t{kSortWarps} * experts * 4, stream,
-             args.ids.As<int32_t>(), choices, experts, counts, chunks, args.offsets.As<int64_t>(),
-             args.position.As<int32_t>());
+  LaunchGrid(PlaceKernel, grid, kSortThreads, int64_t{kSortWarps} * experts * 4, stream, of, counts,
+             chunks, args.offsets.As<int64_t>(), args.position.As<int32_t>());
 }
 
 void PermuteRows(const PermuteRowsArgs& args, Stream stream) {

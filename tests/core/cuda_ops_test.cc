@@ -251,6 +251,10 @@ TEST(Cuda, RandomNumbersHaveTheCpusBits) {
   ops::RandomNormal({.y = host.MutableRef(), .key = 7, .stream = 3, .std = 0.02}, kCpuStream);
   ops::RandomNormal({.y = device.MutableRef(), .key = 7, .stream = 3, .std = 0.02}, CudaStream());
   EXPECT_TRUE(test::SameBits(device.To(kCpu), host));
+  Tensor part = Tensor::Empty({607}, DType::kF32, CudaDevice());
+  ops::RandomNormal({.y = part.MutableRef(), .key = 7, .stream = 3, .std = 0.02, .first = 9400},
+                    CudaStream());
+  EXPECT_TRUE(test::SameBits(part.To(kCpu), host.Slice(9400, 10007)));
 }
 
 TEST(Cuda, AStepWithoutFactorChangesNothing) {

@@ -296,6 +296,9 @@ TEST(RandomNormal, IsPhiloxWhateverTheNumberOfElements) {
   ops::RandomNormal({.y = many.MutableRef(), .key = 3, .stream = 9, .std = 0.5}, kCpuStream);
   EXPECT_TRUE(test::SameBits(few, many.Slice(0, 7)));
   EXPECT_EQ(few.ToDoubles()[6], 0.5 * PhiloxNormal(3, 9, 6));
+  ops::RandomNormal({.y = few.MutableRef(), .key = 3, .stream = 9, .std = 0.5, .first = 4321},
+                    kCpuStream);
+  EXPECT_TRUE(test::SameBits(few, many.Slice(4321, 4328)));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Ops, testing::Values(DType::kF64, DType::kF32, DType::kBF16),

@@ -20,16 +20,17 @@ struct StepOptions {
   int64_t rows_per_sample = 0;
   double share = 1;
   bool recompute = false;
+  bool fire_hooks = false;
 };
 
 class MoeFixture {
  public:
   MoeFixture(int64_t width, const MoeConfig& config, DType dtype, uint64_t seed = 1,
-             Device device = kCpu)
+             Device device = kCpu, Communicator* expert_group = nullptr)
       : width_(width),
         config_(config),
         stream_(ComputeStream(device)),
-        layer_(width, config, 0.5, 0.5, dtype, device) {
+        layer_(width, config, 0.5, 0.5, dtype, device, expert_group) {
     layer_.SetName("layers.3.mlp");
     flat_ = std::make_unique<FlatParameters>(layer_, dtype, seed, /*gradients=*/true, device);
   }
@@ -71,7 +72,7 @@ class MoeFixture {
     const Variable y =
         options.recompute ? Recompute(tape, "mlp", {leaf}, segment)[0] : segment(tape, {leaf})[0];
     if (between) between();
-    tape.Backward({{y, dy}});
+    tape.Backward({{y, dy}}, options.fire_hooks);
     return {y.value(), tape.Grad(leaf)};
   }
   Tensor Infer(const Tensor& x, Metrics* metrics = nullptr) {

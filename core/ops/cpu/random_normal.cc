@@ -12,8 +12,8 @@ void RandomNormal(const RandomNormalArgs& args, Stream) {
     T* y = args.y.As<T>();
     ParallelForChunks(args.y.numel(), 4096, 100, [&](int64_t begin, int64_t end) {
       for (int64_t k = begin; k < end; ++k) {
-        y[k] = static_cast<T>(args.std *
-                              PhiloxNormal(args.key, args.stream, static_cast<uint64_t>(k)));
+        y[k] = static_cast<T>(
+            args.std * PhiloxNormal(args.key, args.stream, args.first + static_cast<uint64_t>(k)));
       }
     });
   });

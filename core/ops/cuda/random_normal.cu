@@ -6,9 +6,10 @@
 namespace lacuna::cuda {
 namespace {
 
-__global__ void RandomNormalKernel(float* y, int64_t n, uint64_t key, uint64_t stream, double std) {
+__global__ void RandomNormalKernel(float* y, int64_t n, uint64_t key, uint64_t stream, double std,
+                                   uint64_t first) {
   for (int64_t k = GlobalIndex(); k < n; k += GridSize())
-    y[k] = static_cast<float>(std * PhiloxNormal(key, stream, static_cast<uint64_t>(k)));
+    y[k] = static_cast<float>(std * PhiloxNormal(key, stream, first + static_cast<uint64_t>(k)));
 }
 
 }  // namespace
@@ -17,7 +18,7 @@ void RandomNormal(const RandomNormalArgs& args, Stream stream) {
   if (args.y.dtype != DType::kF32)
     Fail(__FILE__, __LINE__, NameOf(args.y.dtype), cudaErrorNotSupported);
   Launch(RandomNormalKernel, args.y.numel(), stream, args.y.As<float>(), args.y.numel(), args.key,
-         args.stream, args.std);
+         args.stream, args.std, args.first);
 }
 
 }  // namespace lacuna::cuda

@@ -1,0 +1,232 @@
+#include <utility>
+
+#include "core/memory_category.h"
+#include "moe/dispatcher.h"
+#include "moe/expert_load.h"
+#include "moe/permute.h"
+#include "moe/rank_rows.h"
+
+namespace lacuna {
+namespace {
+
+// Rows on their way to other ranks.
+struct Moving {
+  Tensor sent, received;
+  Request request;
+
+  Tensor Arrive() {
+    Moving arrived = std::move(*this);
+    arrived.request.Wait();
+    return std::move(arrived.received);
+  }
+};
+
+// One forward's rows and the way of their gradients back, shared by the tape's nodes.
+struct Journey {
+  Communicator& group;
+  Stream stream;
+  int64_t num_experts;
+  SavedTensor ids;                         // [N, K]
+  Tensor position = {};                    // [N, M]: rows by rank
+  std::vector<int64_t> away = {};          // rows that go to each rank
+  std::vector<int64_t> here = {};          // rows that come from each rank
+  Moving dy = {}, dx = {}, dweights = {};  // in backward
+
+  Tensor New(int64_t rows, int64_t columns, const Tensor& like, DType dtype) const {
+    return Tensor::Empty({rows, columns}, dtype, like.device());
+  }
+  static int64_t Sum(const std::vector<int64_t>& rows) {
+    int64_t sum = 0;
+    for (const int64_t r : rows) sum += r;
+    return sum;
+  }
+
+  // x [N, C] by rank, [sum of away, C].
+  Tensor ByRank(const Tensor& x) const {
+    const MemoryScope scope(MemoryCategory::kCommunication);
+    Tensor y = New(Sum(away), x.dim(1), x, x.dtype());
+    ops::PermuteRows({.x = x.Ref(), .position = position.Ref(), .y = y.MutableRef()}, stream);
+    return y;
+  }
+  // The sum of a token's rows [sum of away, C] over the ranks, in rank order: [N, C].
+  Tensor ByToken(const Tensor& rows) const {
+    Tensor y = New(position.dim(0), rows.dim(1), rows, rows.dtype());
+    ops::UnpermuteRows({.x = rows.Ref(), .position = position.Ref(), .w = {}, .y = y.MutableRef()},
+                       stream);
+    return y;
+  }
+  Moving Move(Tensor rows, const std::vector<int64_t>& send,
+              const std::vector<int64_t>& receive) const {
+    Tensor out = New(Sum(receive), rows.dim(1), rows, rows.dtype());
+    Request request = group.AllToAllRows(rows, send, out, receive);
+    return {std::move(rows), std::move(out), std::move(request)};
+  }
+  Moving ToExperts(Tensor rows) const { return Move(std::move(rows), away, here); }
+  Moving Home(Tensor rows) const { return Move(std::move(rows), here, away); }
+};
+
+// The tape's edge between the halves of a way: the rows are in the Journey, where they may not be
+// touched before they arrive.
+Tensor Edge(const Tensor& like) {
+  return Tensor::Empty({0}, like.dtype(), like.device());
+}
+
+class AllToAllExchange : public Exchange {
+ public:
+  AllToAllExchange(Tape& tape, const Variable& x, const Tensor& ids, const Variable& weights,
+                   int64_t num_experts, Communicator& group)
+      : tape_(tape),
+        journey_(new Journey{group, tape.stream(), num_experts, SavedTensor(ids)}),
+        experts_here_(num_experts / group.size()) {
+    ExchangeCounts(ids, [&] { SendTokens(x.value(), ids, weights.value()); });
+    x_ = journey_->ToExperts(std::move(x_.sent));
+    ids_ = journey_->ToExperts(std::move(ids_.sent));
+    weights_ = journey_->ToExperts(std::move(weights_.sent));
+    edge_ = tape_.Record("dispatch_begin", {x, weights}, {}, Edge(x.value()),
+                         [&tape, journey = journey_](GradContext& g) {
+                           const Tensor dx = journey->dx.Arrive(),
+                                        dweights = journey->dweights.Arrive();
+                           if (g.needs(0)) g.Set(0, journey->ByToken(dx));
+                           if (g.needs(1)) g.Set(1, ReturnWeights(*journey, dweights));
+                           tape.HoldDeferred(true);
+                         });
+  }
+
+  DispatchedTokens FinishDispatch() override {
+    const Tensor ids = ids_.Arrive();
+    RoutedRows rows{.offsets = Tensor::Empty({experts_here_ + 1}, DType::kI64, ids.device()),
+                    .position = Tensor::EmptyLike(ids),
+                    .num_choices = num_choices_};
+    ops::SortByExpert({.ids = ids.Ref(),
+                       .offsets = rows.offsets.MutableRef(),
+                       .position = rows.position.MutableRef(),
+                       .may_be_none = true},
+                      tape_.stream());
+    std::vector<Tensor> there;
+    there.push_back(x_.Arrive());
+    there.push_back(weights_.Arrive());
+    std::vector<Variable> out =
+        tape_.RecordMany("dispatch_finish", {edge_}, {}, std::move(there),
+                         [&tape = tape_, journey = journey_](GradContext& g) {
+                           journey->dx = journey->Home(g.dy(0));
+                           journey->dweights = journey->Home(g.dy(1));
+                           // The experts' weight gradients follow this node, with the rows under way.
+                           tape.HoldDeferred(false);
+                           g.Set(0, Edge(g.dy()));
+                         });
+    return {std::move(out[0]), std::move(out[1]), std::move(rows)};
+  }
+
+  void BeginCombine(const Variable& y) override {
+    y_ = journey_->Home(y.value());
+    edge_ = tape_.Record("combine_begin", {y}, {}, Edge(y.value()),
+                         [&tape = tape_, journey = journey_](GradContext& g) {
+                           g.Set(0, journey->dy.Arrive());
+                           tape.HoldDeferred(true);
+                         });
+  }
+
+  Variable FinishCombine() override {
+    return tape_.Record("combine_finish", {edge_}, {}, journey_->ByToken(y_.Arrive()),
+                        [&tape = tape_, journey = journey_](GradContext& g) {
+                          journey->dy = journey->ToExperts(journey->ByRank(g.dy()));
+                          tape.RunDeferred();
+                          g.Set(0, Edge(g.dy()));
+                        });
+  }
+
+ private:
+  // Numbers of rows and choices to and from every rank; `meanwhile` runs while they are under way.
+  void ExchangeCounts(const Tensor& ids, const std::function<void()>& meanwhile) {
+    Journey& j = *journey_;
+    const int64_t ranks = j.group.size();
+    const std::vector<int64_t> one(static_cast<size_t>(ranks), 1);
+    Tensor rank_of = Tensor::Empty({ids.dim(0), ranks}, DType::kI32, ids.device()),
+           offsets = Tensor::Empty({ranks + 1}, DType::kI64, ids.device());
+    j.position = Tensor::EmptyLike(rank_of);
+    ops::TokenRanks({.ids = ids.Ref(), .ranks = rank_of.MutableRef(), .num_experts = j.num_experts},
+                    j.stream);
+    ops::SortByExpert({.ids = rank_of.Ref(),
+                       .offsets = offsets.MutableRef(),
+                       .position = j.position.MutableRef(),
+                       .may_be_none = true},
+                      j.stream);
+    Tensor received = Tensor::Empty({ranks, 2}, DType::kI64);
+    Request request;
+    const Tensor sent = tape_.Decide([&]() -> std::vector<Tensor> {
+      Tensor load = Tensor::Empty({1, j.num_experts}, DType::kF64, ids.device()),
+             counts = Tensor::Empty({ranks, 2}, DType::kI64, ids.device());
+      ops::CountChoices({.ids = ids.Ref(), .counts = load.MutableRef()}, j.stream);
+      ops::RankCounts({.offsets = offsets.Ref(), .load = load.Ref(), .counts = counts.MutableRef()},
+                      j.stream);
+      const Tensor on_host = counts.To(kCpu);
+      request = j.group.AllToAllRows(on_host, one, received, one);
+      return {on_host};
+    })[0];
+    j.away = Column(sent, 0);
+    meanwhile();
+    received = tape_.Decide([&]() -> std::vector<Tensor> {
+      request.Wait();
+      return {received};
+    })[0];
+    j.here = Column(received, 0);
+    num_choices_ = Journey::Sum(Column(received, 1));
+  }
+
+  static std::vector<int64_t> Column(const Tensor& counts, int64_t column) {
+    std::vector<int64_t> values;
+    for (int64_t r = 0; r < counts.dim(0); ++r)
+      values.push_back(counts.data<int64_t>()[2 * r + column]);
+    return values;
+  }
+
+  void SendTokens(const Tensor& x, const Tensor& ids, const Tensor& weights) {
+    const Journey& j = *journey_;
+    const MemoryScope scope(MemoryCategory::kCommunication);
+    const int64_t rows = Journey::Sum(j.away);
+    x_.sent = j.ByRank(x);
+    ids_.sent = j.New(rows, ids.dim(1), ids, DType::kI32);
+    weights_.sent = j.New(rows, ids.dim(1), ids, weights.dtype());
+    ops::SendChoices({.ids = ids.Ref(),
+                      .weights = weights.Ref(),
+                      .position = j.position.Ref(),
+                      .sent_ids = ids_.sent.MutableRef(),
+                      .sent_weights = weights_.sent.MutableRef(),
+                      .num_experts = j.num_experts},
+                     j.stream);
+  }
+
+  static Tensor ReturnWeights(const Journey& j, const Tensor& sent) {
+    const Tensor& ids = j.ids.get();
+    Tensor weights = Tensor::Empty(ids.shape(), sent.dtype(), sent.device());
+    ops::ReturnWeights({.sent_weights = sent.Ref(),
+                        .ids = ids.Ref(),
+                        .position = j.position.Ref(),
+                        .weights = weights.MutableRef(),
+                        .num_experts = j.num_experts},
+                       j.stream);
+    return weights;
+  }
+
+  Tape& tape_;
+  std::shared_ptr<Journey> journey_;
+  int64_t experts_here_, num_choices_ = 0;
+  Moving x_, ids_, weights_, y_;
+  Variable edge_;
+};
+
+}  // namespace
+
+AllToAllDispatcher::AllToAllDispatcher(int64_t num_experts, Communicator& group)
+    : num_experts_(num_experts), group_(group) {
+  LACUNA_CHECK(num_experts % group.size() == 0, "{} experts on {} ranks", num_experts,
+               group.size());
+}
+
+std::unique_ptr<Exchange> AllToAllDispatcher::BeginDispatch(Tape& tape, const Variable& x,
+                                                            const Tensor& ids,
+                                                            const Variable& weights) {
+  return std::make_unique<AllToAllExchange>(tape, x, ids, weights, num_experts_, group_);
+}
+
+}  // namespace lacuna
