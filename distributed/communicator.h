@@ -26,8 +26,8 @@
 #include "core/error.h"
 #include "core/status.h"
 #include "core/tensor.h"
+#include "distributed/communication_progress.h"
 #include "distributed/operation_log.h"
-#include "distributed/progress.h"
 #include "distributed/steady_clock.h"
 
 namespace lacuna {
@@ -91,7 +91,7 @@ class Communicator {
   void set_name(std::string name) { settings_->name = std::move(name); }
   // Both are shared with what is split off.
   OperationLog& log() const { return *settings_->log; }
-  Progress& progress() const { return *settings_->progress; }
+  CommunicationProgress& progress() const { return *settings_->progress; }
   // What its collectives stand under in the log; their sequence numbers are of this name.
   virtual std::string LogName() const { return name(); }
   // Enters a collective in the log; `state` as OperationLog::Begin's.
@@ -153,7 +153,7 @@ class Communicator {
     std::string name = "world";
     int num_splits = 0;
     std::shared_ptr<OperationLog> log = std::make_shared<OperationLog>();
-    std::shared_ptr<Progress> progress = std::make_shared<Progress>();
+    std::shared_ptr<CommunicationProgress> progress = std::make_shared<CommunicationProgress>();
     std::shared_ptr<const std::vector<int>> world_ranks;  // once the first collective was logged
   };
   std::shared_ptr<Settings> settings_;

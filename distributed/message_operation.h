@@ -52,7 +52,7 @@ class MessageOperation : public Request::Operation {
 };
 
 // The operations of one communicator that are under way on this rank.
-class OperationQueue : public Progress::Member {
+class OperationQueue : public CommunicationProgress::Member {
  public:
   using OperationPtr = std::shared_ptr<MessageOperation>;
 

@@ -45,12 +45,9 @@ struct DeviceProgress {
 
   OperationLog::OnDevice State() const {
     using enum OperationLog::OnDevice;
-    try {
-      if (!launched) return kQueued;
-      return done.Done() ? kDone : ready.Done() ? kRunning : kQueued;
-    } catch (const std::exception&) {
-      return kDone;  // the device failed: the thread that uses it is told
-    }
+    if (!launched) return kQueued;
+    // Of a device that failed, the thread that uses it is told.
+    return done.Reached() ? kDone : ready.Reached() ? kRunning : kQueued;
   }
 };
 

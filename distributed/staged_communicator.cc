@@ -61,7 +61,7 @@ class StagedOperation : public Request::Operation {
   bool done_ = false;
 };
 
-class StagedCommunicator : public HostBackedCommunicator, private Progress::Member {
+class StagedCommunicator : public HostBackedCommunicator, private CommunicationProgress::Member {
  public:
   StagedCommunicator(std::shared_ptr<Communicator> host, std::shared_ptr<StagedCopies> copies)
       : HostBackedCommunicator(std::move(host)), copies_(std::move(copies)) {

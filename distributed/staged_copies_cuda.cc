@@ -1,6 +1,7 @@
 // MakeCudaStagedCopies.
 #include <algorithm>
 #include <bit>
+#include <exception>
 #include <iterator>
 #include <map>
 #include <vector>
@@ -18,7 +19,11 @@ class CudaStagedCopies : public StagedCopies {
   explicit CudaStagedCopies(Device device) : compute_(ComputeStream(device)) {
     LACUNA_CUDA_CHECK(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking));
   }
-  ~CudaStagedCopies() override { static_cast<void>(cudaStreamDestroy(copies_)); }
+  ~CudaStagedCopies() override {
+    // After a failure the device may be stuck: then memory that it may still use is kept.
+    if (std::uncaught_exceptions() == 0) static_cast<void>(cudaStreamSynchronize(copies_));
+    static_cast<void>(cudaStreamDestroy(copies_));
+  }
 
   bool Takes(const Tensor& tensor) const override { return tensor.device() == compute_.device; }
   Tensor Buffer(const Shape& shape, DType dtype) override;
@@ -31,7 +36,9 @@ class CudaStagedCopies : public StagedCopies {
     explicit Block(int64_t bytes) {
       LACUNA_CUDA_CHECK(cudaMallocHost(&data, static_cast<size_t>(bytes)));
     }
-    ~Block() { static_cast<void>(cudaFreeHost(data)); }
+    ~Block() {
+      if (used.Reached()) static_cast<void>(cudaFreeHost(data));
+    }
     Block(const Block&) = delete;
     Block& operator=(const Block&) = delete;
 

@@ -25,19 +25,28 @@ class Event {
   void MakeWait(cudaStream_t stream) const {
     if (event_ != nullptr) LACUNA_CUDA_CHECK(cudaStreamWaitEvent(stream, event_.get(), 0));
   }
-  // Never blocks; any thread may ask, also while another one captures a graph.
+  // Neither blocks; any thread may ask, also while another one captures a graph.
   bool Done() const {
-    if (event_ == nullptr) return true;
-    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-    LACUNA_CUDA_CHECK(cudaThreadExchangeStreamCaptureMode(&mode));
-    const cudaError_t error = cudaEventQuery(event_.get());
-    LACUNA_CUDA_CHECK(cudaThreadExchangeStreamCaptureMode(&mode));
+    const cudaError_t error = Query();
     if (error == cudaErrorNotReady) return false;
     LACUNA_CUDA_CHECK(error);
     return true;
   }
+  // False where the device failed, too.
+  bool Reached() const noexcept { return Query() == cudaSuccess; }
 
  private:
+  cudaError_t Query() const noexcept {
+    if (event_ == nullptr) return cudaSuccess;
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode));
+    const cudaError_t error = cudaEventQuery(event_.get());
+    // No failure: the next check must not see it.
+    if (error == cudaErrorNotReady) static_cast<void>(cudaGetLastError());
+    static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode));
+    return error;
+  }
+
   std::shared_ptr<std::remove_pointer_t<cudaEvent_t>> event_;
 };
 

@@ -2,6 +2,7 @@
 """lacuna train as a user runs it: resume, signals, bad input, exit codes. Usage: train_test.py PROGRAM MPIEXEC [TEST ...]"""
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -122,6 +123,31 @@ class Resume(TrainTest):
         self.assertEqual(done.returncode, 4, done.stdout + done.stderr)
         self.assertRegex(done.stderr, r"lacuna: checkpoint step 12 failed: No space left on device .*kept step 8")
         self.assertEqual([p.name for p in (self.root / "full_disk" / "checkpoints").glob("*.tmp*")], [])
+
+
+class Hangs(TrainTest):
+    def test_a_stopped_rank_is_named_and_the_run_goes_on_from_its_checkpoint(self):
+        recipe = self.recipe("stopped", lambda text: text.replace("steps: 12", "steps: 100000").replace("every: 4", "every: 2"))
+        environment = {**os.environ, "LACUNA_TIMEOUT_SECONDS": "4"}
+        process = subprocess.Popen(self.command(2, recipe), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        log = self.root / "stopped" / "metrics.jsonl"
+        while not (log.exists() and '"step":5,"loss"' in log.read_text()):
+            self.assertIsNone(process.poll(), "the run ended early")
+            time.sleep(0.01)
+        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True).stdout.split()
+        rank = lambda pid: re.search(rb"OMPI_COMM_WORLD_RANK=(\d+)", pathlib.Path(f"/proc/{pid}/environ").read_bytes())
+        stopped = [int(pid) for pid in children if (found := rank(pid)) and found.group(1) == b"1"]
+        self.assertEqual(len(stopped), 1)
+        os.kill(stopped[0], signal.SIGSTOP)
+        begin = time.monotonic()
+        out, err = process.communicate(timeout=60)
+        self.assertLess(time.monotonic() - begin, 15)
+        self.assertEqual(process.returncode, 5, out + err)
+        self.assertRegex(err, r"lacuna: rank 0 of 2: \w+ #\d+ \(.*\): (nothing from|not taken by) rank 1 within 4\.\d s; in (step|checkpoint of step) \d+.*"
+                              r"rank 1 does not answer: stopped, dead or cut off")
+        # The ranks are gone, so that the folder is free; a checkpoint is complete.
+        done = self.train_until(2, recipe, 7, "--resume")
+        self.assertRegex(done, r"resumed from step \d+")
 
 
 class Memory(TrainTest):

@@ -1,4 +1,4 @@
-// Progress: what of a rank moves on together. A rank that waits for one collective must not hold up
+// CommunicationProgress: what of a rank moves on together. A rank that waits for one collective must not hold up
 // peers that wait for another one, whichever communicator that belongs to.
 #pragma once
 
@@ -6,7 +6,7 @@
 
 namespace lacuna {
 
-class Progress {
+class CommunicationProgress {
  public:
   class Member {
    public:
