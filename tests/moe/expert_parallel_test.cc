@@ -65,6 +65,8 @@ struct Case {
   MoeConfig config;
   Cut cut = Uneven;
   int64_t favoured = -1;  // whose experts all tokens choose, as far as there are enough of them
+
+  friend void PrintTo(const Case& c, std::ostream* os) { *os << c.name; }
 };
 
 std::vector<Case> Cases() {
@@ -126,7 +128,7 @@ Tensor Together(Communicator& comm, const Tensor& part, const Shape& shape, int6
 }
 Tensor TotalGradient(Communicator& comm, MoeFixture& f, const std::string& name) {
   const Parameter& p = f.Get(name);
-  return Together(comm, p.grad, p.global_shape(), p.part.first_element);
+  return Together(comm, p.grad, p.global_shape(), p.first_element());
 }
 
 double Exact(double v) {
@@ -255,7 +257,7 @@ TEST(ExpertParallelParameters, PartsAreThoseOfTheWhole) {
         EXPECT_EQ(part.global_shape(), whole->shape) << whole->name;
         const bool spread = whole->name.find(".experts.") != std::string::npos;
         const int64_t first = spread ? comm.rank() * whole->numel() / comm.size() : 0;
-        EXPECT_EQ(part.part.first_element, first) << whole->name;
+        EXPECT_EQ(part.first_element(), first) << whole->name;
         EXPECT_EQ(part.numel(), spread ? whole->numel() / comm.size() : whole->numel());
         EXPECT_TRUE(SameBits(part.value, whole->value.View(first, part.shape))) << whole->name;
       }
