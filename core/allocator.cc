@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/out_of_memory.h"
+#include "core/stream.h"
 #ifdef LACUNA_WITH_CUDA
 #include "core/cuda/memory.h"
 #endif
@@ -133,19 +134,23 @@ Storage::Storage(int64_t size, Device where)
     return;
   }
 #ifdef LACUNA_WITH_CUDA
-  data = cuda::Allocate(bytes, device, category);
+  data = cuda::Allocate(bytes, ComputeStream(device), category);
 #else
   LACUNA_CHECK(false, "this build has no CUDA backend (configure with -DLACUNA_CUDA=ON)");
 #endif
 }
 
+Storage::Storage(void* memory, int64_t size, std::shared_ptr<void> keeper)
+    : data(memory), bytes(size), category(MemoryScope::Current()), owner(std::move(keeper)) {}
+
 Storage::~Storage() {
+  if (owner != nullptr) return;
   if (device.type == DeviceType::kCpu) {
     Pool().Free(data, bytes, category);
     return;
   }
 #ifdef LACUNA_WITH_CUDA
-  cuda::Free(data, bytes, device, category);
+  cuda::Free(data, bytes, ComputeStream(device), category);
 #endif
 }
 

@@ -15,6 +15,8 @@ namespace lacuna {
 // what is kept for reuse was given back.
 struct Storage {
   Storage(int64_t bytes, Device device);
+  // Memory on the CPU that `owner` keeps; no ledger counts it.
+  Storage(void* data, int64_t bytes, std::shared_ptr<void> owner);
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -23,6 +25,7 @@ struct Storage {
   int64_t bytes = 0;
   Device device;
   MemoryCategory category;
+  std::shared_ptr<void> owner;  // of memory that is not the allocator's
   // Counts in-place writes; a tensor saved for backward remembers it (autograd/saved_tensor.h).
   uint64_t version = 0;
 };

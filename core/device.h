@@ -26,4 +26,9 @@ struct Stream {
 
 inline constexpr Stream kCpuStream{};
 
+// `stream`, or where it is the default, `other`.
+inline constexpr Stream StreamOr(Stream stream, Stream other) {
+  return stream.handle != nullptr ? stream : other;
+}
+
 }  // namespace lacuna

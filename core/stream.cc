@@ -14,7 +14,7 @@ int NumCudaDevices() {
 }
 CudaDeviceInfo InfoOfCudaDevice(Device device) {
   CudaDeviceInfo info;
-  cuda::GetDeviceInfo(device, &info.name, &info.major, &info.minor, &info.memory_bytes);
+  cuda::GetDeviceInfo(device, &info.name, &info.id, &info.major, &info.minor, &info.memory_bytes);
   return info;
 }
 Stream ComputeStream(Device device) {

@@ -16,6 +16,7 @@ inline constexpr Device CudaDevice(int index = 0) {
 
 struct CudaDeviceInfo {
   std::string name;
+  std::string id;            // the same for whoever sees this card, and no other card's
   int major = 0, minor = 0;  // compute capability
   int64_t memory_bytes = 0;
 };

@@ -52,6 +52,16 @@ Tensor Tensor::Zeros(Shape shape, DType dtype, Device device) {
   return tensor;
 }
 
+Tensor Tensor::Over(void* data, Shape shape, DType dtype, std::shared_ptr<void> owner) {
+  LACUNA_CHECK(owner != nullptr, "a tensor over memory of nobody");
+  Tensor tensor;
+  tensor.storage_ =
+      std::make_shared<Storage>(data, NumElements(shape) * SizeOf(dtype), std::move(owner));
+  tensor.shape_ = std::move(shape);
+  tensor.dtype_ = dtype;
+  return tensor;
+}
+
 Tensor Tensor::FromDoubles(const std::vector<double>& values, Shape shape, DType dtype) {
   return FromVector(values, std::move(shape)).To(dtype);
 }

@@ -27,6 +27,8 @@ class Tensor {
   static Tensor ZerosLike(const Tensor& other) {
     return Zeros(other.shape(), other.dtype(), other.device());
   }
+  // A tensor on the CPU over memory that `owner` keeps.
+  static Tensor Over(void* data, Shape shape, DType dtype, std::shared_ptr<void> owner);
   // Copies host values; `dtype` may narrow or widen floating values.
   template <class T>
   static Tensor FromVector(const std::vector<T>& values, Shape shape);

@@ -18,12 +18,12 @@ void CopyBytes(const Tensor& from, Tensor to) {
 
 class SelfCommunicator : public Communicator {
  public:
+  SelfCommunicator() = default;
+  explicit SelfCommunicator(PartOf part) : Communicator(part) {}
   int rank() const override { return 0; }
   int size() const override { return 1; }
   std::unique_ptr<Communicator> Split(int) override {
-    auto part = std::make_unique<SelfCommunicator>();
-    part->set_timeout_seconds(timeout_seconds());
-    return part;
+    return std::make_unique<SelfCommunicator>(PartOf{*this});
   }
   Request AllReduceSum(Tensor tensor) override {
     CheckSum("all_reduce_sum", tensor);
@@ -73,10 +73,11 @@ void Request::Wait() {
 }
 
 void Request::Wait(Deadline deadline) {
+  if (operation_ && operation_->WaitOnStream()) operation_.reset();
   const Deadline start = SteadyClock::now();
   for (int spins = 0; !Poll(); ++spins) {
     if (SteadyClock::now() >= deadline) {
-      operation_->Fail(std::chrono::duration<double>(SteadyClock::now() - start).count());
+      operation_->Fail(SecondsSince(start));
     }
     // Peers may share this core: give it away at once, and rest where the answer takes longer than
     // a switch of threads.
@@ -86,6 +87,41 @@ void Request::Wait(Deadline deadline) {
       std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
   }
+}
+
+void Request::Fail(double waited_seconds) {
+  operation_->Fail(waited_seconds);
+}
+
+Communicator::Communicator(PartOf part) : Communicator() {
+  Settings& whole = *part.whole.settings_;
+  settings_->timeout_seconds = whole.timeout_seconds;
+  settings_->name = fmt::format("{}/{}", whole.name, whole.num_splits++);
+  settings_->log = whole.log;
+  settings_->progress = whole.progress;
+}
+
+int64_t Communicator::LogBegin(const char* name, int64_t sequence, int64_t bytes,
+                               OperationLog::DeviceState state) const {
+  if (settings_->world_ranks == nullptr) {
+    std::vector<int> ranks;
+    for (int r = 0; r < size(); ++r) ranks.push_back(WorldRank(r));
+    settings_->world_ranks = std::make_shared<const std::vector<int>>(std::move(ranks));
+  }
+  return log().Begin({.communicator = LogName(),
+                      .ranks = settings_->world_ranks,
+                      .name = name,
+                      .sequence = sequence,
+                      .bytes = bytes,
+                      .context = "",
+                      .since = {}},
+                     std::move(state));
+}
+
+std::string Communicator::Self() const {
+  return name() == "world"
+             ? fmt::format("rank {} of {}", rank(), size())
+             : fmt::format("rank {} ({} of {} in {})", WorldRank(rank()), rank(), size(), name());
 }
 
 std::unique_ptr<Communicator> MakeSelfCommunicator() {

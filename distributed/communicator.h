@@ -16,7 +16,6 @@
 //   sum.Wait();                                    // the communicator's timeout; or Wait(deadline)
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -27,16 +26,11 @@
 #include "core/error.h"
 #include "core/status.h"
 #include "core/tensor.h"
+#include "distributed/operation_log.h"
+#include "distributed/progress.h"
+#include "distributed/steady_clock.h"
 
 namespace lacuna {
-
-using SteadyClock = std::chrono::steady_clock;
-using Deadline = SteadyClock::time_point;
-
-inline Deadline AfterSeconds(double seconds) {
-  return SteadyClock::now() +
-         std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(seconds));
-}
 
 // A peer that does not answer, or answers something else. The program ends with
 // ExitCode::kHardware.
@@ -54,6 +48,9 @@ class Request {
     virtual ~Operation() = default;
     // Moves it (and every other one of its communicator) on without blocking; true when done.
     virtual bool Poll() = 0;
+    // For work on a device: orders the device's compute stream after it and returns true. False
+    // where the host has to wait.
+    virtual bool WaitOnStream() { return false; }
     virtual double timeout_seconds() const = 0;
     // Throws CommunicationError: "rank 0 of 4: all_reduce_sum #12 (3.1 MB): nothing from rank 3
     // within 120.0 s".
@@ -65,9 +62,13 @@ class Request {
 
   bool Poll();
   // Until done. Throws CommunicationError at the deadline (by default the communicator's timeout
-  // from now); the communicator is of no use from then on.
+  // from now); the communicator is of no use from then on. For tensors on a CUDA device, what is
+  // launched on its compute stream afterwards finds the result; NCCL's backend does not make the
+  // host wait for it.
   void Wait();
   void Wait(Deadline deadline);
+  // What Wait does at its deadline, of a request that is not done.
+  void Fail(double waited_seconds);
 
  private:
   std::shared_ptr<Operation> operation_;
@@ -79,9 +80,25 @@ class Communicator {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  // The rank in the whole run of this communicator's `rank`.
+  virtual int WorldRank(int rank) const { return rank; }
   // How long Wait() waits; 120 s unless set.
-  double timeout_seconds() const { return timeout_seconds_; }
-  void set_timeout_seconds(double seconds) { timeout_seconds_ = seconds; }
+  double timeout_seconds() const { return settings_->timeout_seconds; }
+  void set_timeout_seconds(double seconds) { settings_->timeout_seconds = seconds; }
+  // What errors and the watchdog call it, the same on every rank; "world" unless set, and
+  // "world/0" for the first that is split off it.
+  const std::string& name() const { return settings_->name; }
+  void set_name(std::string name) { settings_->name = std::move(name); }
+  // Both are shared with what is split off.
+  OperationLog& log() const { return *settings_->log; }
+  Progress& progress() const { return *settings_->progress; }
+  // What its collectives stand under in the log; their sequence numbers are of this name.
+  virtual std::string LogName() const { return name(); }
+  // Enters a collective in the log; `state` as OperationLog::Begin's.
+  int64_t LogBegin(const char* name, int64_t sequence, int64_t bytes,
+                   OperationLog::DeviceState state = nullptr) const;
+  // "rank 3 of 8", "rank 3 (1 of 2 in expert)": how errors begin.
+  std::string Self() const;
 
   // The ranks that give the same color, in the order of their ranks here. Every rank calls it, and
   // all wait until the last one has; throws CommunicationError after timeout_seconds(), which the
@@ -117,14 +134,36 @@ class Communicator {
   // Ends the whole run at once, all ranks, with this exit code.
   [[noreturn]] virtual void Abort(int exit_code) = 0;
 
+ protected:
+  struct PartOf {
+    Communicator& whole;
+  };
+  struct Before {
+    const Communicator& other;
+  };
+  Communicator() : settings_(std::make_shared<Settings>()) {}
+  // What is split off takes over the timeout, the log and the progress.
+  explicit Communicator(PartOf part);
+  // A communicator that stands before another one shares everything with it.
+  explicit Communicator(Before behind) : settings_(behind.other.settings_) {}
+
  private:
-  double timeout_seconds_ = 120;
+  struct Settings {
+    double timeout_seconds = 120;
+    std::string name = "world";
+    int num_splits = 0;
+    std::shared_ptr<OperationLog> log = std::make_shared<OperationLog>();
+    std::shared_ptr<Progress> progress = std::make_shared<Progress>();
+    std::shared_ptr<const std::vector<int>> world_ranks;  // once the first collective was logged
+  };
+  std::shared_ptr<Settings> settings_;
 };
 
 // One rank: every collective is done when it returns.
 std::unique_ptr<Communicator> MakeSelfCommunicator();
 // MPI's world where mpirun (or srun with PMIx) started this process, itself alone otherwise. Call
-// from main, once.
+// from main, once. The environment's LACUNA_TIMEOUT_SECONDS is its timeout; an error where that is
+// no number above 0.
 absl::StatusOr<std::unique_ptr<Communicator>> MakeCommunicator();
 
 // Every rank's `text`, from a collective that is waited for.

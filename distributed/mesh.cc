@@ -10,7 +10,9 @@ absl::StatusOr<Mesh> MakeMesh(Communicator& world, int expert) {
   Mesh mesh;
   mesh.world = &world;
   mesh.expert = world.Split(world.rank() / expert);
+  mesh.expert->set_name("expert");
   mesh.replica = world.Split(world.rank() % expert);
+  mesh.replica->set_name("replica");
   return mesh;
 }
 

@@ -16,11 +16,14 @@ void CopyUnlessSame(const char* from, int64_t bytes, char* to) {
 
 class MessageCommunicator : public Communicator {
  public:
-  MessageCommunicator(std::unique_ptr<Transport> transport, std::shared_ptr<Progress> progress)
-      : queue_(std::move(transport), *this, std::move(progress)) {}
+  explicit MessageCommunicator(std::unique_ptr<Transport> transport)
+      : queue_(std::move(transport), *this) {}
+  MessageCommunicator(std::unique_ptr<Transport> transport, PartOf part)
+      : Communicator(part), queue_(std::move(transport), *this) {}
 
   int rank() const override { return queue_.transport().rank(); }
   int size() const override { return queue_.transport().size(); }
+  int WorldRank(int rank) const override { return queue_.transport().WorldRank(rank); }
   std::unique_ptr<Communicator> Split(int color) override;
   Request AllReduceSum(Tensor tensor) override;
   Request ReduceScatterSum(Tensor in, Tensor out) override;
@@ -45,10 +48,7 @@ std::unique_ptr<Communicator> MessageCommunicator::Split(int color) {
   for (int r = 0; r < size(); ++r) {
     if (colors[static_cast<size_t>(r)] == std::to_string(color)) members.push_back(r);
   }
-  auto part =
-      std::make_unique<MessageCommunicator>(queue_.transport().Split(members), queue_.progress());
-  part->set_timeout_seconds(timeout_seconds());
-  return part;
+  return std::make_unique<MessageCommunicator>(queue_.transport().Split(members), PartOf{*this});
 }
 
 Request MessageCommunicator::AllReduceSum(Tensor tensor) {
@@ -170,7 +170,7 @@ Request MessageCommunicator::Barrier() {
 }  // namespace
 
 std::unique_ptr<Communicator> MakeMessageCommunicator(std::unique_ptr<Transport> transport) {
-  return std::make_unique<MessageCommunicator>(std::move(transport), std::make_shared<Progress>());
+  return std::make_unique<MessageCommunicator>(std::move(transport));
 }
 
 }  // namespace lacuna

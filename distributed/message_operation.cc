@@ -19,6 +19,14 @@ int Tag(int64_t sequence, int phase) {
 
 }  // namespace
 
+MessageOperation::MessageOperation(OperationQueue& queue, const char* name, int64_t sequence,
+                                   int64_t bytes)
+    : queue_(queue),
+      name_(name),
+      sequence_(sequence),
+      bytes_(bytes),
+      log_id_(queue.owner().LogBegin(name, sequence, bytes)) {}
+
 void MessageOperation::Send(int to, int phase, const void* data, int64_t bytes) {
   pending_.push_back({to, false, queue_.transport().Send(to, Tag(sequence_, phase), data, bytes)});
 }
@@ -42,13 +50,14 @@ bool MessageOperation::Advance() {
       std::exchange(next_, nullptr)();
     } else {
       done_ = true;
+      queue_.owner().log().End(log_id_);
     }
   }
   return true;
 }
 
 double MessageOperation::timeout_seconds() const {
-  return queue_.timeout_seconds();
+  return queue_.owner().timeout_seconds();
 }
 
 void MessageOperation::Fail(double waited_seconds) {
@@ -57,17 +66,17 @@ void MessageOperation::Fail(double waited_seconds) {
     (pending.receive ? silent : deaf).insert(queue_.transport().WorldRank(pending.peer));
   }
   const std::set<int>& ranks = silent.empty() ? deaf : silent;
-  const std::string where =
-      fmt::format("rank {} of {}: {} #{} ({})", queue_.transport().rank(),
-                  queue_.transport().size(), name_, sequence_, FormatBytes(bytes_));
+  const std::string diagnosis = queue_.owner().log().Diagnose(log_id_);
   queue_.GiveUp();
-  throw CommunicationError(fmt::format(
-      "{}: {} rank{} {} within {:.1f} s", where, silent.empty() ? "not taken by" : "nothing from",
-      ranks.size() == 1 ? "" : "s", fmt::join(ranks, ", "), waited_seconds));
+  throw CommunicationError(fmt::format("{}: {} #{} ({}): {} rank{} {} within {:.1f} s{}{}",
+                                       queue_.owner().Self(), name_, sequence_, FormatBytes(bytes_),
+                                       silent.empty() ? "not taken by" : "nothing from",
+                                       ranks.size() == 1 ? "" : "s", fmt::join(ranks, ", "),
+                                       waited_seconds, diagnosis.empty() ? "" : "; ", diagnosis));
 }
 
 OperationQueue::~OperationQueue() {
-  progress_->Remove(this);
+  owner_.progress().Remove(this);
   if (active_.empty()) return;
   struct Abandoned {
     std::unique_ptr<Transport> transport;
@@ -82,8 +91,8 @@ OperationQueue::~OperationQueue() {
 
 OperationQueue::OperationPtr OperationQueue::Start(const char* name, int64_t bytes) {
   if (broken_)
-    throw CommunicationError(fmt::format("rank {} of {}: {}: an earlier collective failed",
-                                         transport_->rank(), transport_->size(), name));
+    throw CommunicationError(
+        fmt::format("{}: {}: an earlier collective failed", owner_.Self(), name));
   return std::make_shared<MessageOperation>(*this, name, sequence_++, bytes);
 }
 
@@ -91,18 +100,6 @@ Request OperationQueue::Launch(OperationPtr operation) {
   active_.push_back(operation);
   Poll();
   return Request(std::move(operation));
-}
-
-void Progress::Poll() {
-  if (polling_) return;  // a continuation polls
-  polling_ = true;
-  try {
-    for (OperationQueue* queue : queues_) queue->Advance();
-  } catch (...) {
-    polling_ = false;
-    throw;
-  }
-  polling_ = false;
 }
 
 void OperationQueue::Advance() {

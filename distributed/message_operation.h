@@ -20,8 +20,7 @@ class OperationQueue;
 class MessageOperation : public Request::Operation {
  public:
   // The `sequence`-th collective of `queue`, named in errors with the bytes it is about.
-  MessageOperation(OperationQueue& queue, const char* name, int64_t sequence, int64_t bytes)
-      : queue_(queue), name_(name), sequence_(sequence), bytes_(bytes) {}
+  MessageOperation(OperationQueue& queue, const char* name, int64_t sequence, int64_t bytes);
 
   // A message of phase 0 or 1; the memory must stay until the phase is over.
   void Send(int to, int phase, const void* data, int64_t bytes);
@@ -46,38 +45,25 @@ class MessageOperation : public Request::Operation {
   const char* name_;
   int64_t sequence_;
   int64_t bytes_;
+  int64_t log_id_;
   std::vector<Pending> pending_;
   std::function<void()> next_;
   bool done_ = false;
 };
 
-// The queues of one rank that move on together: those of a communicator and of all that was split
-// off it. A rank that waits for one of them must not hold up peers that wait for another.
-class Progress {
- public:
-  void Add(OperationQueue* queue) { queues_.push_back(queue); }
-  void Remove(OperationQueue* queue) { std::erase(queues_, queue); }
-  void Poll();
-
- private:
-  std::vector<OperationQueue*> queues_;
-  bool polling_ = false;
-};
-
 // The operations of one communicator that are under way on this rank.
-class OperationQueue {
+class OperationQueue : public Progress::Member {
  public:
   using OperationPtr = std::shared_ptr<MessageOperation>;
 
-  // `owner`, whose timeout holds for every operation, must outlive this.
-  OperationQueue(std::unique_ptr<Transport> transport, const Communicator& owner,
-                 std::shared_ptr<Progress> progress)
-      : transport_(std::move(transport)), owner_(owner), progress_(std::move(progress)) {
-    progress_->Add(this);
+  // `owner`, whose settings hold for every operation, must outlive this.
+  OperationQueue(std::unique_ptr<Transport> transport, const Communicator& owner)
+      : transport_(std::move(transport)), owner_(owner) {
+    owner_.progress().Add(this);
   }
   // What is not done by then, and the transport, stay for the rest of the process: peers may still
   // write into its memory.
-  ~OperationQueue();
+  ~OperationQueue() override;
   OperationQueue(const OperationQueue&) = delete;
   OperationQueue& operator=(const OperationQueue&) = delete;
 
@@ -85,24 +71,22 @@ class OperationQueue {
   OperationPtr Start(const char* name, int64_t bytes);
   // Polls from now on an operation whose first messages are posted.
   Request Launch(OperationPtr operation);
-  // Of all queues that share the progress.
-  void Poll() { progress_->Poll(); }
+  // Of all that shares the owner's progress.
+  void Poll() { owner_.progress().Poll(); }
   // Poll of this queue alone.
-  void Advance();
+  void Advance() override;
   // After a failure: nothing starts any more.
   void GiveUp();
 
   Transport& transport() { return *transport_; }
   const Transport& transport() const { return *transport_; }
-  double timeout_seconds() const { return owner_.timeout_seconds(); }
-  const std::shared_ptr<Progress>& progress() const { return progress_; }
+  const Communicator& owner() const { return owner_; }
 
  private:
   std::unique_ptr<Transport> transport_;
   const Communicator& owner_;
   int64_t sequence_ = 0;
   std::list<OperationPtr> active_;
-  std::shared_ptr<Progress> progress_;
   bool broken_ = false;
 };
 

@@ -173,6 +173,21 @@ absl::StatusOr<std::unique_ptr<Transport>> MakeMpiTransport() {
   return std::make_unique<MpiTransport>(std::move(session), comm);
 }
 
+namespace {
+
+// 0 where it has none.
+absl::StatusOr<double> TimeoutOfEnvironment() {
+  const char* text = std::getenv("LACUNA_TIMEOUT_SECONDS");
+  if (text == nullptr) return 0.0;
+  char* end = nullptr;
+  const double seconds = std::strtod(text, &end);
+  if (*end != '\0' || !(seconds > 0 && seconds < 1e6))
+    return ConfigError("LACUNA_TIMEOUT_SECONDS={}: expected seconds above 0", OneLine(text, 40));
+  return seconds;
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<Communicator>> MakeCommunicator() {
   // Open MPI's mpirun, other MPIs' PMI, PMIx of srun: without one of them MPI_Init would start a
   // daemon for this process alone.
@@ -180,8 +195,11 @@ absl::StatusOr<std::unique_ptr<Communicator>> MakeCommunicator() {
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"})
     launched |= std::getenv(name) != nullptr;
   if (!launched) return MakeSelfCommunicator();
+  LACUNA_ASSIGN_OR_RETURN(const double timeout, TimeoutOfEnvironment());
   LACUNA_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport, MakeMpiTransport());
-  return MakeMessageCommunicator(std::move(transport));
+  std::unique_ptr<Communicator> comm = MakeMessageCommunicator(std::move(transport));
+  if (timeout > 0) comm->set_timeout_seconds(timeout);
+  return comm;
 }
 
 }  // namespace lacuna

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/ops/attention.h"
+#include "core/side_stream.h"
 #include "nsa/gate_combine.h"
 #include "nsa/select_blocks.h"
 #include "nsa/selected_attention.h"
@@ -20,9 +21,10 @@ Output EmptyOutput(const Tensor& q, const Tensor& v) {
           Tensor::Empty({q.dim(0), q.dim(1)}, AccumulationType(q.dtype()), q.device())};
 }
 
-Output AttendRanges(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& ranges,
-                    const Tensor& cu_queries, const Tensor& cu_keys, double scale, Stream stream) {
-  Output out = EmptyOutput(q, v);
+// The outputs are made before the call, so that it may go on a side stream.
+void AttendRanges(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& ranges,
+                  const Tensor& cu_queries, const Tensor& cu_keys, double scale, Output& out,
+                  Stream stream) {
   ops::AttentionFwd({.q = q.Ref(),
                      .k = k.Ref(),
                      .v = v.Ref(),
@@ -33,7 +35,6 @@ Output AttendRanges(const Tensor& q, const Tensor& k, const Tensor& v, const Ten
                      .lse = out.lse.MutableRef(),
                      .scale = scale},
                     stream);
-  return out;
 }
 
 // Chooses the blocks (or takes the given ones) and fills what else was asked for.
@@ -117,6 +118,8 @@ struct Backward {
     const auto row = [=](const Tensor& x, int64_t c) { return x.View(c * n * heads, {n, heads}); };
     KeyGradients of_win = EmptyGradients(win), of_cmp = EmptyGradients(cmp),
                  of_slc = EmptyGradients(slc);
+    // Keys' gradients beside dq, to which one branch after the other adds.
+    SideStream side(stream);
     const auto over_ranges = [&](const SavedBranch& branch, const Tensor& ranges,
                                  const Tensor& cu_keys, int64_t c, bool add, KeyGradients& out) {
       ops::AttentionBwd({.q = q.get().Ref(),
@@ -133,7 +136,8 @@ struct Backward {
                          .dv = out.dv.MutableRef(),
                          .delta = row(delta, c).Ref(),
                          .scale = scale,
-                         .add_dq = add},
+                         .add_dq = add,
+                         .key_stream = side.stream()},
                         stream);
     };
     over_ranges(win, grid->win_ranges, grid->cu_seqlens, 2, /*add=*/false, of_win);
@@ -154,8 +158,10 @@ struct Backward {
                                .delta = row(delta, 1).Ref(),
                                .scale = scale,
                                .select_block = select_block,
-                               .add_dq = true},
+                               .add_dq = true,
+                               .key_stream = side.stream()},
                               stream);
+    side.Join();
     g.Set(0, std::move(dq));
     g.Set(1, std::move(of_cmp.dk));
     g.Set(2, std::move(of_cmp.dv));
@@ -176,12 +182,15 @@ NsaBranches AttendBranches(Tape& tape, const NsaInputs& in,
   const Tensor& q = in.q.value();
   const double scale = 1.0 / std::sqrt(static_cast<double>(q.dim(2)));
   NsaBranches result;
-  const Output cmp = AttendRanges(q, in.k_cmp.value(), in.v_cmp.value(), grid->cmp_ranges,
-                                  grid->cu_seqlens, grid->cu_cmp, scale, stream);
+  Output cmp = EmptyOutput(q, in.v_cmp.value()), win = EmptyOutput(q, in.v_win.value()),
+         slc = EmptyOutput(q, in.v_slc.value());
+  SideStream side(stream);
+  AttendRanges(q, in.k_cmp.value(), in.v_cmp.value(), grid->cmp_ranges, grid->cu_seqlens,
+               grid->cu_cmp, scale, cmp, stream);
+  AttendRanges(q, in.k_win.value(), in.v_win.value(), grid->win_ranges, grid->cu_seqlens,
+               grid->cu_seqlens, scale, win, side.stream());
   ChooseBlocks(tape, q, in.k_cmp.value(), cmp.lse, *grid, config, options, scale, &result);
-  const Output win = AttendRanges(q, in.k_win.value(), in.v_win.value(), grid->win_ranges,
-                                  grid->cu_seqlens, grid->cu_seqlens, scale, stream);
-  Output slc = EmptyOutput(q, in.v_slc.value());
+  side.Join();
   Tensor o = Tensor::EmptyLike(slc.o);
   ops::SelectedAttentionFwd({.q = q.Ref(),
                              .k = in.k_slc.value().Ref(),

@@ -81,6 +81,8 @@ void SelectedAttentionBwd(const SelectedAttentionBwdArgs& args, Stream stream) {
     CheckShape(kOp, "delta", args.delta, {args.q.dim(0), args.q.dim(1)});
     CheckDType(kOp, "delta", args.delta, AccumulationType(args.q.dtype));
   }
+  LACUNA_CHECK(args.key_stream.handle == nullptr || args.delta.defined(),
+               "{}: a stream for dk and dv, but no delta", kOp);
   (args.add_dq ? kSelectedAttentionBwdAdd : kSelectedAttentionBwd)(args, stream);
 }
 

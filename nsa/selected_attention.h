@@ -29,6 +29,9 @@ struct SelectedAttentionBwdArgs {
   double scale;
   int64_t select_block;
   bool add_dq = false;
+  // Where dk and dv are made, on CUDA: another stream than dq's (core/side_stream.h), delta being
+  // given, or the same one.
+  Stream key_stream = {};
 };
 
 namespace cpu {

@@ -6,6 +6,9 @@
 
 A Glm4Moe folder is loaded by transformers' own code, nsa_moe by the code in the folder (trust_remote_code). Weights are widened to f32.
 Exit code 0: logits within --limit and greedy continuations identical, alone and in a left-padded batch; 1: not; 2: cannot be loaded.
+
+Sparse attention is computed on the blocks that the trainer selected, since another block that ties is another result. The folder's code
+selects as well: a list that differs from the trainer's must be a tie, scores of what was taken and left apart by at most --tie of them.
 """
 import argparse
 import json
@@ -36,6 +39,80 @@ class Table:
         self.ok = self.ok and ok
 
 
+class TrainersBlocks:
+    """Stands between a sparse model and its choice of blocks: follows the trainer's lists, and compares them with what the model would choose."""
+
+    # Of a score; what is less no head looks at.
+    NOTHING = 1e-30
+
+    def __init__(self, model):
+        self.rows = []  # of the batch: {"first": token, "blocks": [layers][tokens][G][n]} or None
+        self.compared = self.differ = 0
+        self.gap = 0.0  # the largest of the differing choices, relative to the score
+        self.layers = [layer.self_attn for layer in model.model.layers if hasattr(layer.self_attn, "select")]
+        for index, attention in enumerate(self.layers):
+            self.wrap(index, attention)
+
+    def follow(self, rows):
+        self.rows = [row and {"first": row["first"], "blocks": torch.tensor(row["blocks"])} for row in rows]
+
+    def wrap(self, index, attention):
+        forward, attend_row, select = attention.forward, attention.attend_row, attention.select
+        row = -1
+
+        def counted_forward(*arguments, **keywords):
+            nonlocal row
+            row = -1
+            return forward(*arguments, **keywords)
+
+        def counted_row(*arguments, **keywords):
+            nonlocal row
+            row += 1
+            return attend_row(*arguments, **keywords)
+
+        def given(p, t, blocks):
+            own = select(p, t, blocks)
+            return self.replace(attention.nsa, index, self.rows[row], p, t, own)
+
+        attention.forward, attention.attend_row, attention.select = counted_forward, counted_row, given
+
+    def replace(self, nsa, index, given, p, t, own):
+        if given is None:
+            return own
+        at = t - given["first"]
+        known = (at >= 0) & (at < given["blocks"].shape[1])
+        lists = given["blocks"][index, at[known]]
+        theirs = torch.zeros_like(own[known]).scatter_(2, lists, True)
+        self.compare(nsa, p[known], own[known], theirs)
+        chosen = own.clone()
+        chosen[known] = theirs
+        return chosen
+
+    def compare(self, nsa, p, own, theirs):
+        """p [c, G, R, Tc], own and theirs [c, G, blocks]."""
+        self.compared += own[..., 0].numel()
+        differ = (own != theirs).any(-1)
+        if not differ.any():
+            return
+        self.differ += int(differ.sum())
+        pieces = nsa["select_block"] // nsa["compress_stride"]
+        row = torch.arange(p.shape[3])
+        scores = torch.zeros(*own.shape, dtype=torch.float64)
+        for k in range(nsa["compress_block"] // nsa["compress_stride"]):
+            scores.index_add_(2, (row + k) // pieces, p.double().sum(2))
+        only_own, only_theirs = (own & ~theirs)[differ], (theirs & ~own)[differ]
+        best = scores[differ].masked_fill(~only_own, 0.0).amax(-1)
+        worst = scores[differ].masked_fill(~only_theirs, float("inf")).amin(-1)
+        same_number = only_own.sum(-1) == only_theirs.sum(-1)
+        gap = ((best - worst) / best.clamp(min=self.NOTHING)).masked_fill(~same_number, float("inf"))
+        self.gap = max(self.gap, gap.max().item())
+
+    def report(self, tie, table):
+        if self.layers:
+            table.add(f"lists of blocks that differ, of {self.compared:,}", self.differ, "any", True)
+            table.add("  scores of what they took and left, relative", f"{self.gap:.1e}", f"{tie:g}", self.gap <= tie)
+
+
 def load(folder, table):
     config = json.loads((folder / "config.json").read_text())
     remote = "auto_map" in config
@@ -62,7 +139,8 @@ def check_rope(model, folder, table):
     table.add("attention factor", f"{scale:.6f}", f"{expected['attention_factor']:.6f}", abs(scale - expected["attention_factor"]) < 1e-6)
 
 
-def check_logits(model, probe, limit, table):
+def check_logits(model, probe, limit, table, blocks):
+    blocks.follow([probe.get("selected")])
     ids = torch.tensor([probe["token_ids"]])
     expected = torch.tensor(probe["logits"], dtype=torch.float64)
 
@@ -101,7 +179,7 @@ def generate(model, ids, mask, count, use_cache=True):
     return out[:, ids.shape[1]:].tolist()
 
 
-def check_greedy(model, probe, table):
+def check_greedy(model, probe, table, blocks):
     cases = probe["greedy"]
     count = len(cases[0]["continuation"])
 
@@ -112,8 +190,10 @@ def check_greedy(model, probe, table):
     for use_cache in (True, False):
         for case in cases:
             ids = torch.tensor([case["prompt"]])
+            blocks.follow([case.get("selected")])
             found = generate(model, ids, torch.ones_like(ids), count, use_cache)[0]
             compare(f"greedy, prompt of {ids.shape[1]}{'' if use_cache else ', no cache'}", found, case)
+    blocks.follow([case.get("selected") for case in cases])
     longest = max(len(case["prompt"]) for case in cases)
     for extra in (0, 3):
         width = longest + extra
@@ -130,6 +210,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--limit", type=float, default=1e-3, help="of the difference of logits (default: %(default)s)")
+    parser.add_argument("--tie", type=float, default=1e-4, help="of scores of blocks, relative (default: %(default)s)")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -141,8 +222,10 @@ def main():
         print(f"check_export: {arguments.folder}: {error}", file=sys.stderr)
         return 2
     check_rope(model, arguments.folder, table)
-    check_logits(model, probe, arguments.limit, table)
-    check_greedy(model, probe, table)
+    blocks = TrainersBlocks(model)
+    check_logits(model, probe, arguments.limit, table, blocks)
+    check_greedy(model, probe, table, blocks)
+    blocks.report(arguments.tie, table)
     print("ok" if table.ok else "FAILED")
     return 0 if table.ok else 1
 

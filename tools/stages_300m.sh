@@ -17,16 +17,23 @@ stages=("$@")
 make_text() {
   say "text and problems"
   tools/fetch_kernel_text.sh
-  # Chains of 4 to 64 steps with numbers of one digit, 70 to 840 tokens, and of 100 to 1,250 with two digits, up to 32,000 tokens.
-  [ -f "$dir/problems/train.jsonl" ] ||
-    "$lacuna" synth --task modular_chain --levels 1-5 --count 8000 --heldout 128 --output "$dir/problems"
-  [ -f "$dir/problems_long/train.jsonl" ] ||
-    "$lacuna" synth --task modular_chain --levels 7-10 --count 150 --heldout 16 --seed 2 --output "$dir/problems_long"
-  for length in "" _long; do
-    for split in train heldout; do
-      [ -f "$dir/chains/$split${length}_00000.h5" ] || "$lacuna" prepare "$dir/problems$length/$split.jsonl" --chat chatml --name "$split$length" \
-        --max-tokens 32768 --tokenizer "$dir/tokenizer.json" --output "$dir/chains" --source "lacuna synth"
-    done
+  # Chains of 4 to 64 steps with numbers of one digit, 70 to 840 tokens, and of 100 to 1,250 with two digits, up to 32,000 tokens; lists of
+  # 4 to 256 numbers, up to 6,000 tokens, and of 512 to 2,304, up to 31,000.
+  problems chains "" --task modular_chain --levels 1-5 --count 8000 --heldout 128
+  problems chains _long --task modular_chain --levels 7-10 --count 150 --heldout 16 --seed 2
+  problems recall "" --task recall --levels 1-7 --count 500 --heldout 16
+  problems recall _long --task recall --levels 8-10 --count 24 --heldout 4 --seed 2
+}
+
+# problems KIND LENGTH OPTIONS...: dir/KIND/{train,heldout}LENGTH_*.h5 of problems that lacuna synth writes to dir/problems/KIND+LENGTH.
+problems() {
+  local kind=$1 length=$2 split
+  local text="$dir/problems/$kind$length"
+  shift 2
+  [ -f "$text/train.jsonl" ] || "$lacuna" synth "$@" --output "$text"
+  for split in train heldout; do
+    [ -f "$dir/$kind/$split${length}_00000.h5" ] || "$lacuna" prepare "$text/$split.jsonl" --chat chatml --name "$split$length" \
+      --max-tokens 32768 --tokenizer "$dir/tokenizer.json" --output "$dir/$kind" --source "lacuna synth"
   done
 }
 
@@ -51,8 +58,8 @@ evaluate() {
     say "needles, $variant"
     "$lacuna" eval needle "runs/300m_extend_32k$suffix" --lengths "${NEEDLE_LENGTHS-2048,4096,8192,16384,32768}" --trials "${TRIALS-4}"
     say "chains of thought on held-out problems, $variant"
-    "$lacuna" eval answers "runs/300m_sft$suffix" "$dir/problems/heldout.jsonl" --limit "${LIMITS-512,3072}" --batch 128 \
-      --constant-from "$dir/problems/train.jsonl"
+    "$lacuna" eval answers "runs/300m_sft$suffix" "$dir/problems/chains/heldout.jsonl" --limit "${LIMITS-512,3072}" --batch 128 \
+      --constant-from "$dir/problems/chains/train.jsonl"
     say "export, $variant"
     rm -rf "runs/300m_sft$suffix/export"
     "$lacuna" export "runs/300m_sft$suffix" "runs/300m_sft$suffix/export"

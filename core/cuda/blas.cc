@@ -204,7 +204,7 @@ class Blas {
     if (handle_ == nullptr) {
       RefuseFirstUse(p);  // the workspace would be the graph's
       LACUNA_CUBLAS_CHECK(cublasLtCreate(&handle_));
-      workspace_ = Allocate(kWorkspaceBytes, stream.device, MemoryCategory::kWorkspace);
+      workspace_ = Allocate(kWorkspaceBytes, stream, MemoryCategory::kWorkspace);
     }
     const PlanKey key{.input = p.input,
                       .output = p.output,

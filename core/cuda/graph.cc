@@ -114,11 +114,11 @@ void NoteAllocated(void* data, int64_t bytes, Device device) {
   if (current != nullptr && current->stream.device == device) current->inside.emplace(data, bytes);
 }
 
-bool FreedByCapture(void* data, Device device) noexcept {
-  if (current == nullptr || current->stream.device != device) return TheOrphans().Take(data);
+bool FreedByCapture(void* data, Stream stream) noexcept {
+  if (current == nullptr || current->stream.device != stream.device) return TheOrphans().Take(data);
   if (current->inside.erase(data) > 0) {
     // Fails where the capture is broken, which its end reports.
-    if (cudaFreeAsync(data, Handle(current->stream)) != cudaSuccess) IgnoreError();
+    if (cudaFreeAsync(data, Handle(stream)) != cudaSuccess) IgnoreError();
   } else if (!TheOrphans().Take(data)) {
     current->outside.push_back(data);
   }

@@ -65,8 +65,9 @@ CapturedWork Capture(Stream stream, const std::function<void()>& work);
 // it does.
 bool Capturing();
 void RefuseInCapture(const char* what);
-// Memory handed out on `device`, and taken back. True: there is nothing left to free.
+// Memory handed out on `device`, and taken back in the order of `stream`. True: there is nothing left
+// to free.
 void NoteAllocated(void* data, int64_t bytes, Device device);
-bool FreedByCapture(void* data, Device device) noexcept;
+bool FreedByCapture(void* data, Stream stream) noexcept;
 
 }  // namespace lacuna::cuda

@@ -107,8 +107,8 @@ cudaMemPool_t PoolOf(Device device) {
 
 }  // namespace
 
-void* Allocate(int64_t bytes, Device device, MemoryCategory category) {
-  const Stream stream = ComputeStream(device);
+void* Allocate(int64_t bytes, Stream stream, MemoryCategory category) {
+  const Device device = stream.device;
   MemoryLedger& ledger = LedgerOf(device);
   const auto fail = [&](int64_t limit) {
     OutOfMemory request;
@@ -139,12 +139,12 @@ void* Allocate(int64_t bytes, Device device, MemoryCategory category) {
   return data;
 }
 
-void Free(void* data, int64_t bytes, Device device, MemoryCategory category) noexcept {
-  LedgerOf(device).Remove(category, bytes);
-  if (FreedByCapture(data, device)) return;
+void Free(void* data, int64_t bytes, Stream stream, MemoryCategory category) noexcept {
+  LedgerOf(stream.device).Remove(category, bytes);
+  if (FreedByCapture(data, stream)) return;
   // A failure here is a sticky error of earlier work, or the runtime is shutting down; the next
   // checked call reports it.
-  static_cast<void>(cudaFreeAsync(data, Handle(ComputeStream(device))));
+  static_cast<void>(cudaFreeAsync(data, Handle(stream)));
 }
 
 MemoryStats GetMemoryStats(Device device) {

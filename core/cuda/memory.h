@@ -12,12 +12,12 @@ struct MemoryStats;  // core/memory_ledger.h
 
 namespace lacuna::cuda {
 
-// At least one byte on `device`, in the order of its compute stream. Where the device has no room
+// At least one byte on the stream's device, in the order of the stream. Where the device has no room
 // and what the pool keeps for reuse does not suffice in one piece, that goes back to the driver and
 // the request is made once more. Then, or where SetMemoryLimit's limit would be passed, it throws
 // OutOfMemoryError (core/out_of_memory.h), and the device is as before.
-void* Allocate(int64_t bytes, Device device, MemoryCategory category);
-void Free(void* data, int64_t bytes, Device device, MemoryCategory category) noexcept;
+void* Allocate(int64_t bytes, Stream stream, MemoryCategory category);
+void Free(void* data, int64_t bytes, Stream stream, MemoryCategory category) noexcept;
 
 // What Allocate handed out and Free has not taken back, as the host asks for it; `reserved` is of
 // the device's pool.
@@ -36,14 +36,14 @@ void CopyToHost(void* target, const void* source, int64_t bytes, Stream stream);
 void CopyOnDevice(void* target, const void* source, int64_t bytes, Stream stream);
 void Zero(void* target, int64_t bytes, Stream stream);
 
-// Memory that a kernel needs while it runs; freed in stream order.
+// Memory that a kernel needs while it runs, taken and freed in the order of its stream.
 class Workspace {
  public:
   Workspace(int64_t bytes, Stream stream)
-      : device_(stream.device),
+      : stream_(stream),
         bytes_(bytes),
-        data_(Allocate(bytes, device_, MemoryCategory::kWorkspace)) {}
-  ~Workspace() { Free(data_, bytes_, device_, MemoryCategory::kWorkspace); }
+        data_(Allocate(bytes, stream, MemoryCategory::kWorkspace)) {}
+  ~Workspace() { Free(data_, bytes_, stream_, MemoryCategory::kWorkspace); }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
 
@@ -53,7 +53,7 @@ class Workspace {
   }
 
  private:
-  Device device_;
+  Stream stream_;
   int64_t bytes_;
   void* data_;
 };

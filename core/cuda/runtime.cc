@@ -1,5 +1,7 @@
 #include "core/cuda/runtime.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <atomic>
 #include <mutex>
@@ -16,7 +18,8 @@ std::atomic<int64_t> num_host_waits{0};
 // What is asked of a device once.
 struct DeviceState {
   std::once_flag once;
-  cudaStream_t stream = nullptr;
+  cudaStream_t stream = nullptr, side = nullptr;
+  cudaEvent_t forked = nullptr, joined = nullptr;  // of the compute stream, of the side stream
   int multiprocessors = 0;
   int compute_major = 0;
 };
@@ -38,7 +41,10 @@ DeviceState& State(Device device) {
                                              device.index));
     LACUNA_CUDA_CHECK(cudaDeviceGetAttribute(&state.compute_major,
                                              cudaDevAttrComputeCapabilityMajor, device.index));
-    LACUNA_CUDA_CHECK(cudaStreamCreateWithFlags(&state.stream, cudaStreamNonBlocking));
+    for (cudaStream_t* stream : {&state.stream, &state.side})
+      LACUNA_CUDA_CHECK(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
+    for (cudaEvent_t* event : {&state.forked, &state.joined})
+      LACUNA_CUDA_CHECK(cudaEventCreateWithFlags(event, cudaEventDisableTiming));
   });
   return state;
 }
@@ -50,11 +56,14 @@ int NumDevices() {
   return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
-void GetDeviceInfo(Device device, std::string* name, int* major, int* minor,
+void GetDeviceInfo(Device device, std::string* name, std::string* id, int* major, int* minor,
                    int64_t* memory_bytes) {
   cudaDeviceProp properties;
   LACUNA_CUDA_CHECK(cudaGetDeviceProperties(&properties, device.index));
   *name = properties.name;
+  id->clear();
+  for (const char byte : properties.uuid.bytes)
+    *id += fmt::format("{:02x}", static_cast<unsigned char>(byte));
   *major = properties.major;
   *minor = properties.minor;
   *memory_bytes = static_cast<int64_t>(properties.totalGlobalMem);
@@ -62,6 +71,19 @@ void GetDeviceInfo(Device device, std::string* name, int* major, int* minor,
 
 Stream ComputeStream(Device device) {
   return {device, State(device).stream};
+}
+
+Stream SideStream(Device device) {
+  return {device, State(device).side};
+}
+
+// An event of a stream may be recorded again while others wait for it: they wait for what it was at
+// their call, or, where two threads are at it, for something later on the same stream.
+void Follow(Stream follower, Stream leader) {
+  const DeviceState& state = State(leader.device);
+  cudaEvent_t event = leader.handle == state.stream ? state.forked : state.joined;
+  LACUNA_CUDA_CHECK(cudaEventRecord(event, static_cast<cudaStream_t>(leader.handle)));
+  LACUNA_CUDA_CHECK(cudaStreamWaitEvent(static_cast<cudaStream_t>(follower.handle), event, 0));
 }
 
 void Synchronize(Stream stream) {

@@ -49,6 +49,9 @@ struct AttentionBwdArgs {
   CausalRows causal = {};
   bool deterministic = true;  // else kernels may be used whose last bits differ from run to run
   bool add_dq = false;        // dq is added to what is there
+  // Where dk and dv are made, on CUDA: another stream than dq's (core/side_stream.h), delta being
+  // given, or the same one.
+  Stream key_stream = {};
 };
 
 namespace cpu {

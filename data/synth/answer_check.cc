@@ -21,7 +21,8 @@ bool IsDigits(std::string_view text) {
 
 const std::vector<Checker>& Checkers() {
   static const std::vector<Checker> checkers = {ModularChainChecker(), AdditionChecker(),
-                                                MultiplicationChecker(), GraphPathChecker()};
+                                                MultiplicationChecker(), GraphPathChecker(),
+                                                RecallChecker()};
   return checkers;
 }
 

@@ -2,7 +2,7 @@
 //
 // Everything is worked out from the problem's text by other means than those of the writer: sums
 // and products in limbs of nine digits, a chain as one affine map composed from its end, distances
-// by relaxing edges. So a defect of the writer shows, and a model's answers are graded without
+// by relaxing edges, recalled numbers from a map. So a defect of the writer shows, and a model's answers are graded without
 // trusting a file's "answer".
 #pragma once
 

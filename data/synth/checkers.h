@@ -66,5 +66,6 @@ Checker ModularChainChecker();
 Checker AdditionChecker();
 Checker MultiplicationChecker();
 Checker GraphPathChecker();
+Checker RecallChecker();
 
 }  // namespace lacuna::synth

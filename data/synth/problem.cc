@@ -4,7 +4,7 @@ namespace lacuna {
 
 const std::vector<SynthTask>& SynthTasks() {
   static const std::vector<SynthTask> tasks = {ModularChainTask(), AdditionTask(),
-                                               MultiplicationTask(), GraphPathTask()};
+                                               MultiplicationTask(), GraphPathTask(), RecallTask()};
   return tasks;
 }
 

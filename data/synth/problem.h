@@ -1,8 +1,9 @@
 // Problems whose solution is written out step by step, for training and testing chains of thought.
 //
 // Texts are made to be easy to tokenize and to learn: words, digits and signs are separated by
-// single spaces, so that a digit is always the same token; a step says all that it needs; nothing
-// is left to be worked out between two of them. What the steps look like:
+// single spaces, so that a digit is always the same token (recall, which nobody computes with, has
+// the plain sentences of the needle trials instead); a step says all that it needs; nothing is left
+// to be worked out between two of them. What the steps look like:
 //
 //   modular_chain   Left to right mod 1 0 : 3 + 5 * 2 - 4
 //                   3 + 5 = 8 ; 8 * 2 = 6 ; 6 - 4 = 2
@@ -20,6 +21,12 @@
 //                   C > A new
 //                   B > D new D
 //                   path D < B < A
+//   recall          The secret number of Oslo is 58212.
+//                   The secret number of Kalu is 10733.
+//                   The secret number of Lima is 94065.
+//                   What are the secret numbers of Lima, Oslo?
+//                   The secret number of Lima is 94065.
+//                   The secret number of Oslo is 58212.
 //
 // data/synth/answer_check.h solves and checks the texts by other means.
 #pragma once
@@ -58,6 +65,7 @@ SynthTask ModularChainTask();
 SynthTask AdditionTask();
 SynthTask MultiplicationTask();
 SynthTask GraphPathTask();
+SynthTask RecallTask();
 
 // All of them; the order is part of what `lacuna synth` writes.
 const std::vector<SynthTask>& SynthTasks();

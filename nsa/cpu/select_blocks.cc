@@ -113,7 +113,10 @@ class Selector {
         ProbabilityRow(s.data() + r * kTileKeys, kTileKeys, 0, end,
                        lse[n * heads_ + group * rep_ + r % rep_]);
         A* sum = sums.data() + (r / rep_) * columns + t * kTileKeys;
-        for (int64_t j = 0; j < end; ++j) sum[j] += s[static_cast<size_t>(r * kTileKeys + j)];
+        for (int64_t j = 0; j < end; ++j) {
+          const A p = s[static_cast<size_t>(r * kTileKeys + j)];
+          sum[j] += p < A(kLeastProbability) ? A(0) : p;
+        }
       }
     }
     for (int64_t u = 0; u < tokens; ++u)

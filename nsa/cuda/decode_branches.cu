@@ -74,7 +74,8 @@ __global__ void __launch_bounds__(kHeadThreads) BranchesKernel(const __grid_cons
     float total = 0;
     for (int head = 0; head < rep; ++head) {
       total +=
-          exp2f(scores[int64_t{head} * p.compressed + i] - row_states[head].x) * row_states[head].y;
+          select::WithFloor(exp2f(scores[int64_t{head} * p.compressed + i] - row_states[head].x) *
+                            row_states[head].y);
     }
     head_sums[i] = total;
   }

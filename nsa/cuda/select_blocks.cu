@@ -13,6 +13,7 @@
 // Shared memory: Q and K in T, P, the sums and the scores in f32. A tile has as many tokens as have
 // room with their scores, at most 64 rows unless a token alone has more (then heads go in turns).
 #include "core/cuda/attention_tiles.cuh"
+#include "nsa/cuda/hopper/block_choice.cuh"
 #include "nsa/cuda/hopper/select_blocks.h"
 #include "nsa/select_blocks.h"
 
@@ -129,8 +130,8 @@ __device__ void Probabilities(const AttentionSizes& s, const Choice& c, const fl
     for (int t = 0; t < kKeys / 8; ++t) {
       for (int e = 0; e < 2; ++e) {
         const int column = 8 * t + FragmentColumn() + e;
-        p[r * kStride + column] =
-            column < end ? exp2f(kLog2E * (s.scale * scores[t][2 * i + e] - row_lse)) : 0.0f;
+        const float probability = exp2f(kLog2E * (s.scale * scores[t][2 * i + e] - row_lse));
+        p[r * kStride + column] = column < end ? hopper::select::WithFloor(probability) : 0.0f;
       }
     }
   }

@@ -463,8 +463,8 @@ void SelectedAttentionBwd(const SelectedAttentionBwdArgs& args, Stream stream) {
                  in, args.lse.As<float>(), delta.data(), args.add_dq, args.dq.As<T>());
     }
     DispatchWidths(s.dk, s.dv, [&](auto max_dk, auto max_dv) {
-      KeyGradients<T, decltype(max_dk)::value, decltype(max_dv)::value>(s, selection, in, args,
-                                                                        delta.data(), stream);
+      KeyGradients<T, decltype(max_dk)::value, decltype(max_dv)::value>(
+          s, selection, in, args, delta.data(), StreamOr(args.key_stream, stream));
     });
   });
 }

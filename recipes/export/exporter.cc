@@ -84,8 +84,9 @@ class Exporter {
         Explained(VerifyExport(folder.path(), run_.model, recipe(), probe_, trained)));
     summary.rounding = CompareLogits(static_cast<int64_t>(probe_.ids.size()),
                                      recipe().model.vocab_size, unrounded, RowsOf(trained.logits));
-    LACUNA_RETURN_IF_ERROR(WriteText(folder.path(), "parity_probe.json",
-                                     ParityProbe(probe_, trained, summary.verification)));
+    LACUNA_RETURN_IF_ERROR(
+        WriteText(folder.path(), "parity_probe.json",
+                  ParityProbe(probe_, trained, summary.verification, recipe().nsa)));
     LACUNA_RETURN_IF_ERROR(
         WriteText(folder.path(), "export_report.json",
                   ExportReport(facts_, probe_, summary.verification, summary.rounding)));

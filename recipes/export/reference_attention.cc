@@ -118,7 +118,8 @@ void RunSparseQuery(const ReferenceConfig& config, int64_t t, int64_t group, con
   };
   for (int64_t h = 0; h < heads; ++h) {
     attend(0, h, compressed);
-    for (size_t i = 0; i < p.size(); ++i) summed[i] += p[i];
+    // Where normal f32 numbers end, a probability counts as 0 (nsa/select_blocks.h).
+    for (size_t i = 0; i < p.size(); ++i) summed[i] += p[i] < 0x1p-126 ? 0.0 : p[i];
   }
   std::vector<int64_t> selected;
   for (const int64_t j : ReferenceBlocks(config, t, group, summed, other, mutex)) {

@@ -71,6 +71,28 @@ std::vector<int64_t> Spread(int64_t n, int64_t most) {
   return picked;
 }
 
+// The blocks that queries selected, from the first query that left one out:
+// {"first": token, "blocks": [layers][tokens][G][n]}; null where none did.
+ordered_json SelectedBlocks(const std::vector<LayerDecisions>& layers, int64_t tokens,
+                            const NsaConfig& nsa) {
+  const int64_t first = nsa.num_selected * nsa.select_block;
+  if (layers.empty() || layers[0].blocks.empty() || first >= tokens) return nullptr;
+  ordered_json lists = ordered_json::array();
+  for (const LayerDecisions& layer : layers) {
+    const size_t rows = layer.blocks.size() / static_cast<size_t>(nsa.num_selected),
+                 groups = rows / static_cast<size_t>(tokens);
+    ordered_json of_layer = ordered_json::array();
+    for (auto t = static_cast<size_t>(first); t < static_cast<size_t>(tokens); ++t) {
+      ordered_json of_token = ordered_json::array();
+      for (size_t g = 0; g < groups; ++g)
+        of_token.push_back(RowOfList(layer.blocks, t * groups + g, rows));
+      of_layer.push_back(of_token);
+    }
+    lists.push_back(of_layer);
+  }
+  return {{"first", first}, {"blocks", lists}};
+}
+
 }  // namespace
 
 const char* ArchitectureName(ExportArchitecture architecture) {
@@ -105,7 +127,7 @@ std::string ExportReport(const ExportFacts& facts, const Probe& probe,
 }
 
 std::string ParityProbe(const Probe& probe, const ModelTrace& trained,
-                        const Verification& verification) {
+                        const Verification& verification, const NsaConfig& nsa) {
   const int64_t vocabulary = trained.logits.dim(1);
   const std::vector<int64_t> tokens = Spread(static_cast<int64_t>(probe.ids.size()), kProbedTokens);
   const std::vector<int64_t> ids = Spread(vocabulary, kProbedIds);
@@ -118,14 +140,20 @@ std::string ParityProbe(const Probe& probe, const ModelTrace& trained,
   }
   ordered_json greedy = ordered_json::array();
   for (size_t i = 0; i < probe.prompts.size(); ++i) {
+    const auto tokens =
+        static_cast<int64_t>(probe.prompts[i].size() + verification.continuations[i].size());
     greedy.push_back(
-        {{"prompt", probe.prompts[i]}, {"continuation", verification.continuations[i]}});
+        {{"prompt", probe.prompts[i]},
+         {"continuation", verification.continuations[i]},
+         {"selected", SelectedBlocks(verification.continuation_layers[i], tokens, nsa)}});
   }
-  const ordered_json json = {{"token_ids", probe.ids},
-                             {"positions", tokens},
-                             {"vocabulary_ids", ids},
-                             {"logits", logits},
-                             {"greedy", greedy}};
+  const ordered_json json = {
+      {"token_ids", probe.ids},
+      {"positions", tokens},
+      {"vocabulary_ids", ids},
+      {"logits", logits},
+      {"selected", SelectedBlocks(trained.layers, static_cast<int64_t>(probe.ids.size()), nsa)},
+      {"greedy", greedy}};
   return json.dump() + "\n";
 }
 

@@ -28,8 +28,8 @@ std::string ExportReport(const ExportFacts& facts, const Probe& probe,
                          const Verification& verification, const LogitAgreement& rounding);
 
 // Logits (of the layers that train, on the folder's weights) of some tokens of the probe and some
-// ids of the vocabulary, and the greedy continuations.
+// ids of the vocabulary, the greedy continuations, and the blocks that were selected for both.
 std::string ParityProbe(const Probe& probe, const ModelTrace& trained,
-                        const Verification& verification);
+                        const Verification& verification, const NsaConfig& nsa);
 
 }  // namespace lacuna

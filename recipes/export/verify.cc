@@ -30,7 +30,7 @@ double Divergence(const double* a, const double* b, int64_t n) {
 // Rows of the reference that predict the continuation's tokens, and how many agree.
 absl::StatusOr<double> CheckGreedy(const ReferenceModel& reference, BuiltModel& built,
                                    const Recipe& recipe, const Probe& probe, double tie,
-                                   std::vector<std::vector<int32_t>>* continuations) {
+                                   Verification* v) {
   int64_t agreed = 0, all = 0;
   for (const std::vector<int32_t>& prompt : probe.prompts) {
     const std::vector<int32_t> next = ContinueGreedily(built, prompt);
@@ -47,7 +47,8 @@ absl::StatusOr<double> CheckGreedy(const ReferenceModel& reference, BuiltModel& 
       agreed += std::max_element(row, row + vocabulary) - row == next[static_cast<size_t>(i)];
       ++all;
     }
-    continuations->push_back(next);
+    v->continuations.push_back(next);
+    v->continuation_layers.push_back(trained.layers);
   }
   return static_cast<double>(agreed) / static_cast<double>(std::max<int64_t>(all, 1));
 }
@@ -154,8 +155,8 @@ absl::StatusOr<Verification> VerifyExport(const std::string& folder, BuiltModel&
   v.inverse_frequencies = config.inverse_frequencies;
   v.num_tensors = reference->num_tensors();
   LACUNA_RETURN_IF_ERROR(Judge(v));
-  LACUNA_ASSIGN_OR_RETURN(
-      v.greedy, CheckGreedy(*reference, built, recipe, probe, tolerance.tie, &v.continuations));
+  LACUNA_ASSIGN_OR_RETURN(v.greedy,
+                          CheckGreedy(*reference, built, recipe, probe, tolerance.tie, &v));
   return v;
 }
 

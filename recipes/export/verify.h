@@ -41,6 +41,8 @@ struct Verification {
   // Share of the greedy continuations' tokens that are the reference's first choice, too.
   double greedy = 0;
   std::vector<std::vector<int32_t>> continuations;  // of the probe's prompts
+  // What the trained model chose on a prompt and its continuation.
+  std::vector<std::vector<LayerDecisions>> continuation_layers;
   double yarn_factor = 1, attention_factor = 1;
   std::vector<double> inverse_frequencies;  // all three as the reference resolved them
   size_t num_tensors = 0;

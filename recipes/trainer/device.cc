@@ -9,16 +9,16 @@
 #include "core/parallel.h"
 #include "core/status.h"
 #include "core/stream.h"
+#include "distributed/device_assignment.h"
 
 namespace lacuna {
 namespace {
 
 // What keeps the recipe off a CUDA card; empty where nothing does.
-std::string WhyNotCuda(const Recipe& recipe, int ranks) {
+std::string WhyNotCuda(const Recipe& recipe) {
   if (NumCudaDevices() == 0) return "no CUDA card is seen by this build and driver";
   if (recipe.train.dtype == DType::kF64)
     return "train.dtype = f64 has no CUDA kernels, f32 and bf16 have";
-  if (ranks > 1) return fmt::format("{} ranks: a run on CUDA has one rank in this version", ranks);
   const int64_t widest = std::max(recipe.model.head_dim_qk, recipe.model.head_dim_v);
   if (widest > kMaxCudaHeadDim) {
     return fmt::format("model.head_dim_qk = {}, model.head_dim_v = {}: at most {} on CUDA",
@@ -31,24 +31,32 @@ std::string WhyNotCuda(const Recipe& recipe, int ranks) {
   return "";
 }
 
-absl::StatusOr<Device> Choose(DeviceChoice choice, const Recipe& recipe, int ranks,
+absl::StatusOr<int> CardOfRank(const Recipe& recipe, Communicator& comm) {
+  const std::string why_not = WhyNotCuda(recipe);
+  LACUNA_RETURN_IF_ERROR(
+      AgreeOnStatus(comm, why_not.empty() ? absl::OkStatus() : ConfigError("{}", why_not),
+                    AfterSeconds(comm.timeout_seconds())));
+  return AssignDevice(comm);
+}
+
+absl::StatusOr<Device> Choose(DeviceChoice choice, const Recipe& recipe, Communicator& comm,
                               std::string_view asked) {
   if (choice == DeviceChoice::kCpu) return kCpu;
-  const std::string why_not = WhyNotCuda(recipe, ranks);
-  if (why_not.empty()) return CudaDevice();
+  const absl::StatusOr<int> card = CardOfRank(recipe, comm);
+  if (card.ok()) return CudaDevice(*card);
   if (choice == DeviceChoice::kAuto) return kCpu;
-  return ConfigError("{}: {}", asked, why_not);
+  return ConfigError("{}: {}", asked, Message(card.status()));
 }
 
 }  // namespace
 
-absl::StatusOr<Device> ChooseDevice(const Recipe& recipe, const Communicator& comm) {
-  return Choose(recipe.train.device, recipe, comm.size(), "train.device = cuda");
+absl::StatusOr<Device> ChooseDevice(const Recipe& recipe, Communicator& comm) {
+  return Choose(recipe.train.device, recipe, comm, "train.device = cuda");
 }
 
 absl::StatusOr<Device> ChooseDevice(DeviceChoice choice, const Recipe& recipe,
                                     std::string_view asked) {
-  return Choose(choice, recipe, 1, asked);
+  return Choose(choice, recipe, *MakeSelfCommunicator(), asked);
 }
 
 int64_t LongestDeterministicDocument(const Recipe& recipe, Device device) {

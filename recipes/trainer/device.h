@@ -14,7 +14,9 @@ namespace lacuna {
 // train.device made concrete for this rank. A configuration error where the recipe asks for a card
 // that is not there, or for what no CUDA kernel takes: the line names the key, what was found and
 // what is supported.
-absl::StatusOr<Device> ChooseDevice(const Recipe& recipe, const Communicator& comm);
+// Every rank of `comm` calls it: all compute on cards (distributed/device_assignment.h says on which)
+// or none does.
+absl::StatusOr<Device> ChooseDevice(const Recipe& recipe, Communicator& comm);
 // The same of another choice, for one rank. `asked` ("--device cuda") begins the error's line.
 absl::StatusOr<Device> ChooseDevice(DeviceChoice choice, const Recipe& recipe,
                                     std::string_view asked);

@@ -20,15 +20,23 @@ absl::Status CheckParallel(const Recipe& recipe, int64_t ranks) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Device> PrepareDevice(const Recipe& recipe, const Communicator& comm) {
-  LACUNA_RETURN_IF_ERROR(CheckParallel(recipe, comm.size()));
-  LACUNA_ASSIGN_OR_RETURN(const Device device, ChooseDevice(recipe, comm));
+namespace {
+
+absl::Status Prepare(const Recipe& recipe, int64_t ranks, Device device) {
   SetMemoryLimit(device, static_cast<int64_t>(recipe.train.memory_limit_gib * (1 << 30)));
   LACUNA_RETURN_IF_ERROR(CheckDeterminism(recipe, LongestDeterministicDocument(recipe, device)));
-  if (device.type == DeviceType::kCuda) {
-    const CudaDeviceInfo info = InfoOfCudaDevice(device);
-    LACUNA_RETURN_IF_ERROR(CheckMemory(recipe, comm.size(), info.name, info.memory_bytes));
-  }
+  if (device.type == DeviceType::kCpu) return absl::OkStatus();
+  const CudaDeviceInfo info = InfoOfCudaDevice(device);
+  return CheckMemory(recipe, ranks, info.name, info.memory_bytes);
+}
+
+}  // namespace
+
+absl::StatusOr<Device> PrepareDevice(const Recipe& recipe, Communicator& comm) {
+  LACUNA_RETURN_IF_ERROR(CheckParallel(recipe, comm.size()));
+  LACUNA_ASSIGN_OR_RETURN(const Device device, ChooseDevice(recipe, comm));
+  LACUNA_RETURN_IF_ERROR(AgreeOnStatus(comm, Prepare(recipe, comm.size(), device),
+                                       AfterSeconds(comm.timeout_seconds())));
   return device;
 }
 

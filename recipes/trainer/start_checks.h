@@ -13,7 +13,7 @@ namespace lacuna {
 absl::Status CheckParallel(const Recipe& recipe, int64_t ranks);
 
 // This rank's device, with train.memory_limit_gib set. A configuration error: CheckParallel's,
-// ChooseDevice's, CheckDeterminism's, on a card CheckMemory's.
-absl::StatusOr<Device> PrepareDevice(const Recipe& recipe, const Communicator& comm);
+// ChooseDevice's, CheckDeterminism's, on a card CheckMemory's; the same on every rank of `comm`.
+absl::StatusOr<Device> PrepareDevice(const Recipe& recipe, Communicator& comm);
 
 }  // namespace lacuna

@@ -12,6 +12,7 @@
 #include "core/out_of_memory.h"
 #include "core/profile_range.h"
 #include "core/status.h"
+#include "distributed/device_communicator.h"
 #include "distributed/run_lock.h"
 #include "nn/schedule.h"
 #include "recipes/trainer/batch_share.h"
@@ -32,11 +33,10 @@ namespace {
 // One run on this rank.
 class Run {
  public:
-  Run(const Recipe& recipe, const TrainOptions& options, Communicator& comm)
-      : recipe_(recipe), options_(options), comm_(comm), report_(recipe, comm) {}
+  Run(const Recipe& recipe, const TrainOptions& options, Communicator& comm, Device device)
+      : recipe_(recipe), options_(options), comm_(comm), device_(device), report_(recipe, comm) {}
 
   absl::Status Execute() {
-    LACUNA_RETURN_IF_ERROR(Agree(ChooseDeviceOfRun()));
     LACUNA_RETURN_IF_ERROR(Agree(OpenInputs()));
     LACUNA_RETURN_IF_ERROR(Agree(OpenRunDirectory()));
     Build();
@@ -62,11 +62,6 @@ class Run {
   bool leader() const { return comm_.rank() == 0; }
   absl::Status Agree(const absl::Status& status) {
     return AgreeOnStatus(comm_, status, AfterSeconds(comm_.timeout_seconds()));
-  }
-
-  absl::Status ChooseDeviceOfRun() {
-    LACUNA_ASSIGN_OR_RETURN(device_, PrepareDevice(recipe_, comm_));
-    return absl::OkStatus();
   }
 
   absl::Status OpenInputs() {
@@ -181,6 +176,7 @@ class Run {
   // -> StepResult::skipped.
   absl::StatusOr<std::string> Step() {
     const ProfileRange range("step");
+    comm_.log().SetContext(fmt::format("step {}", state_.step + 1));
     const SteadyClock::time_point begin = SteadyClock::now();
     const int64_t global_batch = recipe_.train.GlobalBatchAt(state_.step);
     LACUNA_ASSIGN_OR_RETURN(const std::vector<Batch> batches, LoadBatches(global_batch));
@@ -242,6 +238,7 @@ class Run {
 
   absl::Status EvaluateNow() {
     step_before_ended_.reset();
+    comm_.log().SetContext(fmt::format("evaluation after step {}", state_.step));
     LACUNA_ASSIGN_OR_RETURN(const auto results, Evaluate(*model_.model, inputs_.validation, comm_,
                                                          recipe_.train.eval_samples));
     report_.Evaluated(state_, results);
@@ -251,6 +248,7 @@ class Run {
   // A failure is reported; the checkpoints before it are intact.
   absl::Status Save() {
     const ProfileRange range("checkpoint");
+    comm_.log().SetContext(fmt::format("checkpoint of step {}", state_.step));
     step_before_ended_.reset();
     for (const auto& [name, fingerprint] : inputs_.loader->fingerprints())
       state_.sources[name].fingerprint = fingerprint;
@@ -284,9 +282,12 @@ class Run {
 
 }  // namespace
 
-absl::Status Train(const Recipe& recipe, const TrainOptions& options, Communicator& comm) {
+absl::Status Train(const Recipe& recipe, const TrainOptions& options,
+                   std::shared_ptr<Communicator> host) {
   InstallStopSignals();
-  Run run(recipe, options, comm);
+  LACUNA_ASSIGN_OR_RETURN(const Device device, PrepareDevice(recipe, *host));
+  const std::shared_ptr<Communicator> comm = ForDevice(std::move(host), device);
+  Run run(recipe, options, *comm, device);
   try {
     return run.Execute();
   } catch (const OutOfMemoryError& error) {

@@ -177,18 +177,10 @@ void TrainingStep::UpdateRouterBias(bool skipped) {
 }
 
 void TrainingStep::SumRouterCounts() {
-  std::vector<double> counts;
-  for (MoeLayer* layer : model_.moe_layers) {
-    const std::vector<double> of_layer = layer->step_counts().ToDoubles();
-    counts.insert(counts.end(), of_layer.begin(), of_layer.end());
-  }
-  SumOverRanks(comm_, &counts);
-  size_t at = 0;
-  for (MoeLayer* layer : model_.moe_layers) {
-    Tensor& mine = layer->step_counts();
-    double* out = mine.mutable_data<double>();
-    for (int64_t e = 0; e < mine.numel(); ++e) out[e] = counts[at++];
-  }
+  std::vector<Request> sums;
+  for (MoeLayer* layer : model_.moe_layers)
+    sums.push_back(comm_.AllReduceSum(layer->step_counts()));
+  for (Request& sum : sums) sum.Wait();
 }
 
 }  // namespace lacuna

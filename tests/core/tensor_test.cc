@@ -24,6 +24,18 @@ TEST(Tensor, ViewsShareMemory) {
   EXPECT_EQ(t.data<float>()[0], 0);
 }
 
+TEST(Tensor, OverMemoryOfAnOwner) {
+  auto memory = std::make_shared<std::vector<float>>(6, 2.0f);
+  {
+    Tensor t = Tensor::Over(memory->data(), {2, 3}, DType::kF32, memory);
+    t.Slice(1, 2).mutable_data<float>()[2] = 5;
+    EXPECT_EQ(memory.use_count(), 2);
+    EXPECT_EQ(t.ToDoubles(), (std::vector<double>{2, 2, 2, 2, 2, 5}));
+  }
+  EXPECT_EQ(memory.use_count(), 1);
+  EXPECT_THROW(Tensor::Over(memory->data(), {6}, DType::kF32, nullptr), Error);
+}
+
 TEST(Tensor, MisuseIsAnError) {
   Tensor t = Tensor::Zeros({2, 3}, DType::kF32);
   EXPECT_THROW(t.data<double>(), Error);

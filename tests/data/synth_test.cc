@@ -67,7 +67,11 @@ TEST(Synth, KnownSolutions) {
        "4\n3 + 4 + 0 = 7 , 2 + 9 + 0 = 1 1 ; total 1 1 7 5\nproduct 1 1 7 5",
        "1 1 7 5"},
       {"Shortest path from A to D : B > D , A > C , A > B , C > A",
-       "A > C B new C B\nC > A new\nB > D new D\npath D < B < A", "A B D"}};
+       "A > C B new C B\nC > A new\nB > D new D\npath D < B < A", "A B D"},
+      {"The secret number of Oslo is 58212.\nThe secret number of Kalu is 10733.\nThe secret "
+       "number "
+       "of Lima is 94065.\nWhat are the secret numbers of Lima, Oslo?",
+       "The secret number of Lima is 94065.\nThe secret number of Oslo is 58212.", "58212"}};
   for (const auto& [user, reasoning, answer] : examples) {
     EXPECT_TRUE(Answer(user, answer).correct) << Answer(user, answer).why;
     EXPECT_TRUE(Trace(user, reasoning).correct) << Trace(user, reasoning).why;
@@ -126,10 +130,41 @@ TEST(Synth, AnyShortestPathCounts) {
   EXPECT_THAT(Answer(graph, "A B").why, HasSubstr("must be from A to D"));
 }
 
+TEST(Synth, RecallSaysWhichNumberIsWrong) {
+  const std::string facts =
+      "The secret number of Oslo is 58212.\nThe secret number of Lima is 04065.\nWhat are the "
+      "secret numbers of Oslo, Lima?";
+  const std::string first = "The secret number of Oslo is 58212.";
+  EXPECT_TRUE(Answer(facts, "04065").correct);
+  EXPECT_FALSE(Answer(facts, "4065").correct);  // digits as they are written
+  EXPECT_EQ(Trace(facts, first + "\nThe secret number of Lima is 58212.").why,
+            "line 2: \"\\n The secret number of\" (word 8): the number of Lima is 04065.");
+  EXPECT_THAT(Trace(facts, first + "\n" + first).why, HasSubstr("must be the number of Lima"));
+  EXPECT_THAT(Trace(facts, first).why, HasSubstr("must be a new line"));
+}
+
+// The facts asked for may stand anywhere: no place is worth learning.
+TEST(Synth, RecallAsksEverywhere) {
+  std::array<int, 4> quarters{};
+  for (uint64_t k = 0; k < 100; ++k) {
+    RandomStream random(2, k);
+    const SynthProblem problem = RecallTask().draw(5, random).solve();
+    const size_t at = problem.user.find(problem.reasoning.substr(0, problem.reasoning.find('\n')));
+    ASSERT_NE(at, std::string::npos);
+    ++quarters[4 * at / problem.user.size()];
+  }
+  for (const int count : quarters) EXPECT_GT(count, 10);
+}
+
 TEST(Synth, TextsThatAreNoProblems) {
   for (const std::string text :
        {"", "What is 3 + 5?", "Add : 3 +", "Add : 3 + x", "Multiply : 3 * 4 * 5",
-        "Left to right mod 0 : 1 + 1", "Shortest path from A to B : B > A"}) {
+        "Left to right mod 0 : 1 + 1", "Shortest path from A to B : B > A",
+        "The secret number of A is 12345.",
+        "The secret number of A is 12345.\nWhat are the secret numbers of A, B?",
+        "The secret number of A is 12345.\nWhat are the secret numbers of A,",
+        "The secret number of A is 12345.\nThe secret number of A is 1.\nWhat are the secret "
+        "numbers of A?"}) {
     EXPECT_EQ(ExitCodeOf(CheckAnswer(text, "1").status()), ExitCode::kData) << text;
     EXPECT_EQ(ExitCodeOf(CheckTrace(text, "1").status()), ExitCode::kData) << text;
   }
@@ -270,7 +305,7 @@ TEST(SynthSet, Errors) {
   };
   EXPECT_EQ(complaint([](auto& o) { o.tasks = {"division"}; }),
             "synth: task division: unknown, there are modular_chain, addition, multiplication, "
-            "graph_path");
+            "graph_path, recall");
   EXPECT_EQ(complaint([](auto& o) { o.levels = {11}; }),
             "synth: level 11: modular_chain has levels 1 to 10");
   EXPECT_EQ(complaint([](auto& o) {

@@ -3,6 +3,7 @@
 
 Given an interpreter with PyTorch and transformers, the exported folders are also loaded there (tools/check_export.py).
 """
+import array
 import json
 import re
 import shutil
@@ -53,6 +54,18 @@ RUNS = {
     "nsa": ("nsa", "", ""),
     "nsa_yarn": ("nsa", YARN + "  qk_norm: true\n  tie_embeddings: true\n", ""),
 }
+
+
+def scale(path, suffix, factor):
+    """Multiplies the f32 tensors of a safetensors file whose names end like this."""
+    data = bytearray(path.read_bytes())
+    begin = 8 + int.from_bytes(data[:8], "little")
+    for name, tensor in json.loads(data[8:begin]).items():
+        if name.endswith(suffix):
+            first, last = (begin + offset for offset in tensor["data_offsets"])
+            values = array.array("f", bytes(data[first:last]))
+            data[first:last] = array.array("f", [factor * x for x in values]).tobytes()
+    path.write_bytes(data)
 
 
 class Base(ProgramTest):
@@ -155,6 +168,21 @@ class PyTorch(Base):
         for name in ("nsa", "nsa_yarn"):
             self.assertIn("code of the folder", self.check(self.export(name, name)[0]))
         self.check(self.export("full_softmax", "full_softmax", "--architecture", "nsa_moe", "--dtype", "f32")[0])
+
+    def test_sharp_scores(self):
+        """Heads that look at one compressed row give the blocks on both sides of it equal scores: lists differ by rounding, nothing else does."""
+        out, _ = self.export("nsa", "plain", "--dtype", "f32")
+        scale(out / "model.safetensors", "phi_k.w2.weight", 10)
+        run, again = self.root / "sharp_run", self.root / "sharp"
+        self.lacuna("import", out, run)
+        self.lacuna("export", run, again, "--dtype", "f32")
+        text = self.check(again)
+        self.assertGreater(int(re.search(r"lists of blocks that differ, of [\d,]+ +(\d+)", text)[1]), 0, text)
+        # Another choice is no tie.
+        config = (again / "config.json").read_text()
+        self.assertIn('"local_blocks": 2', config)
+        (again / "config.json").write_text(config.replace('"local_blocks": 2', '"local_blocks": 1'))
+        self.assertRegex(self.check(again, expect=1), r"scores of what they took and left, relative .* FAILED")
 
     def test_differences_are_found(self):
         out, _ = self.export("nsa", "changed")

@@ -44,7 +44,7 @@ void AddSynthCommand(CLI::App& app, Runner& run) {
       "synth", "Write problems with checked step-by-step solutions, as chats in JSON lines");
   command
       ->add_option("--task", options.tasks,
-                   "modular_chain, addition, multiplication, graph_path; several: a,b")
+                   "modular_chain, addition, multiplication, graph_path, recall; several: a,b")
       ->delimiter(',');
   command->add_option("--levels", arguments->levels, "Difficulty: 2 or 1,3 or 1-4")
       ->capture_default_str();

@@ -13,6 +13,7 @@
 #include "core/parallel.h"
 #include "core/status.h"
 #include "distributed/communicator.h"
+#include "distributed/watchdog.h"
 #include "recipes/trainer/trainer.h"
 #include "tools/command.h"
 
@@ -51,10 +52,14 @@ absl::Status Run(const Options& options) {
                                      ? recipe->train.threads
                                      : std::max<int64_t>(1, cores / local_ranks)));
 
-  LACUNA_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> comm, MakeCommunicator());
+  LACUNA_ASSIGN_OR_RETURN(const std::shared_ptr<Communicator> comm, MakeCommunicator());
   ExitCode failure = ExitCode::kFailure;
   try {
-    return FromLeader(Train(*recipe, options.train, *comm), comm->rank());
+    const Watchdog watchdog(*comm, [&](const std::string& hang) {
+      fmt::print(stderr, "lacuna: {}\n", hang);
+      comm->Abort(static_cast<int>(ExitCode::kHardware));
+    });
+    return FromLeader(Train(*recipe, options.train, comm), comm->rank());
   } catch (const CommunicationError& error) {
     failure = ExitCode::kHardware;
     fmt::print(stderr, "lacuna: {}\n", error.what());

@@ -371,22 +371,23 @@ void Backward(const AttentionBwdArgs& args, Stream stream) {
                lse, delta.data(), args.add_dq, args.dq.As<T>());
   }
 
+  const Stream key_stream = StreamOr(args.key_stream, stream);
   // Where queries and keys are the same rows there is one part, and no partial sums.
   const bool in_parts = s.cu_queries != s.cu_keys;
   const Workspace partial(in_parts ? (s.queries + s.keys) * s.groups * (s.dk + s.dv) * 4 : 0,
-                          stream);
+                          key_stream);
   const dim3 grid(static_cast<unsigned>(NumSlots(s.keys, 1, kTileRows, s.documents)),
                   static_cast<unsigned>(s.groups), in_parts ? kMaxParts : 1);
   float* const sums = in_parts ? partial.As<float>() : nullptr;
   if (hopper::SupportsDkv(args, stream)) {
-    hopper::AttentionDkv(args, delta.data(), in_parts ? kMaxParts : 1, sums, stream);
+    hopper::AttentionDkv(args, delta.data(), in_parts ? kMaxParts : 1, sums, key_stream);
   } else {
     LaunchGrid(KeyGradientKernel<T, kMaxDk, kMaxDv>, grid, 256, KeyTileMemory<T>::Bytes(s.dk, s.dv),
-               stream, s, in, lse, delta.data(), args.dk.As<T>(), args.dv.As<T>(), sums);
+               key_stream, s, in, lse, delta.data(), args.dk.As<T>(), args.dv.As<T>(), sums);
   }
   if (!in_parts) return;
-  LaunchGrid(SumPartsKernel<T>, dim3(static_cast<unsigned>(s.keys)), dim3(kThreads), 0, stream, s,
-             partial.As<float>(), args.dk.As<T>(), args.dv.As<T>());
+  LaunchGrid(SumPartsKernel<T>, dim3(static_cast<unsigned>(s.keys)), dim3(kThreads), 0, key_stream,
+             s, partial.As<float>(), args.dk.As<T>(), args.dv.As<T>());
 }
 
 // Before cuDNN: its deterministic backward goes over all pairs of a window's documents, is slower

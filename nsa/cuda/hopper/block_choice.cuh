@@ -8,8 +8,14 @@
 #include <cmath>
 
 #include "core/cuda/reduce.cuh"
+#include "nsa/select_blocks.h"
 
 namespace lacuna::cuda::hopper::select {
+
+// A probability as it counts; NaN stays NaN.
+__device__ inline float WithFloor(float p) {
+  return p < kLeastProbability ? 0.0f : p;
+}
 
 struct Choice {
   int32_t* blocks;

@@ -225,7 +225,8 @@ struct Decoder {
     for (int i = static_cast<int>(threadIdx.x); i < columns; i += kTileThreads) {
       float total = 0;
       for (int row = 0; row < rep; ++row)
-        total += Exp2(scores[row * p.score_stride + i] - of_rows[row].x) * of_rows[row].y;
+        total += select::WithFloor(Exp2(scores[row * p.score_stride + i] - of_rows[row].x) *
+                                   of_rows[row].y);
       scores[i] = total;
     }
   }

@@ -216,7 +216,7 @@ struct Consumer {
   __device__ __forceinline__ void Sum(Scores& x, const Rows& rows, const Team& team,
                                       const WorkTile& tile, int i, int& slot) const {
 #pragma unroll
-    for (int j = 0; j < kKeys / 2; ++j) x[j] = Exp2(x[j]);
+    for (int j = 0; j < kKeys / 2; ++j) x[j] = Exp2(x[j]);  // 0 below kLeastProbability
     if (i >= tile.whole_end) {
       const int first = i * TileKeys();
 #pragma unroll

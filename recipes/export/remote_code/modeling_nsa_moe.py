@@ -290,7 +290,8 @@ class NsaMoeSparseAttention(NsaMoeAttention):
         """p [c, G, R, Tc] of the compression branch, t [c] -> which of `blocks` blocks a query reads [c, G, blocks]."""
         nsa = self.nsa
         pieces = nsa["select_block"] // nsa["compress_stride"]
-        p = p.sum(2)
+        # Below the least normal f32 a probability counts as 0: some hardware keeps denormals, some does not.
+        p = p.masked_fill(p < torch.finfo(torch.float32).tiny, 0.0).sum(2)
         scores = p.new_zeros(*p.shape[:2], blocks)
         # Each compressed block counts once for each stride of it that lies in a selection block.
         for k in range(nsa["compress_block"] // nsa["compress_stride"]):

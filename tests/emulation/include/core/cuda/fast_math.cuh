@@ -5,8 +5,10 @@
 
 namespace lacuna::cuda {
 
+// Denormals are 0, as there.
 inline float Exp2(float x) {
-  return std::exp2(x);
+  const float y = std::exp2(x);
+  return y < 0x1p-126f ? 0.0f : y;
 }
 inline float Reciprocal(float x) {
   return 1 / x;
