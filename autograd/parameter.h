@@ -1,7 +1,9 @@
 // Parameter: a named leaf of the model.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -21,8 +23,7 @@ struct Init {
   static Init Normal(double std) { return {Kind::kNormal, std}; }
 };
 
-// Which elements of a tensor a rank holds that has a part of it: the `shape` elements from
-// first_element on of a row-major tensor of global_shape.
+// Elements first_element, first_element + 1, ... of a tensor whose other elements other ranks have.
 struct ParameterPart {
   Shape global_shape;
   int64_t first_element = 0;
@@ -30,8 +31,8 @@ struct ParameterPart {
 
 struct Parameter {
   std::string name;  // full path in the model, e.g. "layers.3.attention.q_proj.weight"; unique
-  Shape shape;       // of what this rank holds
-  ParameterPart part = {};  // no global_shape where this rank holds the whole tensor
+  Shape shape;       // of what this rank has
+  std::optional<ParameterPart> part;  // none: all of it
   Init init;
   bool weight_decay = true;
   // Views into the model's flat buffers (nn/flat_parameters.h). `grad` is f32 (f64 in an f64 model)
@@ -48,10 +49,9 @@ struct Parameter {
   std::function<void(Parameter&)> on_grad_ready;
 
   int64_t numel() const { return NumElements(shape); }
-  // Of the whole tensor, of which ranks may hold parts.
-  const Shape& global_shape() const {
-    return part.global_shape.empty() ? shape : part.global_shape;
-  }
+  // Of the whole tensor, and where in it this rank's elements begin.
+  const Shape& global_shape() const { return part ? part->global_shape : shape; }
+  int64_t first_element() const { return part ? part->first_element : 0; }
   // For the rule: true where this gradient is to be added to what is there.
   bool AddsGradient() { return !std::exchange(gradient_is_unset, false); }
 };

@@ -1,6 +1,7 @@
 #include <utility>
 
 #include "core/memory_category.h"
+#include "distributed/communicator.h"
 #include "moe/dispatcher.h"
 #include "moe/expert_load.h"
 #include "moe/permute.h"

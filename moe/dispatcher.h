@@ -6,10 +6,11 @@
 #include <memory>
 
 #include "autograd/tape.h"
-#include "distributed/communicator.h"
 #include "moe/functions.h"
 
 namespace lacuna {
+
+class Communicator;
 
 // Tokens that this rank's experts work on, and their choices among these experts.
 struct DispatchedTokens {

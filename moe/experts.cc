@@ -10,7 +10,8 @@ Experts::Experts(int64_t num_experts, int64_t width, int64_t hidden, double init
     Parameter& parameter = AddParameter(name, {here, rows, columns}, Init::Normal(std));
     parameter.gradient_can_be_set = true;
     if (place.size > 1)
-      parameter.part = {{num_experts, rows, columns}, place.rank * here * rows * columns};
+      parameter.part =
+          ParameterPart{{num_experts, rows, columns}, place.rank * here * rows * columns};
     return &parameter;
   };
   gate_up_ = add("gate_up_proj.weight", 2 * hidden, width, init_std);

@@ -1,6 +1,7 @@
 #include "moe/moe_layer.h"
 
 #include "autograd/functions/activation.h"
+#include "distributed/communicator.h"
 
 namespace lacuna {
 namespace {

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kAlignment = 16;  // elements
 
-// Element k of the whole tensor is a pure function of (seed, name, k).
+// Element k is a pure function of (seed, name, k).
 void Initialise(const Parameter& parameter, uint64_t seed, Tensor master) {
   const Stream stream = ComputeStream(master.device());
   switch (parameter.init.kind) {
@@ -27,7 +27,7 @@ void Initialise(const Parameter& parameter, uint64_t seed, Tensor master) {
                                 .key = seed,
                                 .stream = XXH3_64bits(parameter.name.data(), parameter.name.size()),
                                 .std = parameter.init.std,
-                                .first = static_cast<uint64_t>(parameter.part.first_element)},
+                                .first = static_cast<uint64_t>(parameter.first_element())},
                                stream);
   }
 }
@@ -41,11 +41,6 @@ FlatParameters::FlatParameters(Module& root, DType dtype, uint64_t seed, bool gr
   root.ForEachParameter([&](Parameter& parameter) {
     LACUNA_CHECK(names.insert(parameter.name).second, "two parameters are named {}",
                  parameter.name);
-    LACUNA_CHECK(
-        parameter.part.first_element >= 0 && parameter.part.first_element + parameter.numel() <=
-                                                 NumElements(parameter.global_shape()),
-        "{}: {} elements from {} on are no part of {}", parameter.name, parameter.numel(),
-        parameter.part.first_element, ToString(parameter.global_shape()));
     entries_.push_back({&parameter, size});
     size += (parameter.numel() + kAlignment - 1) / kAlignment * kAlignment;
   });

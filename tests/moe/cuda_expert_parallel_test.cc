@@ -2,6 +2,7 @@
 // choices elsewhere, and the layer behind an exchange of one rank.
 #include <gtest/gtest.h>
 
+#include "distributed/communicator.h"
 #include "moe/expert_load.h"
 #include "moe/permute.h"
 #include "moe/rank_rows.h"

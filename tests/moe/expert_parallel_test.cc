@@ -3,12 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <numeric>
 #include <set>
 
 #include "core/parallel.h"
 #include "tests/distributed/thread_transport.h"
-#include "tests/moe/moe_fixture.h"
+#include "tests/moe/expert_parallel_case.h"
 #include "tests/moe/recording_communicator.h"
 #include "tests/support/compare.h"
 #include "tests/support/gradcheck.h"
@@ -23,9 +22,11 @@ using test::NaiveResult;
 using test::RandomTensor;
 using test::RecordingCommunicator;
 using test::SameBits;
-using test::WithinNaiveError;
+using test::TotalGradient;
+using Case = test::ExpertParallelCase;
+using Problem = test::ExpertParallelProblem;
 
-constexpr int64_t kWidth = 10, kExperts = 8;
+constexpr int64_t kWidth = test::kExpertParallelWidth, kExperts = test::kExpertParallelExperts;
 
 void OnEveryRank(const std::function<void(Communicator&)>& body) {
   SetNumThreads(1);
@@ -42,148 +43,14 @@ void OnEveryRank(const std::function<void(Communicator&)>& body) {
   }
 }
 
-// The rows of each rank.
-using Cut = std::vector<int64_t> (*)(int ranks);
-std::vector<int64_t> Uneven(int ranks) {
-  std::vector<int64_t> rows;
-  for (int r = 0; r < ranks; ++r) rows.push_back(9 + 14 * r % 23);
-  return rows;
-}
-std::vector<int64_t> NoneOnTheFirst(int ranks) {
-  std::vector<int64_t> rows = Uneven(ranks);
-  if (ranks > 1) rows[0] = 0;
-  return rows;
-}
-std::vector<int64_t> AllOnTheLast(int ranks) {
-  std::vector<int64_t> rows(static_cast<size_t>(ranks), 0);
-  rows.back() = 37;
-  return rows;
-}
-
-struct Case {
-  const char* name;
-  MoeConfig config;
-  Cut cut = Uneven;
-  int64_t favoured = -1;  // whose experts all tokens choose, as far as there are enough of them
-};
-
-std::vector<Case> Cases() {
-  const MoeConfig base{.num_experts = kExperts,
-                       .experts_per_token = 3,
-                       .expert_width = 6,
-                       .num_shared = 1,
-                       .bias_update_rate = 0};
-  MoeConfig softmax = base, every = base, two = base;
-  softmax.router = RouterKind::kSoftmax;
-  softmax.num_shared = 0;
-  softmax.normalize_weights = false;
-  every.experts_per_token = kExperts;
-  two.experts_per_token = 2;
-  return {{"sigmoid", base},
-          {"softmax_no_shared", softmax},
-          {"every_expert", every},
-          {"rank_without_rows", base, NoneOnTheFirst},
-          {"rows_on_one_rank", base, AllOnTheLast},
-          {"experts_of_one_rank", two, Uneven, kExperts - 1},
-          {"from_one_rank_to_one", two, AllOnTheLast, 0}};
-}
-
-// The same problem for all ranks, and each one's part of it.
-struct Problem {
-  Problem(const Case& c, DType dtype, const Communicator& comm)
-      : c(c), dtype(dtype), rows(c.cut(comm.size())), rank(static_cast<size_t>(comm.rank())) {
-    const int64_t all = std::accumulate(rows.begin(), rows.end(), int64_t{0});
-    x = RandomTensor({all, kWidth}, dtype, 5);
-    dy = RandomTensor({all, kWidth}, dtype, 6);
-  }
-  int64_t begin() const {
-    return std::accumulate(rows.begin(), rows.begin() + static_cast<int64_t>(rank), int64_t{0});
-  }
-  Tensor Mine(const Tensor& all) const { return all.Slice(begin(), begin() + rows[rank]); }
-  void ShiftBias(MoeFixture& f) const {
-    if (c.config.router != RouterKind::kSigmoid) return;
-    std::vector<double> bias = RandomTensor({kExperts}, DType::kF64, 77, 0.3).ToDoubles();
-    // As many experts as a token chooses, next to the favoured one.
-    const int64_t first = c.favoured == 0 ? 0 : kExperts - c.config.experts_per_token;
-    for (int64_t e = first; c.favoured >= 0 && e < first + c.config.experts_per_token; ++e)
-      bias[static_cast<size_t>(e)] += 100;
-    f.Bias().CopyFrom(Tensor::FromDoubles(bias, {kExperts}, f.Bias().dtype()));
-  }
-
-  Case c;
-  DType dtype;
-  std::vector<int64_t> rows;
-  size_t rank;
-  Tensor x, dy;
-};
-
-// Parts of a tensor put together, parts of a sum added up: the same on every rank.
-Tensor Together(Communicator& comm, const Tensor& part, const Shape& shape, int64_t first) {
-  Tensor whole = Tensor::Zeros(shape, part.dtype());
-  whole.View(first, part.shape()).CopyFrom(part);
-  comm.AllReduceSum(whole).Wait();
-  return whole;
-}
-Tensor TotalGradient(Communicator& comm, MoeFixture& f, const std::string& name) {
-  const Parameter& p = f.Get(name);
-  return Together(comm, p.grad, p.global_shape(), p.part.first_element);
-}
-
-double Exact(double v) {
-  return v;
-}
-double RoundToSingle(double v) {
-  return static_cast<double>(static_cast<float>(v));
-}
-
-void ExpectEqual(const Tensor& got, const Tensor& one_rank, const std::vector<double>& naive,
-                 const std::vector<double>& exact, double factor, const char* what) {
-  if (got.dtype() == DType::kF64) {
-    EXPECT_TRUE(Close(got, one_rank, 1e-12)) << what;
-    EXPECT_TRUE(Close(got, exact, test::Tolerance(DType::kF64))) << what;
-  } else {
-    EXPECT_TRUE(WithinNaiveError(got, naive, exact, factor)) << what;
-  }
-}
-
 class ExpertParallel : public testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(All, ExpertParallel, testing::ValuesIn(Cases()),
+INSTANTIATE_TEST_SUITE_P(All, ExpertParallel, testing::ValuesIn(test::ExpertParallelCases()),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST_P(ExpertParallel, EqualsOneRankAndTheNaiveReference) {
-  for (const DType dtype : {DType::kF64, DType::kF32}) {
+  for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
     SCOPED_TRACE(NameOf(dtype));
-    OnEveryRank([&](Communicator& comm) {
-      const Problem p(GetParam(), dtype, comm);
-      MoeFixture one(kWidth, p.c.config, dtype), f(kWidth, p.c.config, dtype, 1, kCpu, &comm);
-      p.ShiftBias(one);
-      p.ShiftBias(f);
-      const NaiveResult exact = test::RunNaive<double>(one.Naive(p.x), p.dy.ToDoubles(), Exact);
-      ASSERT_GT(exact.margin, 1e-4) << "the choice is not stable enough to compare";
-      const NaiveResult naive =
-          dtype == DType::kF64
-              ? exact
-              : test::RunNaive<float>(one.Naive(p.x), p.dy.ToDoubles(), RoundToSingle);
-      const std::vector<Tensor> expected = one.Step(p.x, p.dy),
-                                out = f.Step(p.Mine(p.x), p.Mine(p.dy));
-      const auto all_rows = [&](const Tensor& mine) {
-        return Together(comm, mine, p.x.shape(), p.begin() * kWidth);
-      };
-      ExpectEqual(all_rows(out[0]), expected[0], naive.y, exact.y, 2, "y");
-      ExpectEqual(all_rows(out[1]), expected[1], naive.d.x, exact.d.x, 3, "dx");
-      const auto gradient = [&](const std::string& name, const std::vector<double>& by_naive,
-                                const std::vector<double>& by_exact) {
-        ExpectEqual(TotalGradient(comm, f, name), one.Get(name).grad, by_naive, by_exact, 3,
-                    name.c_str());
-      };
-      gradient("gate.weight", naive.d.gate, exact.d.gate);
-      gradient("experts.gate_up_proj.weight", naive.d.gate_up, exact.d.gate_up);
-      gradient("experts.down_proj.weight", naive.d.down, exact.d.down);
-      if (p.c.config.num_shared == 0) return;
-      gradient("shared_experts.gate_up_proj.weight", naive.d.shared_gate_up,
-               exact.d.shared_gate_up);
-      gradient("shared_experts.down_proj.weight", naive.d.shared_down, exact.d.shared_down);
-    });
+    OnEveryRank([&](Communicator& comm) { test::CheckAgainstOneRank(comm, GetParam(), dtype); });
   }
 }
 
@@ -217,7 +84,8 @@ TEST_P(ExpertParallel, ATokenIsSentOnceToEachRank) {
           f(kWidth, p.c.config, p.dtype, 1, kCpu, &recorded);
       p.ShiftBias(one);
       p.ShiftBias(f);
-      const NaiveResult naive = test::RunNaive<double>(one.Naive(p.x), p.dy.ToDoubles(), Exact);
+      const NaiveResult naive =
+          test::RunNaive<double>(one.Naive(p.x), p.dy.ToDoubles(), [](double v) { return v; });
       const auto chosen = static_cast<size_t>(p.c.config.experts_per_token),
                  ranks = static_cast<size_t>(comm.size());
       // [from][to]
@@ -255,7 +123,7 @@ TEST(ExpertParallelParameters, PartsAreThoseOfTheWhole) {
         EXPECT_EQ(part.global_shape(), whole->shape) << whole->name;
         const bool spread = whole->name.find(".experts.") != std::string::npos;
         const int64_t first = spread ? comm.rank() * whole->numel() / comm.size() : 0;
-        EXPECT_EQ(part.part.first_element, first) << whole->name;
+        EXPECT_EQ(part.first_element(), first) << whole->name;
         EXPECT_EQ(part.numel(), spread ? whole->numel() / comm.size() : whole->numel());
         EXPECT_TRUE(SameBits(part.value, whole->value.View(first, part.shape))) << whole->name;
       }

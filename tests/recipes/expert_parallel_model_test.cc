@@ -100,10 +100,10 @@ void Check(Communicator& comm, AttentionKind attention, RecomputePolicy recomput
     const Parameter &whole = *of_one[i], &part = *of_spread[i];
     ASSERT_EQ(part.name, whole.name);
     ASSERT_EQ(part.global_shape(), whole.shape);
-    const Tensor start = whole.value.View(part.part.first_element, part.shape);
+    const Tensor start = whole.value.View(part.first_element(), part.shape);
     EXPECT_TRUE(test::SameBits(part.value, start)) << part.name;
     Tensor gradient = Tensor::Zeros(whole.shape, part.grad.dtype());
-    gradient.View(part.part.first_element, part.shape).CopyFrom(part.grad);
+    gradient.View(part.first_element(), part.shape).CopyFrom(part.grad);
     comm.AllReduceSum(gradient).Wait();
     EXPECT_TRUE(test::Close(gradient, whole.grad, 1e-12)) << part.name;
   }
