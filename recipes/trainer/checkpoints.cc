@@ -67,7 +67,7 @@ absl::StatusOr<std::string> Checkpoints::Save(const RunState& state) {
   tensors.scalars = ToScalars(now);
   LACUNA_ASSIGN_OR_RETURN(const SaveReport report, writer_.Save(state.step, tensors));
   for (const std::string& warning : report.warnings) spdlog::warn("{}", warning);
-  return ToHex(StateHash(tensors));
+  return ToHex(report.state_hash);
 }
 
 absl::Status Checkpoints::CheckNewestRecipe() const {
@@ -96,7 +96,13 @@ absl::StatusOr<RunState> Checkpoints::Restore() {
   model_.parameters->SyncValueFromMaster();
   LACUNA_ASSIGN_OR_RETURN(RunState state, FromScalars(tensors.scalars, loaded.path));
   optimizer_.set_num_updates(state.updates);
-  state.hash = ToHex(StateHash(tensors));
+  // The last proof: what the ranks now hold together is what was saved.
+  const uint64_t hash = StateHash(comm_, tensors);
+  if (loaded.state_hash && *loaded.state_hash != hash) {
+    return CheckpointError("{}: was saved with state hash {}, what was loaded has {}", loaded.path,
+                           ToHex(*loaded.state_hash), ToHex(hash));
+  }
+  state.hash = ToHex(hash);
   return state;
 }
 
