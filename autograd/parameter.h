@@ -1,7 +1,9 @@
 // Parameter: a named leaf of the model.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -21,9 +23,16 @@ struct Init {
   static Init Normal(double std) { return {Kind::kNormal, std}; }
 };
 
+// Elements first_element, first_element + 1, ... of a tensor whose other elements other ranks have.
+struct ParameterPart {
+  Shape global_shape;
+  int64_t first_element = 0;
+};
+
 struct Parameter {
   std::string name;  // full path in the model, e.g. "layers.3.attention.q_proj.weight"; unique
-  Shape shape;
+  Shape shape;       // of what this rank has
+  std::optional<ParameterPart> part;  // none: all of it
   Init init;
   bool weight_decay = true;
   // Views into the model's flat buffers (nn/flat_parameters.h). `grad` is f32 (f64 in an f64 model)
@@ -35,6 +44,8 @@ struct Parameter {
   bool gradient_can_be_set = false;
   // `grad` counts as zero, whatever stands there: the next gradient is set, not added.
   bool gradient_is_unset = false;
+  // Called before a rule that adds to `grad`, which may have no memory until then.
+  std::function<void(Parameter&)> on_grad_wanted;
   // Called once per backward pass in which hooks fire (the last micro-batch of a step), when `grad`
   // is complete.
   std::function<void(Parameter&)> on_grad_ready;

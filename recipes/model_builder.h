@@ -30,6 +30,6 @@ RopeSpec RopeSpecOf(const ModelConfig& model);
 // (Radford et al., 2019). Without `gradients` it can only be run forward, in half the memory.
 BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe,
                       RecomputePolicy recompute, DType dtype, uint64_t seed, bool gradients = true,
-                      Device device = kCpu);
+                      Device device = kCpu, const Sharding& sharding = {});
 
 }  // namespace lacuna
