@@ -14,9 +14,11 @@ GradientNorm MeasureGradients(const FlatParameters& parameters, const Tensor& lo
   const Device device = parameters.device();
   const Stream stream = ComputeStream(device);
   const auto entries = static_cast<int64_t>(parameters.entries().size());
-  GradientNorm norm{.squares = Tensor::Zeros({entries}, DType::kF64, device),
+  GradientNorm norm{.squares = Tensor::Empty({entries}, DType::kF64, device),
                     .clip_factor = Tensor::Empty({1}, DType::kF64, device)};
-  for (const FlatPiece& piece : parameters.layout().counted) {
+  const std::vector<FlatPiece>& counted = parameters.layout().counted;
+  if (counted.size() < parameters.entries().size()) norm.squares.Zero();
+  for (const FlatPiece& piece : counted) {
     Tensor square = norm.squares.View(static_cast<int64_t>(piece.entry), {1});
     ops::SumOfSquares({.x = parameters.GradOf(piece).Ref(), .result = square.MutableRef()}, stream);
   }
