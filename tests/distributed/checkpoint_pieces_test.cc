@@ -219,6 +219,48 @@ TEST(CheckpointPieces, MissingAndOverlappingPiecesAreNamed) {
   EXPECT_THAT(Message(reader->StateHash().status()), HasSubstr("step_1: model/experts has hash "));
 }
 
+// A damaged, cut or lost file of pieces is named by whichever rank verifies it, and all ranks of
+// another mesh fall back together.
+TEST(CheckpointPieces, TornFilesAreNamedOnAnotherMesh) {
+  const TempDir dir;
+  const Layout wrote{8, 4, true}, reads{4, 2, false};
+  const uint64_t hash = Save(dir.path(), wrote, 1);
+  Save(dir.path(), wrote, 2);
+  const std::string file = dir / "step_2/rank_5.h5";
+  const std::string whole = *ReadFile(file, 1 << 24, ExitCode::kData);
+  const auto reader = CheckpointReader::Open(dir / "step_2");
+  ASSERT_TRUE(reader.ok());
+  const CheckpointSlice& piece = reader->manifest().files[5].slices.back();
+  const std::string name = reader->manifest().tensors[static_cast<size_t>(piece.tensor)].name;
+  const auto expect_warning = [&](const std::string& text) {
+    Mailbox box;
+    RunRanks(box, reads.ranks, [&](Communicator& comm) {
+      TrainingState state = PiecesOf(reads, comm.rank(), false);
+      LoadOptions options;
+      std::string warning;
+      options.warn = [&](const std::string& line) { warning = line; };
+      const auto loaded = LoadCheckpoint(comm, dir.path(), state, options);
+      ASSERT_TRUE(loaded.ok()) << loaded.status();
+      EXPECT_EQ(loaded->step, 1);
+      EXPECT_EQ(StateHash(comm, state), hash);
+      EXPECT_EQ(warning, comm.rank() == 0 ? text + "; falling back to step_1" : "");
+    });
+  };
+  std::string changed = whole;
+  changed[static_cast<size_t>(piece.at)] ^= 1;
+  ASSERT_TRUE(WriteFileDurably(file, changed, ExitCode::kData).ok());
+  const std::vector<std::string> problems = reader->Verify();
+  ASSERT_EQ(problems.size(), 1u);
+  EXPECT_THAT(problems[0], HasSubstr(file + ": checksum mismatch in "));
+  EXPECT_THAT(problems[0], HasSubstr(name));
+  expect_warning(problems[0]);
+  ASSERT_TRUE(WriteFileDurably(file, whole.substr(0, whole.size() - 9), ExitCode::kData).ok());
+  expect_warning(fmt::format("{}: truncated: the manifest says {} bytes, the file has {}", file,
+                             whole.size(), whole.size() - 9));
+  ASSERT_TRUE(RemoveTree(file, ExitCode::kData).ok());
+  expect_warning(file + ": cannot open: No such file or directory");
+}
+
 // The format before tensors had hashes.
 TEST(CheckpointPieces, FormatOneIsRead) {
   const TempDir dir;

@@ -59,6 +59,23 @@ class Resume(TrainTest):
             for loss, norm in values:
                 self.assertAlmostEqual(loss, expected[step][0][0], delta=1e-11)
 
+    def test_evaluation_scores_each_sample_once(self):
+        """Ranks without a sample of their own run along: 1, 3 or 5 samples for 4 ranks."""
+        f64 = lambda text: text.replace("log_every: 1", "log_every: 1\n  dtype: f64")
+        for samples in (1, 3, 5):
+            options = ("--set", f"train.eval_samples={samples}", "--set", "train.steps=2", "--set", "train.eval_every=1", "--set", "optimizer.warmup_steps=1")
+            found = []
+            for ranks in (1, 4):
+                name = f"evaluated_{samples}_{ranks}"
+                self.train(ranks, self.recipe(name, f64), *options)
+                found.append([e["evaluation"]["held_out"] for e in self.entries(name) if "evaluation" in e])
+            self.assertEqual(len(found[0]), 2)
+            for one, four in zip(*found, strict=True):
+                self.assertGreater(one["tokens"], 0)
+                self.assertEqual((one["tokens"], one["bytes"]), (four["tokens"], four["bytes"]))
+                self.assertAlmostEqual(one["loss"], four["loss"], delta=1e-11)
+                self.assertAlmostEqual(one["bits_per_byte"], four["bits_per_byte"], delta=1e-11)
+
     def test_sharded_state_is_resumed_to_the_bit(self):
         """parallel.zero = 2: master weights and moments in as many shares as ranks."""
         bf16 = lambda text: text.replace("log_every: 1", "log_every: 1\n  dtype: bf16")
