@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "core/parallel.h"
 #include "distributed/gradient_reducer.h"
 #include "recipes/trainer/checkpoints.h"
@@ -28,6 +30,7 @@ struct RankOptions {
   int64_t micro_batch = 1;
   DType dtype = DType::kF64;
   bool shard_updates = false;
+  std::function<void(BuiltModel&, AdamW&)> at_end = [](BuiltModel&, AdamW&) {};
 };
 
 inline BuiltModel Build(const Variant& variant, DType dtype = DType::kF64,
@@ -128,6 +131,7 @@ inline Trace TrainSteps(const Variant& variant, Communicator& comm, const RankOp
     for (const double b : buffer.ToDoubles()) trace.bias.push_back(b);
   });
   trace.hash = StateHash(comm, TensorsOf(built, &optimizer));
+  options.at_end(built, optimizer);
   return trace;
 }
 

@@ -7,6 +7,7 @@
 #include "tests/recipes/rank_case.h"
 #include "tests/support/compare.h"
 #include "tests/support/mpi_world.h"
+#include "tests/support/temp_dir.h"
 
 namespace lacuna {
 namespace {
@@ -57,6 +58,36 @@ TEST(ShardedTraining, ShardedAndUnshardedStatesHaveTheSameBits) {
     EXPECT_EQ(a.hash, b.hash) << NameOf(dtype);
     EXPECT_TRUE(std::any_of(a.norms.begin(), a.norms.end(), [](double n) { return n > 0.5; }))
         << "nothing is clipped";
+  }
+}
+
+// What sharded ranks saved is loaded by one rank, and by ranks that share nothing, as the same state.
+TEST(ShardedTraining, CheckpointsAreOfNoLayout) {
+  SetNumThreads(1);
+  const test::TempDir own;
+  const std::string directory = BroadcastNow(World(), own.path(), 0, AfterSeconds(30));
+  const auto load = [&](Communicator& comm, DType dtype, bool shard_updates) {
+    BuiltModel built = test::Build(kNsaSigmoid, dtype, test::ShardingFor(comm, shard_updates));
+    AdamW optimizer(*built.parameters, {});
+    TrainingState state = TensorsOf(built, &optimizer);
+    const auto loaded = LoadCheckpoint(comm, directory, state, {});
+    EXPECT_TRUE(loaded.ok()) << loaded.status();
+    return StateHash(comm, state);
+  };
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const int64_t step = static_cast<int64_t>(dtype);
+    const auto save = [&](BuiltModel& built, AdamW& optimizer) {
+      CheckpointWriter writer(World(), {.directory = directory, .keep_latest = 1});
+      const auto report = writer.Save(step, TensorsOf(built, &optimizer));
+      ASSERT_TRUE(report.ok()) << report.status();
+    };
+    const Trace trace = TrainSteps(
+        kNsaSigmoid, World(), {.steps = 3, .dtype = dtype, .shard_updates = true, .at_end = save});
+    const auto self = MakeSelfCommunicator();
+    EXPECT_EQ(load(*self, dtype, false), trace.hash);
+    EXPECT_EQ(load(World(), dtype, false), trace.hash);
+    EXPECT_EQ(load(World(), dtype, true), trace.hash);
+    World().Barrier().Wait();  // nobody saves, or removes the directory, before all have read
   }
 }
 
