@@ -44,6 +44,8 @@ struct Parameter {
   bool gradient_can_be_set = false;
   // `grad` counts as zero, whatever stands there: the next gradient is set, not added.
   bool gradient_is_unset = false;
+  // Called before a rule that adds to `grad`, which may have no memory until then.
+  std::function<void(Parameter&)> on_grad_wanted;
   // Called once per backward pass in which hooks fire (the last micro-batch of a step), when `grad`
   // is complete.
   std::function<void(Parameter&)> on_grad_ready;

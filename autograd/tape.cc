@@ -133,6 +133,9 @@ void Tape::RunNode(size_t index) {
     reached |= dy.back().defined();
   }
   if (reached) {
+    for (Parameter* parameter : nodes_[index].parameters) {
+      if (parameter->on_grad_wanted) parameter->on_grad_wanted(*parameter);
+    }
     const ProfileRange range(nodes_[index].name);
     GradContext context(*this, index, std::move(dy));
     nodes_[index].backward(context);

@@ -139,7 +139,8 @@ absl::Status TryLoad(Communicator& comm, const std::string& path, const LoadOpti
   *loaded = {.step = reader.manifest().step,
              .path = path,
              .recipe = reader.manifest().recipe,
-             .layout = reader.manifest().layout};
+             .layout = reader.manifest().layout,
+             .state_hash = reader.manifest().StateHash()};
   return absl::OkStatus();
 }
 

@@ -3,7 +3,6 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <map>
 
 #include "absl/strings/cord.h"
 #include "core/io/block_hash.h"
@@ -28,6 +27,7 @@ json ToJson(const Manifest& manifest) {
     tensors.push_back({{"name", tensor.name},
                        {"dtype", NameOf(tensor.dtype)},
                        {"shape", std::vector<int64_t>(tensor.shape.begin(), tensor.shape.end())}});
+    if (tensor.hash) tensors.back()["hash"] = ToHex(*tensor.hash);
   }
   for (const CheckpointFile& file : manifest.files) {
     json slices = json::array();
@@ -39,7 +39,7 @@ json ToJson(const Manifest& manifest) {
                      {"slices", slices}});
   }
   return {{"format", kFormat},
-          {"version", kCheckpointVersion},
+          {"version", manifest.version},
           {"step", manifest.step},
           {"serial", manifest.serial},
           {"created", manifest.created},
@@ -52,7 +52,7 @@ json ToJson(const Manifest& manifest) {
           {"files", files}};
 }
 
-CheckpointTensor TensorFromJson(const json& source) {
+CheckpointTensor TensorFromJson(const json& source, int64_t version) {
   CheckpointTensor tensor{.name = source.at("name"), .shape = {}};
   // Messages and tables print it as it is.
   if (tensor.name.empty() || OneLine(tensor.name) != tensor.name)
@@ -67,6 +67,9 @@ CheckpointTensor TensorFromJson(const json& source) {
   }
   if (tensor.shape.empty() || tensor.shape.size() > 6)
     throw std::runtime_error(tensor.name + " has not 1 to 6 dimensions");
+  if (version == 1) return tensor;
+  if (!FromHex(source.at("hash").get<std::string>(), &tensor.hash.emplace()))
+    throw std::runtime_error(tensor.name + " has no valid hash");
   return tensor;
 }
 
@@ -98,7 +101,8 @@ CheckpointFile FileFromJson(const json& source, const std::vector<CheckpointTens
 }
 
 Manifest FromJson(const json& source) {
-  Manifest manifest{.step = source.at("step"),
+  Manifest manifest{.version = source.at("version"),
+                    .step = source.at("step"),
                     .serial = source.at("serial"),
                     .created = source.at("created"),
                     .recipe = source.at("recipe"),
@@ -107,18 +111,18 @@ Manifest FromJson(const json& source) {
                     .tensors = {},
                     .files = {}};
   for (const json& tensor : source.at("tensors"))
-    manifest.tensors.push_back(TensorFromJson(tensor));
+    manifest.tensors.push_back(TensorFromJson(tensor, manifest.version));
   for (const json& file : source.at("files"))
     manifest.files.push_back(FileFromJson(file, manifest.tensors));
   return manifest;
 }
 
 absl::Status OtherVersion(const std::string& path, int64_t version) {
+  const bool newer = version > kCheckpointVersion;
   absl::Status status =
-      CheckpointError("{}: format {} {} supported {}{}", path, version,
-                      version > kCheckpointVersion ? ">" : "<", kCheckpointVersion,
-                      version > kCheckpointVersion ? ": written by a newer lacuna, use that one"
-                                                   : ": too old to be read");
+      CheckpointError("{}: format {} {} supported {}{}", path, version, newer ? ">" : "<",
+                      newer ? kCheckpointVersion : kOldestCheckpointVersion,
+                      newer ? ": written by a newer lacuna, use that one" : ": too old to be read");
   status.SetPayload(kOtherVersionKey, absl::Cord("1"));
   return status;
 }
@@ -129,6 +133,15 @@ int64_t Manifest::TotalBytes() const {
   int64_t total = 0;
   for (const CheckpointFile& file : files) total += file.bytes;
   return total;
+}
+
+std::optional<uint64_t> Manifest::StateHash() const {
+  uint64_t sum = 0;
+  for (const CheckpointTensor& tensor : tensors) {
+    if (!tensor.hash) return std::nullopt;
+    sum += *tensor.hash;
+  }
+  return version == 1 ? std::nullopt : std::optional<uint64_t>(sum);
 }
 
 bool IsOtherVersion(const absl::Status& status) {
@@ -175,7 +188,8 @@ absl::StatusOr<Manifest> ParseManifest(const std::string& path, std::string_view
     if (source.at("format") != kFormat)
       return CheckpointError("{}: not a checkpoint manifest", path);
     const int64_t version = source.at("version");
-    if (version != kCheckpointVersion) return OtherVersion(path, version);
+    if (version < kOldestCheckpointVersion || version > kCheckpointVersion)
+      return OtherVersion(path, version);
     Manifest manifest = FromJson(source);
     if (const absl::Status status = CheckCoverage(manifest); !status.ok())
       return CheckpointError("{}: {}", path, Message(status));
@@ -186,31 +200,39 @@ absl::StatusOr<Manifest> ParseManifest(const std::string& path, std::string_view
 }
 
 absl::Status CheckCoverage(const Manifest& manifest) {
-  std::vector<std::map<int64_t, int64_t>> ranges(manifest.tensors.size());  // begin -> end
+  struct Range {
+    int64_t begin, end;
+    const CheckpointFile* file;
+  };
+  std::vector<std::vector<Range>> ranges(manifest.tensors.size());
   for (const CheckpointFile& file : manifest.files) {
     for (const CheckpointSlice& slice : file.slices) {
       if (slice.count == 0) continue;
-      const auto [place, inserted] = ranges[static_cast<size_t>(slice.tensor)].emplace(
-          slice.offset, slice.offset + slice.count);
-      if (!inserted)
-        return CheckpointError("{} is held twice",
-                               manifest.tensors[static_cast<size_t>(slice.tensor)].name);
+      ranges[static_cast<size_t>(slice.tensor)].push_back(
+          {slice.offset, slice.offset + slice.count, &file});
     }
   }
   for (size_t t = 0; t < ranges.size(); ++t) {
-    int64_t covered = 0;
-    for (const auto& [begin, end] : ranges[t]) {
-      if (begin < covered)
-        return CheckpointError("{} is held twice from element {}", manifest.tensors[t].name, begin);
-      if (begin > covered)
-        return CheckpointError("elements [{}, {}) of {} are missing", covered, begin,
-                               manifest.tensors[t].name);
-      covered = end;
+    const CheckpointTensor& tensor = manifest.tensors[t];
+    std::stable_sort(ranges[t].begin(), ranges[t].end(),
+                     [](const Range& a, const Range& b) { return a.begin < b.begin; });
+    const int64_t numel = NumElements(tensor.shape);
+    const Range* before = nullptr;
+    const auto missing = [&](int64_t end) {
+      return CheckpointError("elements [{}, {}) of {} are missing",
+                             before == nullptr ? 0 : before->end, end, tensor.name);
+    };
+    for (const Range& range : ranges[t]) {
+      const int64_t covered = before == nullptr ? 0 : before->end;
+      if (range.begin > covered) return missing(range.begin);
+      if (range.begin < covered) {
+        return CheckpointError("elements [{}, {}) of {} are held twice, by {} and {}", range.begin,
+                               std::min(covered, range.end), tensor.name, before->file->name,
+                               range.file->name);
+      }
+      before = &range;
     }
-    const int64_t numel = NumElements(manifest.tensors[t].shape);
-    if (covered != numel)
-      return CheckpointError("elements [{}, {}) of {} are missing", covered, numel,
-                             manifest.tensors[t].name);
+    if ((before == nullptr ? 0 : before->end) != numel) return missing(numel);
   }
   return absl::OkStatus();
 }

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,13 +24,18 @@
 
 namespace lacuna {
 
-// of this program; others are refused, see ParseManifest
-inline constexpr int64_t kCheckpointVersion = 1;
+// Of what this program writes. It reads all from the oldest on; others are refused, see
+// ParseManifest.
+//   2   each tensor has its hash (distributed/state_hash.h)
+//   1   none has; nothing else differs
+inline constexpr int64_t kCheckpointVersion = 2;
+inline constexpr int64_t kOldestCheckpointVersion = 1;
 
 struct CheckpointTensor {
   std::string name;
   DType dtype = DType::kF32;
   Shape shape;
+  std::optional<uint64_t> hash = {};  // from version 2 on
 };
 
 struct CheckpointSlice {
@@ -47,6 +53,7 @@ struct CheckpointFile {
 };
 
 struct Manifest {
+  int64_t version = kCheckpointVersion;
   int64_t step = 0;
   // counts the saves of a directory: the newest is not the one of the highest step after a rewind
   int64_t serial = 0;
@@ -58,17 +65,20 @@ struct Manifest {
   std::vector<CheckpointFile> files;
 
   int64_t TotalBytes() const;  // of the tensors' files
+  // Of all tensors; none in version 1.
+  std::optional<uint64_t> StateHash() const;
 };
 
 std::string FormatManifest(const Manifest& manifest);
-// `path` is for messages. A damaged manifest, or one of another format version ("format 3 >
-// supported 1"; IsOtherVersion), is an error with ExitCode::kCheckpoint. What it returns is
+// `path` is for messages. A damaged manifest, or one of a format version that is not read ("format 3
+// > supported 2"; IsOtherVersion), is an error with ExitCode::kCheckpoint. What it returns is
 // consistent: slices lie in their files and cover every tensor exactly once.
 absl::StatusOr<Manifest> ParseManifest(const std::string& path, std::string_view text);
 // The checkpoint is whole, but another program's: not a reason to fall back to an older one.
 bool IsOtherVersion(const absl::Status& status);
 
-// Every tensor covered once, without holes: the first violation, or OK.
+// Every tensor covered once, without holes: the first violation ("elements [0, 20) of model/a are held
+// twice, by rank_0.h5 and rank_1.h5", "elements [30, 60) of model/a are missing"), or OK.
 absl::Status CheckCoverage(const Manifest& manifest);
 
 // "rank_3.h5" -> "rank_3.xxh3"

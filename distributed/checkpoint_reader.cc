@@ -148,21 +148,32 @@ absl::StatusOr<Tensor> CheckpointReader::Read(size_t tensor) const {
   return result;
 }
 
-absl::StatusOr<uint64_t> CheckpointReader::StateHash() const {
-  StateHasher hasher;
+absl::StatusOr<uint64_t> CheckpointReader::TensorHash(size_t tensor) const {
+  const CheckpointTensor& info = manifest_.tensors[tensor];
+  const uint64_t key = TensorKey(info.name, info.dtype, info.shape);
+  const int64_t numel = NumElements(info.shape), chunk = kHashBlockBytes / SizeOf(info.dtype);
+  uint64_t sum = HashOfKey(key);
   std::vector<char> buffer;
-  for (size_t t = 0; t < manifest_.tensors.size(); ++t) {
-    const CheckpointTensor& tensor = manifest_.tensors[t];
-    hasher.BeginTensor(tensor.name, tensor.dtype, tensor.shape);
-    const int64_t numel = NumElements(tensor.shape), chunk = kHashBlockBytes / SizeOf(tensor.dtype);
-    for (int64_t begin = 0; begin < numel; begin += chunk) {
-      const int64_t count = std::min(chunk, numel - begin), bytes = count * SizeOf(tensor.dtype);
-      buffer.resize(static_cast<size_t>(bytes));
-      LACUNA_RETURN_IF_ERROR(Read(t, begin, count, buffer.data()));
-      hasher.Update(buffer.data(), bytes);
-    }
+  for (int64_t begin = 0; begin < numel; begin += chunk) {
+    const int64_t count = std::min(chunk, numel - begin);
+    buffer.resize(static_cast<size_t>(count * SizeOf(info.dtype)));
+    LACUNA_RETURN_IF_ERROR(Read(tensor, begin, count, buffer.data()));
+    sum += HashElements(key, info.dtype, begin, buffer.data(), count);
   }
-  return hasher.Digest();
+  if (info.hash && *info.hash != sum) {
+    return CheckpointError("{}: {} has hash {}, the manifest says {}", path_, info.name, ToHex(sum),
+                           ToHex(*info.hash));
+  }
+  return sum;
+}
+
+absl::StatusOr<uint64_t> CheckpointReader::StateHash() const {
+  uint64_t sum = 0;
+  for (size_t t = 0; t < manifest_.tensors.size(); ++t) {
+    LACUNA_ASSIGN_OR_RETURN(const uint64_t hash, TensorHash(t));
+    sum += hash;
+  }
+  return sum;
 }
 
 absl::Status VerifyCheckpoint(const std::string& path) {

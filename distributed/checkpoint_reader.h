@@ -47,7 +47,9 @@ class CheckpointReader {
   absl::Status Read(size_t tensor, int64_t begin, int64_t count, void* data) const;
   // The whole tensor, in its shape.
   absl::StatusOr<Tensor> Read(size_t tensor) const;
-  // See StateHash in distributed/training_state.h.
+  // The hash of one tensor and of all (distributed/state_hash.h), from their elements. An error where
+  // the manifest says otherwise.
+  absl::StatusOr<uint64_t> TensorHash(size_t tensor) const;
   absl::StatusOr<uint64_t> StateHash() const;
 
  private:
@@ -75,7 +77,8 @@ struct LoadedCheckpoint {
   int64_t step = 0;
   std::string path;
   std::string recipe;
-  nlohmann::json layout;  // {"ranks": 4}
+  nlohmann::json layout;               // {"ranks": 4, "expert": 2, "zero": 2}
+  std::optional<uint64_t> state_hash;  // of all tensors of the checkpoint; none in format 1
 };
 
 // Collective. Fills the tensors of `state` (name, global shape, offset and dtype say what is

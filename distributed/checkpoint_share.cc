@@ -4,6 +4,7 @@
 #include "core/io/block_hash.h"
 #include "core/io/hdf5_file.h"
 #include "distributed/checkpoint_writer.h"
+#include "distributed/state_hash.h"
 
 namespace lacuna {
 namespace {
@@ -68,29 +69,34 @@ absl::StatusOr<BlockHashes> WriteHashed(Hdf5Writer& writer,
 }  // namespace
 
 std::vector<SharePiece> PlanShare(const TrainingState& state, int rank, int size) {
-  int64_t total = 0;
+  // Bytes of the pieces of a number of replicas: all, and those before the piece at hand.
+  struct Group {
+    int64_t total = 0, at = 0;
+  };
+  std::map<int, Group> groups;
+  const auto replicas_of = [&](const TensorSlice& slice) {
+    return slice.replicas == 0 ? size : slice.replicas;
+  };
   for (const TensorSlice& slice : state.tensors)
-    total += slice.replicated ? slice.tensor.bytes() : 0;
-  const auto cut = [&](int r) { return total / size * r + std::min<int64_t>(r, total % size); };
+    groups[replicas_of(slice)].total += slice.tensor.bytes();
   std::vector<SharePiece> pieces;
-  int64_t at = 0;
   for (size_t s = 0; s < state.tensors.size(); ++s) {
     const TensorSlice& slice = state.tensors[s];
-    const int64_t count = slice.tensor.numel();
-    if (!slice.replicated) {
-      pieces.push_back({s, 0, count});
-      continue;
-    }
-    // Cuts fall between elements; all ranks round them alike. A tensor without elements is rank
-    // 0's.
-    const int64_t element = SizeOf(slice.tensor.dtype());
-    const int64_t begin = std::clamp<int64_t>((cut(rank) - at + element - 1) / element, 0, count);
-    const int64_t end =
-        rank + 1 == size
-            ? count
-            : std::clamp<int64_t>((cut(rank + 1) - at + element - 1) / element, 0, count);
-    if (end > begin || (count == 0 && rank == 0)) pieces.push_back({s, begin, end - begin});
-    at += slice.tensor.bytes();
+    const int replicas = replicas_of(slice), replica = slice.replicas == 0 ? rank : slice.replica;
+    Group& group = groups[replicas];
+    const int64_t count = slice.tensor.numel(), element = SizeOf(slice.tensor.dtype());
+    // Cuts fall between elements; all replicas round them alike.
+    const auto cut = [&](int r) {
+      if (r == replicas) return count;
+      const int64_t byte =
+          group.total / replicas * r + std::min<int64_t>(r, group.total % replicas) - group.at;
+      return std::clamp<int64_t>((byte + element - 1) / element, 0, count);
+    };
+    const int64_t begin = cut(replica), end = cut(replica + 1);
+    // A tensor without elements has to be somebody's.
+    const bool is_empty = NumElements(slice.global_shape) == 0;
+    if (end > begin || (is_empty && rank == 0)) pieces.push_back({s, begin, end - begin});
+    group.at += slice.tensor.bytes();
   }
   return pieces;
 }
@@ -132,7 +138,10 @@ absl::Status CheckpointWriter::WriteShare(const std::string& directory, int64_t 
          {"shape", std::vector<int64_t>(slice.global_shape.begin(), slice.global_shape.end())},
          {"offset", slice.offset + piece.begin},
          {"count", piece.count},
-         {"at", offsets.at(DatasetName(slice, piece))}});
+         {"at", offsets.at(DatasetName(slice, piece))},
+         {"hash", HashElements(TensorKey(slice.name, slice.tensor.dtype(), slice.global_shape),
+                               slice.tensor.dtype(), slice.offset + piece.begin,
+                               BytesOf(slice, piece.begin), piece.count)}});
   }
   *record =
       json{{"name", name}, {"bytes", hashes.bytes}, {"hash", hashes.Root()}, {"slices", slices}}

@@ -12,6 +12,7 @@
 #include "core/io/file.h"
 #include "distributed/checkpoint_names.h"
 #include "distributed/checkpoint_reader.h"
+#include "distributed/state_hash.h"
 
 namespace lacuna {
 namespace {
@@ -39,7 +40,9 @@ absl::StatusOr<Manifest> Assemble(const TrainingState& state,
                         const Shape& shape) -> absl::StatusOr<int64_t> {
     const auto [place, inserted] =
         index.emplace(name, static_cast<int64_t>(manifest.tensors.size()));
-    if (inserted) manifest.tensors.push_back({name, dtype, shape});
+    if (inserted) {
+      manifest.tensors.push_back({name, dtype, shape, HashOfKey(TensorKey(name, dtype, shape))});
+    }
     const CheckpointTensor& known = manifest.tensors[static_cast<size_t>(place->second)];
     if (known.dtype != dtype || known.shape != shape) {
       return CheckpointError("{} is {} {} and {} {}", name, NameOf(known.dtype),
@@ -63,6 +66,7 @@ absl::StatusOr<Manifest> Assemble(const TrainingState& state,
           find(slice.at("name"), static_cast<DType>(slice.at("dtype").get<int>()),
                Shape(dims.begin(), dims.end())));
       file.slices.push_back({tensor, slice.at("offset"), slice.at("count"), slice.at("at")});
+      *manifest.tensors[static_cast<size_t>(tensor)].hash += slice.at("hash").get<uint64_t>();
     }
     manifest.files.push_back(std::move(file));
   }
@@ -128,6 +132,8 @@ absl::StatusOr<SaveReport> CheckpointWriter::Save(int64_t step, const TrainingSt
     if (comm_.rank() == 0 && !renamed_) (void)RemoveTree(directory, kCode);
     return CheckpointError("checkpoint step {} failed: {}", step, Message(status));
   }
+  const std::string hash = BroadcastNow(comm_, ToHex(report.state_hash), 0, deadline);
+  LACUNA_CHECK(FromHex(hash, &report.state_hash), "state hash {}", hash);
   report.seconds = std::chrono::duration<double>(SteadyClock::now() - start).count();
   return report;
 }
@@ -152,13 +158,15 @@ absl::Status CheckpointWriter::Commit(const std::string& temporary, int64_t step
   manifest.step = step;
   manifest.created = UtcNow();
   manifest.recipe = options_.recipe;
-  manifest.layout = {{"ranks", comm_.size()}};
+  manifest.layout = options_.layout;
+  manifest.layout["ranks"] = comm_.size();
   manifest.scalars = state.scalars;
   LACUNA_ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> existing,
                           ListCheckpoints(options_.directory));
   for (const CheckpointInfo& info : existing)
     manifest.serial = std::max(manifest.serial, info.serial + 1);
   report->bytes = manifest.TotalBytes();
+  report->state_hash = *manifest.StateHash();
 
   LACUNA_RETURN_IF_ERROR(
       WriteFileDurably(temporary + "/" + kManifestName, FormatManifest(manifest), kCode));

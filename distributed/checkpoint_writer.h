@@ -9,8 +9,8 @@
 //     parent directory
 //   LATEST            "step_N\n" (temporary file, fsync, rename); only now older checkpoints go
 //
-// Ranks share the replicated slices by bytes: the list is cut into size() contiguous parts of equal
-// size, also within a tensor.
+// Every element is written once. The ranks that have the same pieces share them by bytes: their list
+// is cut into contiguous parts of equal size, also within a tensor.
 #pragma once
 
 #include <cstdint>
@@ -30,11 +30,14 @@ struct CheckpointOptions {
   int keep_latest = 2;    // complete checkpoints that stay; 0 keeps all
   double deadline_seconds = 1800;
   std::string recipe = {};  // its text, stored in the manifest
+  // What the manifest's layout says beside the number of ranks, e.g. {"expert": 4, "zero": 2}.
+  nlohmann::json layout = nlohmann::json::object();
 };
 
 struct SaveReport {
   int64_t step = 0;
-  int64_t bytes = 0;  // all ranks
+  int64_t bytes = 0;        // all ranks
+  uint64_t state_hash = 0;  // StateHash of what was saved
   double seconds = 0;
   std::string path = {};
   // The checkpoint is safe, but LATEST or an older checkpoint could not be dealt with: one line
@@ -77,8 +80,8 @@ struct SharePiece {
   int64_t begin = 0;
   int64_t count = 0;
 };
-// What `rank` of `size` ranks writes of the list; the parts of all ranks together are every
-// replicated slice once.
+// What `rank` of `size` ranks writes of its list; the parts of all ranks together are every element
+// once.
 std::vector<SharePiece> PlanShare(const TrainingState& state, int rank, int size);
 
 }  // namespace lacuna

@@ -1,57 +1,146 @@
 #include "distributed/gradient_reducer.h"
 
+#include <algorithm>
+#include <utility>
+
+#include "core/memory_category.h"
+#include "core/ops/elementwise.h"
+#include "core/stream.h"
+
 namespace lacuna {
 
-GradientReducer::GradientReducer(FlatParameters& parameters, Communicator& comm,
-                                 int64_t bucket_bytes)
-    : parameters_(parameters), comm_(comm) {
-  if (comm.size() == 1) return;
-  const auto& entries = parameters.entries();
-  const int64_t element = SizeOf(parameters.grad().dtype());
-  // From the last parameter back; a bucket runs from its first parameter to where the one launched
-  // before it begins.
-  int64_t end = parameters.size();
-  for (size_t i = entries.size(); i-- > 0;) {
-    if (buckets_.empty() ||
-        (buckets_.back().end - buckets_.back().begin) * element >= bucket_bytes) {
-      buckets_.push_back({.begin = end, .end = end});
+GradientReducer::GradientReducer(FlatParameters& parameters, Communicator& world,
+                                 Communicator* replicas)
+    : parameters_(parameters) {
+  for (const FlatBucket& flat : parameters.layout().buckets) {
+    Communicator* comm = flat.of_parts ? replicas : &world;
+    LACUNA_CHECK(comm != nullptr || flat.group.size == 1,
+                 "gradient reducer: parts of tensors, and no communicator of their replicas");
+    LACUNA_CHECK(
+        comm == nullptr || (comm->size() == flat.group.size && comm->rank() == flat.group.rank),
+        "gradient reducer: parameters laid out for rank {} of {}, the communicator is {} of {}",
+        flat.group.rank, flat.group.size, comm->rank(), comm->size());
+    if (flat.group.size == 1) continue;
+    Bucket& bucket = buckets_.emplace_back();
+    bucket.flat = &flat;
+    bucket.comm = comm;
+    every_micro_batch_ = every_micro_batch_ || flat.sharded;
+  }
+  std::sort(buckets_.begin(), buckets_.end(), [](const Bucket& a, const Bucket& b) {
+    return a.flat->entries.front() > b.flat->entries.front();
+  });
+  for (size_t b = 0; b < buckets_.size(); ++b) {
+    for (const size_t i : buckets_[b].flat->entries) {
+      Parameter& parameter = *parameters.entries()[i].parameter;
+      LACUNA_CHECK(!parameter.on_grad_ready, "{}: its gradient hook is taken", parameter.name);
+      bucket_of_[&parameter] = b;
+      parameter.on_grad_ready = [this](Parameter& p) { OnReady(p); };
+      if (buckets_[b].flat->sharded)
+        parameter.on_grad_wanted = [this](Parameter& p) { OnWanted(p); };
     }
-    Bucket& bucket = buckets_.back();
-    bucket.begin = end = entries[i].offset;
-    ++bucket.num_parameters;
-    bucket_of_[entries[i].parameter] = buckets_.size() - 1;
-    LACUNA_CHECK(!entries[i].parameter->on_grad_ready, "{}: its gradient hook is taken",
-                 entries[i].parameter->name);
-    entries[i].parameter->on_grad_ready = [this](Parameter& parameter) { OnReady(parameter); };
   }
 }
 
 GradientReducer::~GradientReducer() {
-  for (const auto& [parameter, bucket] : bucket_of_)
+  for (const auto& [parameter, bucket] : bucket_of_) {
     const_cast<Parameter*>(parameter)->on_grad_ready = nullptr;
+    const_cast<Parameter*>(parameter)->on_grad_wanted = nullptr;
+  }
+}
+
+void GradientReducer::Attach(Bucket& bucket) {
+  const MemoryScope scope(MemoryCategory::kCommunication);
+  bucket.buffer =
+      Tensor::Empty({bucket.flat->size()}, parameters_.grad().dtype(), parameters_.grad().device());
+  parameters_.AttachGrad(*bucket.flat, bucket.buffer);
+}
+
+void GradientReducer::OnWanted(Parameter& parameter) {
+  const size_t index = bucket_of_.at(&parameter);
+  LACUNA_CHECK(index >= num_launched_, "{}: a gradient after its bucket was launched",
+               parameter.name);
+  Bucket& bucket = buckets_[index];
+  if (bucket.travels) Receive(bucket);  // of the micro-batch before
+  if (!bucket.buffer.defined()) Attach(bucket);
 }
 
 void GradientReducer::OnReady(Parameter& parameter) {
   Bucket& bucket = buckets_[bucket_of_.at(&parameter)];
-  LACUNA_CHECK(++bucket.num_ready <= bucket.num_parameters,
-               "{}: a second backward pass fired hooks before Finish", parameter.name);
-  while (requests_.size() < buckets_.size() &&
-         buckets_[requests_.size()].num_ready == buckets_[requests_.size()].num_parameters)
+  LACUNA_CHECK(++bucket.num_ready <= bucket.flat->entries.size(),
+               "{}: a second backward pass fired hooks before FinishBackward", parameter.name);
+  while (num_launched_ < buckets_.size() &&
+         buckets_[num_launched_].num_ready == buckets_[num_launched_].flat->entries.size())
     LaunchNext();
-  comm_.Poll();
+  bucket.comm->Poll();
 }
 
 void GradientReducer::LaunchNext() {
-  const Bucket& bucket = buckets_[requests_.size()];
-  requests_.push_back(
-      comm_.AllReduceSum(parameters_.grad().View(bucket.begin, {bucket.end - bucket.begin})));
+  Bucket& bucket = buckets_[num_launched_++];
+  const FlatBucket& flat = *bucket.flat;
+  if (!flat.sharded) {
+    parameters_.ZeroUnsetGrad(flat);
+    bucket.request = bucket.comm->AllReduceSum(parameters_.grad().View(flat.local, {flat.size()}));
+    bucket.travels = true;
+    return;
+  }
+  for (Bucket& other : buckets_) {
+    if (other.travels && other.flat->sharded) Receive(other);
+  }
+  if (!bucket.buffer.defined()) Attach(bucket);
+  parameters_.ZeroUnsetGrad(flat);
+  parameters_.DetachGrad(flat);
+  bucket.request = bucket.comm->ReduceScatterSum(
+      bucket.buffer, bucket.buffer.View(flat.group.rank * flat.share(), {flat.share()}));
+  bucket.travels = true;
+}
+
+void GradientReducer::Receive(Bucket& bucket) {
+  bucket.request.Wait();
+  bucket.request = Request();
+  bucket.travels = false;
+  const FlatBucket& flat = *bucket.flat;
+  if (!flat.sharded) return;
+  const Tensor share = bucket.buffer.View(flat.group.rank * flat.share(), {flat.share()});
+  Tensor sum = parameters_.grad().View(flat.local, {flat.share()});
+  if (bucket.has_sum) {
+    const TensorRef y = sum.MutableRef();
+    ops::Add({.a = y, .b = share.Ref(), .y = y}, ComputeStream(sum.device()));
+  } else {
+    sum.CopyFrom(share);  // not added to zero, which would lose the sign of a zero
+  }
+  bucket.has_sum = true;
+  std::exchange(bucket.buffer, Tensor());
+}
+
+void GradientReducer::FinishBackward() {
+  while (num_launched_ < buckets_.size()) LaunchNext();
+  num_launched_ = 0;
+  for (Bucket& bucket : buckets_) bucket.num_ready = 0;
 }
 
 void GradientReducer::Finish() {
-  while (requests_.size() < buckets_.size()) LaunchNext();
-  for (Request& request : requests_) request.Wait();
-  requests_.clear();
-  for (Bucket& bucket : buckets_) bucket.num_ready = 0;
+  FinishBackward();
+  for (Bucket& bucket : buckets_) {
+    if (bucket.travels) Receive(bucket);
+    bucket.has_sum = false;
+  }
+}
+
+void GradientReducer::GatherValues() {
+  WaitForValues();
+  // In order of use.
+  for (size_t b = buckets_.size(); b-- > 0;) {
+    const FlatBucket& flat = *buckets_[b].flat;
+    if (!flat.sharded) continue;
+    gathers_.push_back(buckets_[b].comm->AllGatherInto(
+        parameters_.value().View(flat.share_begin(), {flat.share()}),
+        parameters_.value().View(flat.begin, {flat.size()})));
+  }
+}
+
+void GradientReducer::WaitForValues() {
+  for (Request& request : gathers_) request.Wait();
+  gathers_.clear();
 }
 
 }  // namespace lacuna

@@ -1,4 +1,4 @@
-// What a checkpoint holds of a run: named logical tensors, of which a rank has slices, and scalars.
+// What a checkpoint holds of a run: named logical tensors, of which a rank has pieces, and scalars.
 #pragma once
 
 #include <cstdint>
@@ -7,19 +7,23 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "distributed/communicator.h"
 
 namespace lacuna {
 
 // Elements [offset, offset + tensor.numel()) of the row-major elements of a tensor of global_shape.
+// A rank without any elements of a tensor names it, too, with an empty piece.
 struct TensorSlice {
   std::string
       name;  // "<group>/<name>", e.g. "model/layers.3.attention.q_proj.weight"; what a file or a log calls it
   Shape global_shape;
   int64_t offset = 0;
   Tensor tensor;  // on the CPU, of any shape
-  // Every rank has this same slice (the ranks share the work of writing it); otherwise this rank
-  // alone has it.
-  bool replicated = true;
+  // `replicas` ranks have this same piece, this rank is number `replica` of them; they share the
+  // work of writing it. All pieces of one number of replicas are those of one group of ranks, and
+  // stand in the same order on each of them. 0: every rank of the run has it.
+  int replica = 0;
+  int replicas = 0;
 };
 
 struct TrainingState {
@@ -36,9 +40,10 @@ struct TrainingState {
   }
 };
 
-// XXH3-64 over all tensors in order: name, dtype and shape as text, then the elements' bytes. Needs
-// whole tensors. The same for the checkpoint that is written of the state
-// (CheckpointReader::StateHash), whatever the number of ranks.
+// The hash of distributed/state_hash.h over all tensors. The same for the checkpoint that is written
+// of the state (CheckpointReader::StateHash) and for any other cut of it. Needs whole tensors.
 uint64_t StateHash(const TrainingState& state);
+// Collective: of the pieces of all ranks, each counted once. Throws CommunicationError.
+uint64_t StateHash(Communicator& comm, const TrainingState& state);
 
 }  // namespace lacuna

@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include <unordered_set>
+#include <utility>
 
 #include "core/memory_category.h"
 #include "core/ops/elementwise.h"
@@ -12,10 +13,8 @@
 namespace lacuna {
 namespace {
 
-constexpr int64_t kAlignment = 16;  // elements
-
 // Element k is a pure function of (seed, name, k).
-void Initialise(const Parameter& parameter, uint64_t seed, Tensor master) {
+void Fill(const Parameter& parameter, uint64_t seed, Tensor master) {
   const Stream stream = ComputeStream(master.device());
   switch (parameter.init.kind) {
     case Init::Kind::kZeros:
@@ -32,60 +31,125 @@ void Initialise(const Parameter& parameter, uint64_t seed, Tensor master) {
   }
 }
 
-}  // namespace
-
-FlatParameters::FlatParameters(Module& root, DType dtype, uint64_t seed, bool gradients,
-                               Device device) {
-  int64_t size = 0;
+FlatLayout LayoutOf(Module& root, const Sharding& sharding, DType dtype) {
+  std::vector<Parameter*> parameters;
   std::unordered_set<std::string> names;
   root.ForEachParameter([&](Parameter& parameter) {
     LACUNA_CHECK(names.insert(parameter.name).second, "two parameters are named {}",
                  parameter.name);
-    entries_.push_back({&parameter, size});
-    size += (parameter.numel() + kAlignment - 1) / kAlignment * kAlignment;
+    parameters.push_back(&parameter);
   });
-  LACUNA_CHECK(size > 0, "a model without parameters");
+  LACUNA_CHECK(!parameters.empty(), "a model without parameters");
+  return FlatLayout(parameters, sharding, SizeOf(AccumulationType(dtype)));
+}
+
+}  // namespace
+
+FlatParameters::FlatParameters(Module& root, DType dtype, uint64_t seed, bool gradients,
+                               Device device, const Sharding& sharding)
+    : layout_(LayoutOf(root, sharding, dtype)) {
   const DType accumulation = AccumulationType(dtype);
-  const auto zeros = [&](DType type, MemoryCategory category) {
+  const auto zeros = [&](int64_t size, DType type, MemoryCategory category) {
     const MemoryScope scope(category);
     return Tensor::Zeros({size}, type, device);
   };
-  value_ = zeros(dtype, MemoryCategory::kParameters);
-  if (gradients) grad_ = zeros(accumulation, MemoryCategory::kGradients);
-  master_ = dtype == accumulation ? value_ : zeros(accumulation, MemoryCategory::kOptimizer);
-  for (const Entry& entry : entries_) {
-    Parameter& parameter = *entry.parameter;
-    parameter.value = value_.View(entry.offset, parameter.shape);
-    if (gradients) parameter.grad = grad_.View(entry.offset, parameter.shape);
-    Initialise(parameter, seed, MasterOf(entry));
+  value_ = zeros(layout_.size, dtype, MemoryCategory::kParameters);
+  if (gradients) grad_ = zeros(layout_.local_size, accumulation, MemoryCategory::kGradients);
+  master_ = dtype == accumulation
+                ? value_
+                : zeros(layout_.local_size, accumulation, MemoryCategory::kOptimizer);
+  for (const FlatBucket& bucket : layout_.buckets) {
+    for (const size_t i : bucket.entries) {
+      const Entry& entry = entries()[i];
+      Parameter& parameter = *entry.parameter;
+      parameter.value = value_.View(entry.offset, parameter.shape);
+      if (gradients && !bucket.sharded)
+        parameter.grad = grad_.View(bucket.local + entry.offset - bucket.begin, parameter.shape);
+    }
+    Initialise(bucket, seed);
   }
   SyncValueFromMaster();
 }
 
-void FlatParameters::ZeroGrad() {
+void FlatParameters::Initialise(const FlatBucket& bucket, uint64_t seed) {
+  for (const size_t i : bucket.entries) {
+    const Entry& entry = entries()[i];
+    Parameter& parameter = *entry.parameter;
+    if (master_is_value()) {
+      Fill(parameter, seed, parameter.value);
+    } else if (!bucket.sharded) {
+      Fill(parameter, seed,
+           master_.View(bucket.local + entry.offset - bucket.begin, parameter.shape));
+    } else {
+      Tensor whole = Tensor::Empty(parameter.shape, master_.dtype(), device());
+      Fill(parameter, seed, whole);
+      ops::Cast({.x = whole.Ref(), .y = parameter.value.MutableRef()}, ComputeStream(device()));
+      for (const FlatPiece& piece : layout_.updated) {
+        if (piece.entry == i) MasterOf(piece).CopyFrom(whole.View(piece.first, {piece.count}));
+      }
+    }
+  }
+}
+
+Tensor FlatParameters::MasterOf(const Entry& entry) const {
+  LACUNA_CHECK(!is_sharded(), "{}: this rank has only a share of its master copy",
+               entry.parameter->name);
+  return master_.View(entry.offset, entry.parameter->shape);
+}
+
+void FlatParameters::ZeroGrad(const FlatBucket& bucket, Tensor buffer) {
   int64_t begin = 0;
   const auto zero_until = [&](int64_t end) {
-    if (end > begin) grad_.View(begin, {end - begin}).Zero();
+    if (end > begin) buffer.View(begin, {end - begin}).Zero();
   };
-  for (const Entry& entry : entries_) {
-    Parameter& parameter = *entry.parameter;
+  for (const size_t i : bucket.entries) {
+    Parameter& parameter = *entries()[i].parameter;
     if (!parameter.gradient_can_be_set) continue;
-    zero_until(entry.offset);
+    const int64_t offset = entries()[i].offset - bucket.begin;
+    zero_until(offset);
     parameter.gradient_is_unset = true;
-    begin = entry.offset + parameter.numel();  // the padding behind it is zeroed too
+    begin = offset + parameter.numel();  // the padding behind it is zeroed too
   }
-  zero_until(size());
+  zero_until(bucket.size());
+}
+
+void FlatParameters::ZeroGrad() {
+  for (const FlatBucket& bucket : layout_.buckets) {
+    if (!bucket.sharded) ZeroGrad(bucket, grad_.View(bucket.local, {bucket.size()}));
+  }
+}
+
+void FlatParameters::ZeroUnsetGrad(const FlatBucket& bucket) {
+  for (const size_t i : bucket.entries) {
+    Parameter& parameter = *entries()[i].parameter;
+    if (parameter.grad.defined() && !parameter.AddsGradient()) parameter.grad.Zero();
+  }
 }
 
 void FlatParameters::ZeroUnsetGrad() {
-  for (const Entry& entry : entries_) {
-    if (!entry.parameter->AddsGradient()) entry.parameter->grad.Zero();
+  for (const FlatBucket& bucket : layout_.buckets) ZeroUnsetGrad(bucket);
+}
+
+void FlatParameters::AttachGrad(const FlatBucket& bucket, Tensor buffer) {
+  ZeroGrad(bucket, buffer);
+  for (const size_t i : bucket.entries) {
+    const Entry& entry = entries()[i];
+    entry.parameter->grad = buffer.View(entry.offset - bucket.begin, entry.parameter->shape);
   }
 }
 
+void FlatParameters::DetachGrad(const FlatBucket& bucket) {
+  for (const size_t i : bucket.entries) std::exchange(entries()[i].parameter->grad, Tensor());
+}
+
 void FlatParameters::SyncValueFromMaster() {
-  if (value_.dtype() == master_.dtype()) return;
-  ops::Cast({.x = master_.Ref(), .y = value_.MutableRef()}, ComputeStream(device()));
+  if (master_is_value()) return;
+  const Stream stream = ComputeStream(device());
+  if (!is_sharded()) return ops::Cast({.x = master_.Ref(), .y = value_.MutableRef()}, stream);
+  for (const FlatPiece& piece : layout_.updated) {
+    Tensor value = ValueOf(piece);
+    ops::Cast({.x = MasterOf(piece).Ref(), .y = value.MutableRef()}, stream);
+  }
 }
 
 }  // namespace lacuna

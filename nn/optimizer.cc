@@ -10,17 +10,19 @@
 namespace lacuna {
 
 GradientNorm MeasureGradients(const FlatParameters& parameters, const Tensor& loss,
-                              double clip_norm) {
+                              double clip_norm, const SumOverRanksFn& sum_over_ranks) {
   const Device device = parameters.device();
   const Stream stream = ComputeStream(device);
   const auto entries = static_cast<int64_t>(parameters.entries().size());
   GradientNorm norm{.squares = Tensor::Empty({entries}, DType::kF64, device),
                     .clip_factor = Tensor::Empty({1}, DType::kF64, device)};
-  for (int64_t i = 0; i < entries; ++i) {
-    const Tensor& grad = parameters.entries()[static_cast<size_t>(i)].parameter->grad;
-    Tensor square = norm.squares.Slice(i, i + 1);
-    ops::SumOfSquares({.x = grad.Ref(), .result = square.MutableRef()}, stream);
+  const std::vector<FlatPiece>& counted = parameters.layout().counted;
+  if (counted.size() < parameters.entries().size()) norm.squares.Zero();
+  for (const FlatPiece& piece : counted) {
+    Tensor square = norm.squares.View(static_cast<int64_t>(piece.entry), {1});
+    ops::SumOfSquares({.x = parameters.GradOf(piece).Ref(), .result = square.MutableRef()}, stream);
   }
+  if (sum_over_ranks) sum_over_ranks(norm.squares);
   ops::ClipFactor({.squares = norm.squares.Ref(),
                    .loss = loss.Ref(),
                    .factor = norm.clip_factor.MutableRef(),
@@ -46,24 +48,22 @@ std::optional<std::string> FirstNonFinite(const FlatParameters& parameters,
 AdamW::AdamW(FlatParameters& parameters, const OptimizerConfig& config)
     : parameters_(parameters), config_(config) {
   const MemoryScope scope(MemoryCategory::kOptimizer);
-  const Tensor& master = parameters.master();
-  const DType dtype = config.moments == MomentType::kBF16 ? DType::kBF16 : master.dtype();
-  m_ = Tensor::Zeros(master.shape(), dtype, master.device());
-  v_ = Tensor::Zeros(master.shape(), dtype, master.device());
+  const DType dtype =
+      config.moments == MomentType::kBF16 ? DType::kBF16 : parameters.master().dtype();
+  m_ = Tensor::Zeros({parameters.layout().local_size}, dtype, parameters.device());
+  v_ = Tensor::Zeros({parameters.layout().local_size}, dtype, parameters.device());
 }
 
 void AdamW::Step(double learning_rate, const Tensor& clip_factor) {
   const Stream stream = ComputeStream(parameters_.device());
   ++num_updates_;
-  for (const FlatParameters::Entry& entry : parameters_.entries()) {
-    Parameter& parameter = *entry.parameter;
-    const Shape flat = {parameter.numel()};
-    Tensor master = parameters_.master().View(entry.offset, flat),
-           value = parameters_.value().View(entry.offset, flat);
-    Tensor m = m_.View(entry.offset, flat), v = v_.View(entry.offset, flat);
+  for (const FlatPiece& piece : parameters_.layout().updated) {
+    const Parameter& parameter = *parameters_.entries()[piece.entry].parameter;
+    Tensor master = parameters_.MasterOf(piece), value = parameters_.ValueOf(piece);
+    Tensor m = FirstMomentOf(piece), v = SecondMomentOf(piece);
     ops::AdamW({.master = master.MutableRef(),
                 .value = value.MutableRef(),
-                .grad = parameter.grad.Ref(),
+                .grad = parameters_.GradOf(piece).Ref(),
                 .m = m.MutableRef(),
                 .v = v.MutableRef(),
                 .gradient_scale = clip_factor.Ref(),

@@ -20,7 +20,7 @@ RopeSpec RopeSpecOf(const ModelConfig& model) {
 
 BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe,
                       RecomputePolicy recompute, DType dtype, uint64_t seed, bool gradients,
-                      Device device, Communicator* expert_group) {
+                      Device device, const Sharding& sharding, Communicator* expert_group) {
   BuiltModel built;
   built.rope = std::make_shared<RopeTable>(RopeSpecOf(model), dtype, device);
   const double out_std = model.init_std / std::sqrt(2.0 * static_cast<double>(model.num_layers));
@@ -59,7 +59,8 @@ BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeC
       std::make_unique<LanguageModel>(model.vocab_size, model.width, model.norm_eps, model.init_std,
                                       model.tie_embeddings, std::move(blocks));
   built.model->SetName("");
-  built.parameters = std::make_unique<FlatParameters>(*built.model, dtype, seed, gradients, device);
+  built.parameters =
+      std::make_unique<FlatParameters>(*built.model, dtype, seed, gradients, device, sharding);
   return built;
 }
 

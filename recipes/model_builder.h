@@ -32,6 +32,7 @@ RopeSpec RopeSpecOf(const ModelConfig& model);
 // are here; it must outlive the model. Every rank's part starts as that part of the whole model.
 BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe,
                       RecomputePolicy recompute, DType dtype, uint64_t seed, bool gradients = true,
-                      Device device = kCpu, Communicator* expert_group = nullptr);
+                      Device device = kCpu, const Sharding& sharding = {},
+                      Communicator* expert_group = nullptr);
 
 }  // namespace lacuna

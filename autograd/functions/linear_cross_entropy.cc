@@ -27,6 +27,7 @@ LinearCrossEntropyResult LinearCrossEntropy(Tape& tape, const Variable& x, Param
   const int64_t num_rows = rows.dim(0), vocabulary = weight.shape[0];
   const DType accumulation = AccumulationType(rows.dtype());
   const bool with_gradient = tape.recording();
+  if (with_gradient && weight.on_grad_wanted) weight.on_grad_wanted(weight);
   const MemoryScope scope(MemoryCategory::kLogits);
   const Device device = rows.device();
   if (chunk == 0) chunk = ChunkOf(vocabulary * SizeOf(rows.dtype()), device);

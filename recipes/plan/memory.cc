@@ -99,17 +99,23 @@ double AllToAllBytes(const Recipe& recipe, double overload) {
   return 2 * (sent + overload * sent) + layers * overload * sent;
 }
 
-// A bucket that fills while another travels; a parameter is never cut. Of the weights, two blocks'
-// or the head's.
-double ShardingBytes(const Recipe& recipe) {
-  if (recipe.parallel.zero == 0) return 0;
+// Buckets that fill while another travels; a parameter is never cut. Experts that several ranks have
+// fill buckets of their own where other ranks have other experts. Of the weights, two blocks' or the
+// head's.
+double ShardingBytes(const Recipe& recipe, int64_t ranks) {
+  if (recipe.parallel.zero == 0 || ranks == 1) return 0;
   const ModelConfig& m = recipe.model;
   const DType dtype = recipe.train.dtype;
   const ParameterCounts n = CountParameters(recipe);
   const double head = Real(m.vocab_size * m.width),
                bucket = Real(recipe.train.bucket_mb) * (1 << 20),
                wide = Real(SizeOf(AccumulationType(dtype)));
-  const double gradients = bucket + std::max(bucket, head * wide);
+  const RankShares shares = SharesOf(recipe, ranks);
+  // The gates' and the ups' matrix of a layer's experts on this rank.
+  const double layers = Real(std::max<int64_t>(1, m.num_layers - m.num_dense_layers)),
+               matrix = shares.expert_replicas > 1 ? Real(shares.experts) / layers * 2 / 3 : 0;
+  double gradients = bucket + std::max({bucket, head * wide, matrix * wide});
+  if (recipe.parallel.expert > 1 && matrix > 0) gradients += std::max(bucket, matrix * wide);
   if (recipe.parallel.zero < 3) return gradients;
   const double shared = Real(n.shared_experts + n.router) /
                         Real(std::max<int64_t>(1, m.num_layers - m.num_dense_layers)),
@@ -127,8 +133,9 @@ DType MomentsOf(const Recipe& recipe) {
 }
 
 RankMemory EstimateMemory(const Recipe& recipe, int64_t ranks, double overload) {
-  const RankShares shares = SharesOf(recipe, ranks > 0 ? ranks : recipe.parallel.expert);
-  const int64_t updated = shares.experts + shares.other_updates;
+  if (ranks == 0) ranks = recipe.parallel.expert;
+  const RankShares shares = SharesOf(recipe, ranks);
+  const int64_t updated = shares.expert_updates + shares.other_updates;
   const double over = recipe.parallel.expert > 1 ? overload : 1;
   const DType dtype = recipe.train.dtype, accumulation = AccumulationType(dtype);
   const int64_t wide = SizeOf(accumulation), narrow = SizeOf(dtype);
@@ -138,7 +145,7 @@ RankMemory EstimateMemory(const Recipe& recipe, int64_t ranks, double overload) 
   memory.master = dtype == accumulation ? 0 : updated * wide;
   memory.moments = 2 * updated * SizeOf(MomentsOf(recipe));
   memory.all_to_all = static_cast<int64_t>(AllToAllBytes(recipe, over));
-  memory.sharding = static_cast<int64_t>(ShardingBytes(recipe));
+  memory.sharding = static_cast<int64_t>(ShardingBytes(recipe, ranks));
 
   const ModelConfig& m = recipe.model;
   const double rows = Real(recipe.train.micro_batch) * Real(recipe.train.sequence_length);

@@ -52,8 +52,9 @@ void AppendTraffic(const Recipe& recipe, int64_t ranks, std::string* out) {
             Gigabytes(traffic.gradient_sum),
             recipe.parallel.zero > 0 ? "every micro-batch" : "once a step", out);
   if (traffic.expert_gradient_sum > 0)
-    AppendRow("all-reduce of experts' gradients", Gigabytes(traffic.expert_gradient_sum),
-              "once a step", out);
+    AppendRow(recipe.parallel.zero > 0 ? "reduce-scatter of experts'" : "all-reduce of experts'",
+              Gigabytes(traffic.expert_gradient_sum),
+              recipe.parallel.zero > 0 ? "every micro-batch" : "once a step", out);
   if (traffic.weight_gather > 0) {
     AppendRow("all-gather of weights", Gigabytes(traffic.weight_gather),
               recipe.parallel.zero == 3 ? "twice a micro-batch" : "once a step", out);

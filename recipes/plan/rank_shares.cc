@@ -17,11 +17,13 @@ RankShares SharesOf(const Recipe& recipe, int64_t ranks) {
   const ParameterCounts n = CountParameters(recipe);
   const ParallelConfig& parallel = recipe.parallel;
   const int64_t others = n.total() - n.routed_experts, share = (others + ranks - 1) / ranks;
-  return {.experts = n.routed_experts / parallel.expert,
+  const int64_t experts = n.routed_experts / parallel.expert, replicas = ranks / parallel.expert;
+  return {.experts = experts,
+          .expert_updates = parallel.zero >= 2 ? (experts + replicas - 1) / replicas : experts,
           .others = others,
           .other_weights = parallel.zero >= 3 ? share : others,
           .other_updates = parallel.zero >= 2 ? share : others,
-          .expert_replicas = ranks / parallel.expert};
+          .expert_replicas = replicas};
 }
 
 double ExpectedDestinations(const Recipe& recipe) {

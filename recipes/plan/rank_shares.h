@@ -14,6 +14,7 @@ absl::Status CheckMesh(const Recipe& recipe, int64_t ranks);
 // Numbers of parameters that a rank holds something of.
 struct RankShares {
   int64_t experts = 0;          // routed experts on this rank
+  int64_t expert_updates = 0;   // of those, whose gradient and optimizer state are this rank's
   int64_t others = 0;           // all parameters that are not routed experts
   int64_t other_weights = 0;    // of those, whose weights stay on this rank
   int64_t other_updates = 0;    // of those, whose gradient and optimizer state are this rank's

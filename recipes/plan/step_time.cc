@@ -38,9 +38,11 @@ StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks) {
   const double gradients = Others(ranks) * Real(shares.others) * wide,
                weights = Others(ranks) * Real(shares.others) * narrow;
   traffic.gradient_sum = recipe.parallel.zero == 0 ? 2 * gradients : micro_batches * gradients;
-  traffic.expert_gradient_sum = 2 * Others(shares.expert_replicas) * Real(shares.experts) * wide;
-  if (recipe.parallel.zero == 2) traffic.weight_gather = weights;
-  if (recipe.parallel.zero == 3) traffic.weight_gather = 2 * micro_batches * weights;
+  const double experts = Others(shares.expert_replicas) * Real(shares.experts);
+  traffic.expert_gradient_sum = (recipe.parallel.zero == 0 ? 2 : micro_batches) * experts * wide;
+  if (recipe.parallel.zero == 2) traffic.weight_gather = weights + experts * narrow;
+  if (recipe.parallel.zero == 3)
+    traffic.weight_gather = 2 * micro_batches * weights + experts * narrow;
   return traffic;
 }
 

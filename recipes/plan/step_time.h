@@ -13,8 +13,9 @@ namespace lacuna {
 //                         backward; forward once more where the layer is recomputed
 //   gradient_sum          zero 0: 2 (R - 1) / R of the f32 gradients, once a step; zero 2 and 3:
 //                         (R - 1) / R of them, every micro-batch
-//   expert_gradient_sum   2 (G - 1) / G of this rank's experts', once a step; G groups hold the same
-//   weight_gather         (R - 1) / R of the weights, once a step; zero 3: twice a micro-batch
+//   expert_gradient_sum   the same of this rank's experts', with G for R; G groups hold the same
+//   weight_gather         zero 2: (R - 1) / R of the weights, and (G - 1) / G of this rank's
+//                         experts', once a step; zero 3: those of the weights twice a micro-batch
 // Where gradients and weights do not say more, those of the parameters that are not experts.
 struct StepTraffic {
   double dispatch = 0, combine = 0, gradient_sum = 0, expert_gradient_sum = 0, weight_gather = 0;

@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <functional>
+
 #include "core/io/block_hash.h"
 #include "core/status.h"
 #include "recipes/trainer/recipe_diff.h"
@@ -19,18 +21,36 @@ bool HasCheckpoints(const std::string& run_dir) {
 TrainingState TensorsOf(BuiltModel& model, AdamW* optimizer) {
   TrainingState state;
   const FlatParameters& parameters = *model.parameters;
-  const auto add = [&](const char* group, Tensor& flat) {
-    for (const FlatParameters::Entry& entry : parameters.entries()) {
-      state.Add(std::string(group) + "/" + entry.parameter->name,
-                flat.View(entry.offset, entry.parameter->shape));
+  // The piece of every parameter that this rank updates, an empty one where it updates nothing of it.
+  std::vector<FlatPiece> pieces(parameters.entries().size());
+  for (const FlatPiece& piece : parameters.layout().updated) pieces[piece.entry] = piece;
+  std::vector<RankGroup> replicas(pieces.size());
+  for (const FlatBucket& bucket : parameters.layout().buckets) {
+    for (const size_t i : bucket.entries) {
+      pieces[i].entry = i;
+      if (!bucket.sharded) replicas[i] = bucket.group;
+    }
+  }
+  const auto add = [&](const char* group, const std::function<Tensor(const FlatPiece&)>& flat) {
+    for (const FlatPiece& piece : pieces) {
+      const Parameter& parameter = *parameters.entries()[piece.entry].parameter;
+      const Tensor elements = flat(piece);
+      const bool whole = piece.count == parameter.numel();
+      state.tensors.push_back(
+          {.name = std::string(group) + "/" + parameter.name,
+           .global_shape = parameter.part ? parameter.part->global_shape : parameter.shape,
+           .offset = (parameter.part ? parameter.part->first_element : 0) + piece.first,
+           .tensor = whole ? elements.Reshape(parameter.shape) : elements,
+           .replica = replicas[piece.entry].rank,
+           .replicas = replicas[piece.entry].size});
     }
   };
-  add("model", model.parameters->master());
+  add("model", [&](const FlatPiece& piece) { return parameters.MasterOf(piece); });
   model.model->ForEachBuffer(
       [&](const std::string& name, Tensor& buffer) { state.Add("buffer/" + name, buffer); });
   if (optimizer != nullptr) {
-    add("adamw_m", optimizer->first_moment());
-    add("adamw_v", optimizer->second_moment());
+    add("adamw_m", [&](const FlatPiece& piece) { return optimizer->FirstMomentOf(piece); });
+    add("adamw_v", [&](const FlatPiece& piece) { return optimizer->SecondMomentOf(piece); });
   }
   return state;
 }
@@ -56,9 +76,11 @@ Checkpoints::Checkpoints(const Recipe& recipe, const std::vector<std::string>& a
       model_(model),
       optimizer_(optimizer),
       comm_(comm),
-      writer_(comm, {.directory = CheckpointDirectory(recipe.run.dir),
-                     .keep_latest = static_cast<int>(recipe.train.keep_latest),
-                     .recipe = ToYaml(recipe)}) {}
+      writer_(comm,
+              {.directory = CheckpointDirectory(recipe.run.dir),
+               .keep_latest = static_cast<int>(recipe.train.keep_latest),
+               .recipe = ToYaml(recipe),
+               .layout = {{"expert", recipe.parallel.expert}, {"zero", recipe.parallel.zero}}}) {}
 
 absl::StatusOr<std::string> Checkpoints::Save(const RunState& state) {
   TrainingState tensors = OnHost(TensorsOf(model_, &optimizer_));
@@ -67,7 +89,7 @@ absl::StatusOr<std::string> Checkpoints::Save(const RunState& state) {
   tensors.scalars = ToScalars(now);
   LACUNA_ASSIGN_OR_RETURN(const SaveReport report, writer_.Save(state.step, tensors));
   for (const std::string& warning : report.warnings) spdlog::warn("{}", warning);
-  return ToHex(StateHash(tensors));
+  return ToHex(report.state_hash);
 }
 
 absl::Status Checkpoints::CheckNewestRecipe() const {
@@ -96,7 +118,13 @@ absl::StatusOr<RunState> Checkpoints::Restore() {
   model_.parameters->SyncValueFromMaster();
   LACUNA_ASSIGN_OR_RETURN(RunState state, FromScalars(tensors.scalars, loaded.path));
   optimizer_.set_num_updates(state.updates);
-  state.hash = ToHex(StateHash(tensors));
+  // The last proof: what the ranks now hold together is what was saved.
+  const uint64_t hash = StateHash(comm_, tensors);
+  if (loaded.state_hash && *loaded.state_hash != hash) {
+    return CheckpointError("{}: was saved with state hash {}, what was loaded has {}", loaded.path,
+                           ToHex(*loaded.state_hash), ToHex(hash));
+  }
+  state.hash = ToHex(hash);
   return state;
 }
 

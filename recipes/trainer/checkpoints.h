@@ -27,7 +27,8 @@ std::string CheckpointDirectory(const std::string& run_dir);
 // Whether a checkpoint, whole or not, lies in the run's folder.
 bool HasCheckpoints(const std::string& run_dir);
 
-// Views of the model's tensors; the optimizer's too where it is not null.
+// Views of what this rank updates of the model's tensors; the optimizer's too where it is not null.
+// What is loaded into them is spread by GradientReducer::GatherValues where updates are sharded.
 TrainingState TensorsOf(BuiltModel& model, AdamW* optimizer);
 // The same with all tensors on the CPU, where checkpoints are written from and read to: the tensors
 // themselves, or copies of those on a device.
@@ -44,7 +45,8 @@ class Checkpoints {
   // Collective. -> hash of all tensors, 16 hexadecimal digits; the same for the same weights on any
   // number of ranks.
   absl::StatusOr<std::string> Save(const RunState& state);
-  // Collective. The last saved checkpoint that is whole; those passed over are named in warnings.
+  // Collective. The last saved checkpoint that is whole; those passed over are named in warnings. An
+  // error where the ranks do not hold together what was saved (the state's hash).
   absl::StatusOr<RunState> Restore();
   // What killed saves left behind; for the owner of the run before its first save.
   absl::Status RemoveStale(const RunLock& lock) { return writer_.RemoveStale(lock); }

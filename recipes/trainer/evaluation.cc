@@ -18,17 +18,17 @@ absl::StatusOr<std::vector<EvaluationResult>> Evaluate(
   const ProfileRange range("evaluation");
   const MemoryScope scope(MemoryCategory::kActivations);
   std::vector<EvaluationResult> results;
-  absl::Status status;
   for (const auto& set : sets) {
     const int64_t samples =
         max_samples > 0 ? std::min(max_samples, set->num_samples()) : set->num_samples();
     std::vector<double> sums(3, 0.0);  // loss, tokens, bytes
-    for (int64_t i = comm.rank(); i < samples && status.ok(); i += comm.size()) {
-      absl::StatusOr<Batch> batch = set->Load({i});
-      if (!batch.ok()) {
-        status = batch.status();
-        break;
-      }
+    // A rank that has no sample left runs the last one along with the others, which may need it
+    // (its experts), and counts nothing.
+    for (int64_t first = 0; first < samples; first += comm.size()) {
+      const int64_t mine = first + comm.rank(), i = std::min(mine, samples - 1);
+      const absl::StatusOr<Batch> batch = set->Load({i});
+      LACUNA_RETURN_IF_ERROR(
+          AgreeOnStatus(comm, batch.status(), AfterSeconds(comm.timeout_seconds())));
       const Device device = model.device();
       const PackedSequences sequences = batch->sequences.To(device);
       Tape tape(Tape::Mode::kInference, ComputeStream(device));
@@ -36,6 +36,7 @@ absl::StatusOr<std::vector<EvaluationResult>> Evaluate(
           .tape = tape, .sequences = sequences, .rows_per_sample = batch->ids.numel()};
       const Tensor losses =
           model.Loss(ctx, batch->ids.To(device), batch->targets.To(device), 1.0).row_loss;
+      if (mine >= samples) continue;
       for (const double row : losses.ToDoubles()) sums[0] += row;
       sums[1] += static_cast<double>(batch->num_target_tokens);
       sums[2] += static_cast<double>(set->BytesOf(i));
@@ -47,7 +48,6 @@ absl::StatusOr<std::vector<EvaluationResult>> Evaluate(
                        .tokens = static_cast<int64_t>(sums[1]),
                        .bytes = static_cast<int64_t>(sums[2])});
   }
-  LACUNA_RETURN_IF_ERROR(AgreeOnStatus(comm, status, AfterSeconds(comm.timeout_seconds())));
   return results;
 }
 

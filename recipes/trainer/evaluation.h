@@ -21,8 +21,8 @@ struct EvaluationResult {
   int64_t bytes = 0;
 };
 
-// Scores the first `max_samples` (0: all) of each set, dealt to the ranks in turn. The same results
-// on every rank.
+// Collective: scores the first `max_samples` (0: all) of each set, dealt to the ranks in turn; all
+// ranks run as many forward passes. The same results, or the same error, on every rank.
 absl::StatusOr<std::vector<EvaluationResult>> Evaluate(
     LanguageModel& model, const std::vector<std::unique_ptr<ValidationSet>>& sets,
     Communicator& comm, int64_t max_samples);

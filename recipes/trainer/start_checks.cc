@@ -15,8 +15,8 @@ absl::Status CheckParallel(const Recipe& recipe, int64_t ranks) {
   if (parallel.expert != 1)
     return ConfigError("parallel.expert = {}: not in this version, it trains with 1",
                        parallel.expert);
-  if (parallel.zero != 0)
-    return ConfigError("parallel.zero = {}: not in this version, it trains with 0", parallel.zero);
+  if (parallel.zero == 3)
+    return ConfigError("parallel.zero = 3: not in this version, it trains with 0 and 2");
   return absl::OkStatus();
 }
 

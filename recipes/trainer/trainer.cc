@@ -23,6 +23,7 @@
 #include "recipes/trainer/memory_advice.h"
 #include "recipes/trainer/run_inputs.h"
 #include "recipes/trainer/run_report.h"
+#include "recipes/trainer/sharding.h"
 #include "recipes/trainer/signals.h"
 #include "recipes/trainer/start_checks.h"
 #include "recipes/trainer/training_step.h"
@@ -39,8 +40,10 @@ class Run {
   absl::Status Execute() {
     LACUNA_RETURN_IF_ERROR(Agree(OpenInputs()));
     LACUNA_RETURN_IF_ERROR(Agree(OpenRunDirectory()));
+    LACUNA_ASSIGN_OR_RETURN(mesh_, MakeMesh(comm_, static_cast<int>(recipe_.parallel.expert)));
     Build();
     LACUNA_RETURN_IF_ERROR(Restore());
+    reducer_->GatherValues();  // each rank has read what it updates; the first step waits
     LACUNA_RETURN_IF_ERROR(Agree(WriteRecipe()));
     report_.Started(state_, inputs_, device_,
                     MeasurePeakOfAllRanks(recipe_.train.dtype, device_, comm_));
@@ -90,10 +93,9 @@ class Run {
   void Build() {
     model_ = BuildModel(recipe_.model, recipe_.nsa, recipe_.moe, recipe_.train.recompute,
                         recipe_.train.dtype, static_cast<uint64_t>(recipe_.run.seed),
-                        /*gradients=*/true, device_);
+                        /*gradients=*/true, device_, ShardingOf(recipe_, mesh_));
     optimizer_ = std::make_unique<AdamW>(*model_.parameters, recipe_.optimizer);
-    reducer_ =
-        std::make_unique<GradientReducer>(*model_.parameters, comm_, recipe_.train.bucket_mb << 20);
+    reducer_ = std::make_unique<GradientReducer>(*model_.parameters, comm_, mesh_.replica.get());
     training_step_ =
         std::make_unique<TrainingStep>(model_, *optimizer_, *reducer_, comm_,
                                        recipe_.optimizer.clip_norm, recipe_.train.sequence_length);
@@ -267,6 +269,7 @@ class Run {
   RunInputs inputs_;
   std::optional<RunLock> lock_;  // rank 0
   RunReport report_;             // writes into the run's folder, so it ends before the lock
+  Mesh mesh_;
   BuiltModel model_;
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<GradientReducer> reducer_;

@@ -92,7 +92,9 @@ TrainingStep::Losses TrainingStep::Accumulate(const std::vector<Batch>& micro_ba
       ops::Add({.a = sum, .b = result.loss.value().Ref(), .y = sum}, stream);
     }
     const ProfileRange range("backward");
-    tape.BackwardFrom(result.loss, /*fire_hooks=*/i + 1 == micro_batches.size());
+    const bool last = i + 1 == micro_batches.size();
+    tape.BackwardFrom(result.loss, /*fire_hooks=*/last || reducer_.every_micro_batch());
+    if (!last && reducer_.every_micro_batch()) reducer_.FinishBackward();
   }
   return losses;
 }
@@ -121,14 +123,20 @@ void TrainingStep::Reduce(Tensor& mean_loss) {
 GradientNorm TrainingStep::Update(const StepResult& result, const Tensor& mean_loss,
                                   double learning_rate) {
   const ProfileRange range("optimizer");
-  GradientNorm norm = MeasureGradients(*model_.parameters, mean_loss, clip_norm_);
-  if (result.target_tokens > 0) optimizer_.Step(learning_rate, norm.clip_factor);
+  SumOverRanksFn sum_over_ranks;
+  if (comm_.size() > 1) sum_over_ranks = [this](Tensor& t) { comm_.AllReduceSum(t).Wait(); };
+  GradientNorm norm = MeasureGradients(*model_.parameters, mean_loss, clip_norm_, sum_over_ranks);
+  if (result.target_tokens > 0) {
+    optimizer_.Step(learning_rate, norm.clip_factor);
+    reducer_.GatherValues();
+  }
   return norm;
 }
 
 StepResult TrainingStep::Run(const std::vector<Batch>& micro_batches, double learning_rate,
                              Metrics* metrics) {
   StepResult result = Count(micro_batches);
+  reducer_.WaitForValues();
   const double targets = std::max(1.0, static_cast<double>(result.target_tokens));
   result.first_work = std::chrono::steady_clock::now();
   model_.parameters->ZeroGrad();
@@ -157,6 +165,7 @@ StepResult TrainingStep::Run(const std::vector<Batch>& micro_batches, double lea
     optimizer_.set_num_updates(updates);
   }
   UpdateRouterBias(!result.skipped.empty());
+  reducer_.WaitForValues();
   return result;
 }
 

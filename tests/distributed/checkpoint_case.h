@@ -2,6 +2,10 @@
 // can be told from its step.
 #pragma once
 
+#include <functional>
+
+#include "core/io/block_hash.h"
+#include "core/io/file.h"
 #include "distributed/checkpoint_reader.h"
 #include "distributed/checkpoint_writer.h"
 #include "tests/support/random.h"
@@ -51,6 +55,21 @@ inline TrainingState SmallCheckpointState(int64_t step) {
   }
   state.scalars = {{"step", step}};
   return state;
+}
+
+// Changes what a manifest says and makes its checksum right again.
+inline void EditManifest(const std::string& path,
+                         const std::function<void(nlohmann::json& body)>& edit) {
+  const std::string text = *ReadFile(path, 1 << 20, ExitCode::kData);
+  const size_t begin = text.find('\n') + 1;
+  nlohmann::json body =
+      nlohmann::json::parse(text.substr(begin, text.rfind('\n', text.size() - 2) - begin));
+  edit(body);
+  const std::string changed = body.dump();
+  const std::string hash = ToHex(XXH3_64bits(changed.data(), changed.size()));
+  const absl::Status written = WriteFileDurably(
+      path, "{\"hash\":\"" + hash + "\",\"manifest\":\n" + changed + "\n}\n", ExitCode::kData);
+  LACUNA_CHECK(written.ok(), "{}", Message(written));
 }
 
 }  // namespace lacuna::test

@@ -102,6 +102,23 @@ TEST_F(CkptCommand, ShowPrintsStatisticsOfWeightsAndMoments) {
   EXPECT_NE(broken.text.find("1 element is NaN or inf"), std::string::npos) << broken.text;
 }
 
+TEST_F(CkptCommand, DiffNamesTheTensorsThatDiffer) {
+  const std::string run = dir_ / "run/checkpoints/";
+  Output output = Ckpt("diff " + run + "step_100 " + run + "step_200");
+  EXPECT_EQ(output.code, 4);
+  for (const std::string& text :
+       {run + "step_100: step 100, format 2, layout {\"ranks\":1}\n" + run +
+            "step_200: step 200, format 2, layout {\"ranks\":1}\n"
+            "  buffer/bias: 1 of 2 elements, the first is 1, by nan at most\n"
+            "  scalar /step: replace 200\n",
+        std::string("lacuna: 1 tensor differs\n")}) {
+    EXPECT_NE(output.text.find(text), std::string::npos) << output.text;
+  }
+  output = Ckpt("diff " + run + " " + run + "step_200");
+  EXPECT_EQ(output.code, 0) << output.text;
+  EXPECT_NE(output.text.find("4 tensors, every bit the same\n"), std::string::npos) << output.text;
+}
+
 TEST_F(CkptCommand, ErrorsAndHelp) {
   EXPECT_EQ(Ckpt("show " + dir_ / "none").code, 4);
   EXPECT_EQ(Ckpt("show --step 5 " + dir_ / "run").text,

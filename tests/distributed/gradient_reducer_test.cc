@@ -33,6 +33,12 @@ class Chain : public Module {
   Parameter* sometimes;
 };
 
+Sharding Whole(int64_t bucket_bytes) {
+  return {.whole = {.size = World().size(), .rank = World().rank()},
+          .parts = {},
+          .bucket_bytes = bucket_bytes};
+}
+
 // Two micro-batches of `rank`; hooks fire in the second one.
 void Backward(Chain& chain, int rank, DType dtype, bool hooks) {
   for (int batch = 0; batch < 2; ++batch) {
@@ -48,22 +54,29 @@ void ExpectSumOfRanks(DType dtype, int64_t bucket_bytes) {
   Chain chain, alone;
   chain.SetName("");
   alone.SetName("");
-  FlatParameters parameters(chain, dtype, 7), reference(alone, dtype, 7);
-  GradientReducer reducer(parameters, World(), bucket_bytes);
+  FlatParameters parameters(chain, dtype, 7, true, kCpu, Whole(bucket_bytes)),
+      reference(alone, dtype, 7);
+  GradientReducer reducer(parameters, World());
   for (int step = 0; step < 3; ++step) {
     parameters.ZeroGrad();
     Backward(chain, World().rank(), dtype, true);
     const int64_t launched = reducer.num_launched();
     reducer.Finish();
-    std::vector<double> sum(static_cast<size_t>(reference.size()));
+    std::vector<std::vector<double>> sums;
     for (int r = 0; r < World().size(); ++r) {
       reference.ZeroGrad();
       Backward(alone, r, dtype, false);
-      const std::vector<double> part = reference.grad().ToDoubles();
-      for (size_t i = 0; i < sum.size(); ++i) sum[i] += part[i];
+      sums.resize(reference.entries().size());
+      for (size_t e = 0; e < sums.size(); ++e) {
+        const std::vector<double> part = reference.entries()[e].parameter->grad.ToDoubles();
+        sums[e].resize(part.size());
+        for (size_t i = 0; i < part.size(); ++i) sums[e][i] += part[i];
+      }
     }
-    EXPECT_TRUE(test::SameBits(parameters.grad(), Tensor::FromDoubles(sum, {reference.size()},
-                                                                      parameters.grad().dtype())));
+    for (size_t e = 0; e < sums.size(); ++e) {
+      const Tensor& grad = parameters.entries()[e].parameter->grad;
+      EXPECT_TRUE(test::SameBits(grad, Tensor::FromDoubles(sums[e], grad.shape(), grad.dtype())));
+    }
     if (World().size() == 1) {
       EXPECT_EQ(reducer.num_buckets(), 0);
     }
@@ -92,8 +105,8 @@ class Plain : public Module {
 TEST(GradientReducer, LaunchesDuringBackwardFromTheLastUsed) {
   Plain plain;
   plain.SetName("");
-  FlatParameters parameters(plain, DType::kF32, 7);
-  GradientReducer reducer(parameters, World(), 1);
+  FlatParameters parameters(plain, DType::kF32, 7, true, kCpu, Whole(1));
+  GradientReducer reducer(parameters, World());
   std::vector<int64_t> launched;
   Tape tape;
   Variable x = tape.Leaf(RandomTensor({5, kWidth}, DType::kF32, 3));
@@ -116,8 +129,8 @@ TEST(GradientReducer, SecondBackwardBeforeFinishIsMisuse) {
   if (World().size() == 1) return;  // nothing is hooked, so there is nothing to misuse
   Plain plain;
   plain.SetName("");
-  FlatParameters parameters(plain, DType::kF32, 7);
-  GradientReducer reducer(parameters, World(), int64_t{1} << 30);
+  FlatParameters parameters(plain, DType::kF32, 7, true, kCpu, Whole(int64_t{1} << 30));
+  GradientReducer reducer(parameters, World());
   const auto backward = [&] {
     Tape tape;
     tape.Backward(

@@ -47,7 +47,8 @@ BuiltModel Build(AttentionKind attention, RecomputePolicy recompute, DType dtype
                       .num_init = 1,
                       .num_local = 1,
                       .window = 6};
-  return BuildModel(model, nsa, moe, recompute, dtype, 7, /*gradients=*/true, kCpu, expert_group);
+  return BuildModel(model, nsa, moe, recompute, dtype, 7, /*gradients=*/true, kCpu, {},
+                    expert_group);
 }
 
 // Samples [begin, end) of the batch, of two documents each. Returns the rank's part of the loss;

@@ -4,6 +4,8 @@
 
 #include <cstdlib>
 
+#include "nn/optimizer.h"
+#include "recipes/model_builder.h"
 #include "recipes/plan/memory.h"
 #include "recipes/plan/step_time.h"
 #include "recipes/trainer/memory_check.h"
@@ -60,6 +62,56 @@ TEST(RankPlan, TrafficOfAStep) {
   EXPECT_DOUBLE_EQ(traffic.weight_gather, others * 2 * 7 / 8);
   EXPECT_DOUBLE_EQ(TrafficOfStep(Paper({"parallel.zero=0"}), 8).gradient_sum,
                    2 * others * 4 * 7 / 8);
+}
+
+TEST(RankPlan, ReplicasOfExpertsShareTheirUpdates) {
+  const Recipe recipe = Paper({"parallel.expert=4"});
+  const RankShares shares = SharesOf(recipe, 8);
+  EXPECT_EQ(shares.expert_replicas, 2);
+  EXPECT_EQ(shares.expert_updates, shares.experts / 2);
+  EXPECT_EQ(SharesOf(Paper({"parallel.expert=4", "parallel.zero=0"}), 8).expert_updates,
+            shares.experts);
+  const StepTraffic traffic = TrafficOfStep(recipe, 8);
+  const auto experts = static_cast<double>(shares.experts);
+  EXPECT_DOUBLE_EQ(traffic.expert_gradient_sum, 64 * experts * 4 / 2);
+  EXPECT_DOUBLE_EQ(traffic.weight_gather,
+                   static_cast<double>(shares.others) * 2 * 7 / 8 + experts * 2 / 2);
+}
+
+// What the plan says of states is what the buffers of such a rank hold, up to padding.
+TEST(RankPlan, StatesAreWhatIsAllocated) {
+  for (const char* dtype : {"train.dtype=bf16", "train.dtype=f32"}) {
+    for (const char* zero : {"parallel.zero=0", "parallel.zero=2"}) {
+      constexpr int kRanks = 4;
+      const auto recipe = ParseRecipe(test::kValidRecipe, "r.yaml", {dtype, zero}, kRanks);
+      ASSERT_TRUE(recipe.ok()) << recipe.status();
+      const RankMemory plan = EstimateMemory(*recipe, kRanks);
+      for (const int rank : {0, kRanks - 1}) {
+        const BuiltModel built =
+            BuildModel(recipe->model, recipe->nsa, recipe->moe, {}, recipe->train.dtype, 1,
+                       /*gradients=*/true, kCpu,
+                       {.whole = {.size = kRanks, .rank = rank},
+                        .parts = {},
+                        .bucket_bytes = recipe->train.bucket_mb << 20,
+                        .shard_updates = recipe->parallel.zero >= 2});
+        AdamW optimizer(*built.parameters, recipe->optimizer);
+        FlatParameters& flat = *built.parameters;
+        // 16 elements for each parameter, 16 for each rank and bucket.
+        const auto padding = static_cast<int64_t>(16 * flat.entries().size() +
+                                                  16 * kRanks * flat.layout().buckets.size());
+        const auto expect = [&](int64_t allocated, int64_t planned, int64_t element) {
+          EXPECT_GE(allocated, planned) << dtype << " " << zero;
+          EXPECT_LE(allocated, planned + padding * element) << dtype << " " << zero;
+        };
+        const bool copy = recipe->train.dtype == DType::kBF16;
+        expect(flat.value().bytes(), plan.weights, SizeOf(flat.dtype()));
+        expect(flat.grad().bytes(), plan.gradients, 4);
+        expect(copy ? flat.master().bytes() : 0, plan.master, 4);
+        expect(optimizer.first_moment().bytes() + optimizer.second_moment().bytes(), plan.moments,
+               2 * SizeOf(optimizer.first_moment().dtype()));
+      }
+    }
+  }
 }
 
 TEST(RankPlan, WhatDoesNotFitIsRefusedWithWhatHelps) {

@@ -15,16 +15,19 @@ std::unique_ptr<Communicator>& Instance() {
 }
 
 // Failures of a rank other than 0, one line each with the rank in front.
+// (GoogleTest holds its lock while it reports a failure, so it cannot be asked for the test then.)
 class FailurePrinter : public testing::EmptyTestEventListener {
+  void OnTestStart(const testing::TestInfo& test) override { test_ = &test; }
   void OnTestPartResult(const testing::TestPartResult& result) override {
     if (!result.failed()) return;
-    const testing::TestInfo* test = testing::UnitTest::GetInstance()->current_test_info();
     std::fprintf(stderr, "[rank %d] %s.%s: %s:%d: %s\n", World().rank(),
-                 test == nullptr ? "" : test->test_suite_name(),
-                 test == nullptr ? "" : test->name(),
+                 test_ == nullptr ? "" : test_->test_suite_name(),
+                 test_ == nullptr ? "" : test_->name(),
                  result.file_name() == nullptr ? "?" : result.file_name(), result.line_number(),
                  result.message());
   }
+
+  const testing::TestInfo* test_ = nullptr;
 };
 
 }  // namespace

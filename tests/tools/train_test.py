@@ -47,18 +47,46 @@ class Resume(TrainTest):
                     self.assertEqual(value, expected[step][0], f"step {step}")
 
     def test_other_rank_counts_continue_the_same_run(self):
-        """1 -> 2 -> 4 -> 1 ranks: the losses agree with one rank's to f64 rounding, the data order goes on."""
+        """1 -> 2 -> 4 -> 4 -> 1 ranks, state whole or sharded: the losses agree with one rank's to f64 rounding, the data order goes on."""
         f64 = lambda text: text.replace("log_every: 1", "log_every: 1\n  dtype: f64")
         self.train(1, self.recipe("steady", f64))
         recipe = self.recipe("moving", f64)
-        for ranks, steps in ((1, 3), (2, 6), (4, 9), (1, 12)):
+        for ranks, steps, zero in ((1, 3, 0), (2, 5, 2), (4, 7, 2), (4, 9, 0), (1, 12, 2)):
             # The schedule must be the whole run's, so the run is stopped by a signal and not by a shorter train.steps.
-            self.train_until(ranks, recipe, steps, "--resume", "--set", "train.checkpoint_every=3")
+            self.train_until(ranks, recipe, steps, "--resume", "--set", "train.checkpoint_every=3", "--set", f"parallel.zero={zero}")
         expected, found = self.losses("steady"), self.losses("moving")
         self.assertEqual(sorted(found), sorted(expected))
         for step, values in found.items():
             for loss, norm in values:
                 self.assertAlmostEqual(loss, expected[step][0][0], delta=1e-11)
+
+    def test_evaluation_scores_each_sample_once(self):
+        """Ranks without a sample of their own run along: 1, 3 or 5 samples for 4 ranks."""
+        f64 = lambda text: text.replace("log_every: 1", "log_every: 1\n  dtype: f64")
+        for samples in (1, 3, 5):
+            options = ("--set", f"train.eval_samples={samples}", "--set", "train.steps=2", "--set", "train.eval_every=1", "--set", "optimizer.warmup_steps=1")
+            found = []
+            for ranks in (1, 4):
+                name = f"evaluated_{samples}_{ranks}"
+                self.train(ranks, self.recipe(name, f64), *options)
+                found.append([e["evaluation"]["held_out"] for e in self.entries(name) if "evaluation" in e])
+            self.assertEqual(len(found[0]), 2)
+            for one, four in zip(*found, strict=True):
+                self.assertGreater(one["tokens"], 0)
+                self.assertEqual((one["tokens"], one["bytes"]), (four["tokens"], four["bytes"]))
+                self.assertAlmostEqual(one["loss"], four["loss"], delta=1e-11)
+                self.assertAlmostEqual(one["bits_per_byte"], four["bits_per_byte"], delta=1e-11)
+
+    def test_sharded_state_is_resumed_to_the_bit(self):
+        """parallel.zero = 2: master weights and moments in as many shares as ranks."""
+        bf16 = lambda text: text.replace("log_every: 1", "log_every: 1\n  dtype: bf16")
+        sharded = ("--set", "parallel.zero=2")
+        whole = self.train(4, self.recipe("whole_shares", bf16), *sharded)
+        recipe = self.recipe("cut_shares", bf16)
+        self.train_until(4, recipe, 5, *sharded)
+        self.assertEqual(self.state(self.train(4, recipe, "--resume", *sharded), 12), self.state(whole, 12))
+        # One micro-batch a step on each rank: no sum is rounded in another place without shares.
+        self.assertEqual(self.state(self.train(4, self.recipe("no_shares", bf16)), 12), self.state(whole, 12))
 
     def test_bf16_moments(self):
         """They are saved as they are: a resumed run has the bits of an uninterrupted one. Their type is the run's."""

@@ -1,0 +1,13 @@
+// How the ranks of a run share its flat buffers.
+#pragma once
+
+#include "distributed/mesh.h"
+#include "nn/flat_layout.h"
+#include "recipes/schema/recipe.h"
+
+namespace lacuna {
+
+// Sections parallel and train (bucket_mb) as this rank of the mesh has them.
+Sharding ShardingOf(const Recipe& recipe, const Mesh& mesh);
+
+}  // namespace lacuna

@@ -1,0 +1,138 @@
+// A tiny model and steps of it for any number of ranks: the same samples, however they are dealt.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "core/parallel.h"
+#include "distributed/gradient_reducer.h"
+#include "recipes/trainer/checkpoints.h"
+#include "recipes/trainer/training_step.h"
+#include "tests/support/random.h"
+
+namespace lacuna::test {
+
+inline constexpr int64_t kRows = 48, kGlobalBatch = 8, kVocabulary = 50;
+
+struct Variant {
+  AttentionKind attention;
+  RouterKind router;
+  AuxLossScope aux_loss;
+  const char* name;
+};
+
+constexpr Variant kNsaSigmoid{AttentionKind::kNsa, RouterKind::kSigmoid, AuxLossScope::kNone,
+                              "nsa_sigmoid"};
+
+struct RankOptions {
+  int64_t steps = 20;
+  int64_t micro_batch = 1;
+  DType dtype = DType::kF64;
+  bool shard_updates = false;
+  std::function<void(BuiltModel&, AdamW&)> at_end = [](BuiltModel&, AdamW&) {};
+};
+
+inline BuiltModel Build(const Variant& variant, DType dtype = DType::kF64,
+                        const Sharding& sharding = {}) {
+  ModelConfig model;
+  model.attention = variant.attention;
+  model.num_layers = 2;
+  model.num_dense_layers = 1;
+  model.width = 16;
+  model.vocab_size = kVocabulary;
+  model.num_heads = 4;
+  model.num_groups = 2;
+  model.head_dim_qk = 8;
+  model.head_dim_v = 4;
+  model.rotary_dims = 4;
+  model.dense_width = 24;
+  model.init_std = 0.2;
+  MoeConfig moe{.num_experts = 4, .experts_per_token = 2, .expert_width = 8, .num_shared = 1};
+  moe.router = variant.router;
+  moe.aux_loss = variant.aux_loss;
+  if (variant.aux_loss != AuxLossScope::kNone) moe.aux_loss_coef = 0.01;
+  moe.z_loss_coef = 0.001;
+  const NsaConfig nsa{.block = 8,
+                      .stride = 4,
+                      .select_block = 8,
+                      .num_selected = 3,
+                      .num_init = 1,
+                      .num_local = 1,
+                      .window = 6};
+  return BuildModel(model, nsa, moe, {}, dtype, 3, /*gradients=*/true, kCpu, sharding);
+}
+
+// Samples of unequal numbers of targets: documents of different lengths, some rows masked.
+inline Batch MakeBatch(const std::vector<int64_t>& samples) {
+  Batch batch;
+  std::vector<int32_t> ids, targets, cu{0};
+  for (const int64_t sample : samples) {
+    const Tensor drawn = RandomIds({kRows}, kVocabulary, static_cast<uint64_t>(100 + sample));
+    const int32_t* id = drawn.data<int32_t>();
+    const auto cut = static_cast<int32_t>(5 + 7 * (sample % 6));
+    for (int32_t t = 0; t < kRows; ++t) {
+      ids.push_back(id[t]);
+      const bool masked = t + 1 == cut || t + 1 == kRows || (sample % 3 == 0 && t % 4 == 0);
+      targets.push_back(masked ? -1 : id[t + 1]);
+      batch.num_target_tokens += masked ? 0 : 1;
+    }
+    cu.push_back(cu.back() + cut);
+    cu.push_back(static_cast<int32_t>(ids.size()));
+  }
+  const auto n = static_cast<int64_t>(ids.size());
+  batch.ids = Tensor::FromVector(ids, {n});
+  batch.targets = Tensor::FromVector(targets, {n});
+  batch.sequences = PackedSequences(cu);
+  batch.tokens_per_source = {n};
+  batch.source_of_sample.assign(samples.size(), 0);
+  return batch;
+}
+
+// This rank's place among all ranks, which have every parameter whole.
+inline Sharding ShardingFor(const Communicator& comm, bool shard_updates) {
+  return {.whole = {.size = comm.size(), .rank = comm.rank()},
+          .parts = {},
+          .bucket_bytes = 1 << 12,
+          .shard_updates = shard_updates};
+}
+
+struct Trace {
+  std::vector<double> losses, norms;
+  std::vector<double> weights, bias;  // after the last step; weights in order of use
+  uint64_t hash = 0;                  // of weights and optimizer
+};
+
+inline Trace TrainSteps(const Variant& variant, Communicator& comm, const RankOptions& options) {
+  BuiltModel built = Build(variant, options.dtype, ShardingFor(comm, options.shard_updates));
+  AdamW optimizer(*built.parameters, {});
+  GradientReducer reducer(*built.parameters, comm);
+  TrainingStep step(built, optimizer, reducer, comm, 0.5, kRows);
+  Trace trace;
+  for (int64_t s = 0; s < options.steps; ++s) {
+    std::vector<Batch> batches;
+    for (int64_t i = 0; i < kGlobalBatch / comm.size() / options.micro_batch; ++i) {
+      std::vector<int64_t> samples;
+      for (int64_t j = 0; j < options.micro_batch; ++j) {
+        samples.push_back(s * kGlobalBatch + (i * comm.size() + comm.rank()) * options.micro_batch +
+                          j);
+      }
+      batches.push_back(MakeBatch(samples));
+    }
+    const StepResult result = step.Run(batches, 1e-3, nullptr);
+    EXPECT_EQ(result.skipped, "");
+    trace.losses.push_back(result.loss);
+    trace.norms.push_back(result.gradient_norm);
+  }
+  for (const FlatParameters::Entry& entry : built.parameters->entries()) {
+    for (const double w : entry.parameter->value.ToDoubles()) trace.weights.push_back(w);
+  }
+  built.model->ForEachBuffer([&](const std::string&, Tensor& buffer) {
+    for (const double b : buffer.ToDoubles()) trace.bias.push_back(b);
+  });
+  trace.hash = StateHash(comm, TensorsOf(built, &optimizer));
+  options.at_end(built, optimizer);
+  return trace;
+}
+
+}  // namespace lacuna::test
