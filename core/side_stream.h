@@ -7,7 +7,7 @@
 //
 // Tensors are allocated and freed in the order of the compute stream: those that the side's work
 // reads or sets have to be made before the SideStream and to live until Join. Kernels' workspaces
-// belong to the stream that they run on.
+// belong to the stream that they run on and are given back before Join.
 // On the CPU, and while somebody observes kernels (core/kernel.h) and reads their outputs after each,
 // stream() is the compute stream itself.
 #pragma once

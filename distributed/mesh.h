@@ -19,6 +19,9 @@ struct Mesh {
   Communicator* world = nullptr;
   std::unique_ptr<Communicator> expert;   // rank() is the place in the group: world rank % expert
   std::unique_ptr<Communicator> replica;  // rank() is world rank / expert
+
+  // Null where each rank has all experts.
+  Communicator* expert_group() const { return expert->size() > 1 ? expert.get() : nullptr; }
 };
 
 // Every rank of `world`, which must outlive the mesh, calls it. ConfigError where expert

@@ -12,9 +12,6 @@ namespace lacuna {
 absl::Status CheckParallel(const Recipe& recipe, int64_t ranks) {
   LACUNA_RETURN_IF_ERROR(CheckMesh(recipe, ranks));
   const ParallelConfig& parallel = recipe.parallel;
-  if (parallel.expert != 1)
-    return ConfigError("parallel.expert = {}: not in this version, it trains with 1",
-                       parallel.expert);
   if (parallel.zero == 3)
     return ConfigError("parallel.zero = 3: not in this version, it trains with 0 and 2");
   return absl::OkStatus();

@@ -31,6 +31,8 @@
 namespace lacuna {
 namespace {
 
+using Seconds = std::chrono::duration<double>;
+
 // One run on this rank.
 class Run {
  public:
@@ -91,9 +93,10 @@ class Run {
   }
 
   void Build() {
-    model_ = BuildModel(recipe_.model, recipe_.nsa, recipe_.moe, recipe_.train.recompute,
-                        recipe_.train.dtype, static_cast<uint64_t>(recipe_.run.seed),
-                        /*gradients=*/true, device_, ShardingOf(recipe_, mesh_));
+    model_ =
+        BuildModel(recipe_.model, recipe_.nsa, recipe_.moe, recipe_.train.recompute,
+                   recipe_.train.dtype, static_cast<uint64_t>(recipe_.run.seed),
+                   /*gradients=*/true, device_, ShardingOf(recipe_, mesh_), mesh_.expert_group());
     optimizer_ = std::make_unique<AdamW>(*model_.parameters, recipe_.optimizer);
     reducer_ = std::make_unique<GradientReducer>(*model_.parameters, comm_, mesh_.replica.get());
     training_step_ =
@@ -188,21 +191,18 @@ class Run {
     StepResult result =
         training_step_->Run(batches, learning_rate, with_telemetry ? &telemetry : nullptr);
     const SteadyClock::time_point end = SteadyClock::now();
-    if (step_before_ended_) {
-      result.idle_seconds =
-          std::chrono::duration<double>(result.first_work - *step_before_ended_).count();
-    }
+    if (step_before_ended_)
+      result.idle_seconds = Seconds(result.first_work - *step_before_ended_).count();
     step_before_ended_ = end;
     ++state_.step;
     state_.samples += global_batch;
     state_.tokens += result.target_tokens;
     CountSources(&result);
-    const std::chrono::duration<double> seconds = end - begin;
-    report_.Step(state_, result, learning_rate, seconds.count(),
+    report_.Step(state_, result, learning_rate, Seconds(end - begin).count(),
                  with_telemetry ? &telemetry : nullptr);
     if (!first_step_told_) {
       first_step_told_ = true;
-      report_.FirstStepDone(state_, std::chrono::duration<double>(end - started_).count());
+      report_.FirstStepDone(state_, Seconds(end - started_).count());
     }
     return result.skipped;
   }
@@ -278,8 +278,7 @@ class Run {
   RunState state_;
   std::string last_saved_ = "none";
   const SteadyClock::time_point started_ = SteadyClock::now();
-  std::optional<SteadyClock::time_point>
-      step_before_ended_;  // with nothing between it and the next
+  std::optional<SteadyClock::time_point> step_before_ended_;
   bool first_step_told_ = false;
 };
 

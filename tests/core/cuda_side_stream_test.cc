@@ -28,14 +28,13 @@ class Work {
     const Stream stream = CudaStream();
     ops::Fill({.y = x_.MutableRef(), .value = value}, stream);
     {
-      SideStream side(stream);
+      const SideStream side(stream);
       const cuda::Workspace copy(kElements * 4, side.stream());
       cuda::CopyOnDevice(copy.As<void>(), x_.Ref().data, kElements * 4, side.stream());
       TensorRef copied = x_.MutableRef();
       copied.data = copy.As<void>();
       ops::Add({.a = copied, .b = copied, .y = twice_.MutableRef()}, side.stream());
-      side.Join();
-    }
+    }  // the workspace is given back, then the side joined
     ops::Fill({.y = x_.MutableRef(), .value = -1}, stream);
     ops::Add({.a = twice_.Ref(), .b = x_.Ref(), .y = y_.MutableRef()}, stream);
   }

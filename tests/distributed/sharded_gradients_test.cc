@@ -70,14 +70,13 @@ struct Sharded {
 // this one: batch by batch in f64, each rounded once, then added in the type of gradients.
 std::vector<Tensor> ExpectedGradients(const Sharded& setup, DType dtype) {
   const int expert = setup.mesh.expert->size(), mine = World().rank() % expert;
-  Chain alone;
-  FlatParameters reference(alone, dtype, 7);
   std::vector<Tensor> sums;
   for (int batch = 0; batch < kBatches; ++batch) {
-    std::vector<std::vector<double>> of_ranks(reference.entries().size());
+    std::vector<std::vector<double>> of_ranks(setup.parameters.entries().size());
     for (int r = 0; r < World().size(); ++r) {
-      reference.ZeroGrad();
-      Backward(alone, r, batch, dtype, false);
+      Chain of_rank(r % expert);
+      FlatParameters reference(of_rank, dtype, 7);
+      Backward(of_rank, r, batch, dtype, false);
       for (size_t e = 0; e < of_ranks.size(); ++e) {
         const Parameter& parameter = *reference.entries()[e].parameter;
         if (parameter.part && r % expert != mine) continue;

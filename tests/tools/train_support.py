@@ -13,7 +13,7 @@ MPIEXEC = sys.argv[2]
 class TrainTest(ProgramTest):
     def command(self, ranks, recipe, *options):
         launch = [MPIEXEC, "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks > 1 else []
-        return [*launch, PROGRAM, "train", str(recipe), *options]
+        return [*launch, PROGRAM, "train", str(recipe), "--set", "train.device=cpu", *options]
 
     def train(self, ranks, recipe, *options, expect=0):
         done = subprocess.run(self.command(ranks, recipe, *options), capture_output=True, text=True, timeout=120)
