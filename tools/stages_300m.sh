@@ -18,11 +18,11 @@ make_text() {
   say "text and problems"
   tools/fetch_kernel_text.sh
   # Chains of 4 to 64 steps with numbers of one digit, 70 to 840 tokens, and of 100 to 1,250 with two digits, up to 32,000 tokens; lists of
-  # 4 to 256 numbers, up to 6,000 tokens, and of 512 to 2,304, up to 31,000.
+  # 4 to 128 numbers, up to 4,000 tokens, and of 256 to 2,304, up to 31,000.
   problems chains "" --task modular_chain --levels 1-5 --count 8000 --heldout 128
   problems chains _long --task modular_chain --levels 7-10 --count 150 --heldout 16 --seed 2
-  problems recall "" --task recall --levels 1-7 --count 500 --heldout 16
-  problems recall _long --task recall --levels 8-10 --count 24 --heldout 4 --seed 2
+  problems recall "" --task recall --levels 1-6 --count 2000 --heldout 16
+  problems recall _long --task recall --levels 7-10 --count 40 --heldout 4 --seed 2
 }
 
 # problems KIND LENGTH OPTIONS...: dir/KIND/{train,heldout}LENGTH_*.h5 of problems that lacuna synth writes to dir/problems/KIND+LENGTH.

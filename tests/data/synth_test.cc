@@ -148,7 +148,7 @@ TEST(Synth, RecallAsksEverywhere) {
   std::array<int, 4> quarters{};
   for (uint64_t k = 0; k < 100; ++k) {
     RandomStream random(2, k);
-    const SynthProblem problem = RecallTask().draw(5, random).solve();
+    const SynthProblem problem = RecallTask().draw(8, random).solve();
     const size_t at = problem.user.find(problem.reasoning.substr(0, problem.reasoning.find('\n')));
     ASSERT_NE(at, std::string::npos);
     ++quarters[4 * at / problem.user.size()];
