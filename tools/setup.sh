@@ -19,6 +19,7 @@ packages=(
   libxxhash-dev                                        # checksums
   libgtest-dev libgmock-dev libbenchmark-dev           # tests, benchmarks
   python3-jinja2                                       # tests: chat templates as inference stacks render them
+  python3-yaml shellcheck                              # tests: launch files
   libcli11-dev                                         # the command line
   strace                                               # fault-injection tests
   ca-certificates python3                              # scripts
