@@ -29,5 +29,6 @@ void AddSynthCommand(CLI::App& app, Runner& run);
 void AddBenchCommand(CLI::App& app, Runner& run);
 void AddParityCommand(CLI::App& app, Runner& run);
 void AddRepeatCommand(CLI::App& app, Runner& run);
+void AddSelftestCommand(CLI::App& app, Runner& run);
 
 }  // namespace lacuna::tools

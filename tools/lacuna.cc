@@ -65,6 +65,7 @@ int main(int argc, char** argv) {
   tools::AddBenchCommand(app, run);
   tools::AddParityCommand(app, run);
   tools::AddRepeatCommand(app, run);
+  tools::AddSelftestCommand(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

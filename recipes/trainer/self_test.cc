@@ -1,0 +1,241 @@
+#include "recipes/trainer/self_test.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "core/random.h"
+#include "core/status.h"
+#include "distributed/gradient_reducer.h"
+#include "distributed/mesh.h"
+#include "recipes/model_builder.h"
+#include "recipes/trainer/training_step.h"
+
+namespace lacuna {
+namespace {
+
+constexpr int64_t kSteps = 4, kRows = 192, kVocabulary = 512, kSamplesOfRank = 2;
+
+struct Variant {
+  DType dtype;
+  int expert;  // ranks that share the experts
+  int zero;
+  bool recompute;
+
+  std::string Describe() const {
+    return fmt::format("{}{}, zero {}{}", NameOf(dtype),
+                       expert > 1 ? fmt::format(", experts over {} ranks", expert) : "", zero,
+                       recompute ? ", recompute" : "");
+  }
+};
+
+// Sums are rounded in other places. In bf16 and f32 a near tie may send a token to another expert or
+// block.
+double LimitOf(DType dtype) {
+  return dtype == DType::kF64 ? 1e-12 : dtype == DType::kF32 ? 1e-5 : 5e-3;
+}
+
+BuiltModel Build(const Variant& variant, int ranks, Device device, const Sharding& sharding,
+                 Communicator* expert_group) {
+  // On a card the paper's widths, so that its kernels run.
+  const bool cuda = device.type == DeviceType::kCuda;
+  ModelConfig model;
+  model.attention = AttentionKind::kNsa;
+  model.num_layers = 3;
+  model.num_dense_layers = 1;
+  model.width = 64;
+  model.vocab_size = kVocabulary;
+  model.num_heads = cuda ? 16 : 4;
+  model.num_groups = 2;
+  model.head_dim_qk = cuda ? 192 : 24;
+  model.head_dim_v = cuda ? 128 : 16;
+  model.rotary_dims = 16;
+  model.dense_width = 128;
+  model.init_std = 0.1;
+  MoeConfig moe{.num_experts = ranks * ((8 + ranks - 1) / ranks),
+                .experts_per_token = 2,
+                .expert_width = 32,
+                .num_shared = 1};
+  moe.aux_loss = AuxLossScope::kSequence;
+  moe.aux_loss_coef = 0.01;
+  moe.z_loss_coef = 0.001;
+  const NsaConfig nsa{.block = 16,
+                      .stride = 8,
+                      .select_block = cuda ? 64 : 16,
+                      .num_selected = 2,
+                      .num_init = 1,
+                      .num_local = 1,
+                      .window = 32};
+  RecomputePolicy recompute;
+  recompute.feed_forward = variant.recompute;
+  return BuildModel(model, nsa, moe, recompute, variant.dtype, 5, /*gradients=*/true, device,
+                    sharding, expert_group);
+}
+
+// Two documents of random tokens; the cut and what is masked follow from the sample.
+Batch MakeBatch(int64_t sample) {
+  constexpr int32_t kLength = kRows;
+  std::vector<int32_t> ids(kRows), targets(kRows, -1);
+  for (int32_t t = 0; t < kLength; ++t) {
+    const double drawn = PhiloxUniform(17, static_cast<uint64_t>(sample), static_cast<uint64_t>(t));
+    ids[static_cast<size_t>(t)] = static_cast<int32_t>(drawn * kVocabulary);
+  }
+  Batch batch;
+  const auto cut = static_cast<int32_t>(20 + 31 * (sample % 5));
+  for (int32_t t = 0; t + 1 < kLength; ++t) {
+    if (t + 1 == cut || (sample % 3 == 0 && t % 4 == 0)) continue;
+    targets[static_cast<size_t>(t)] = ids[static_cast<size_t>(t) + 1];
+    ++batch.num_target_tokens;
+  }
+  batch.ids = Tensor::FromVector(ids, {kRows});
+  batch.targets = Tensor::FromVector(targets, {kRows});
+  batch.sequences = PackedSequences({0, cut, kLength});
+  batch.tokens_per_source = {kRows};
+  batch.source_of_sample = {0};
+  return batch;
+}
+
+struct Trace {
+  std::vector<double> losses, norms, telemetry, bias;
+};
+
+// kSteps steps of `ranks` x kSamplesOfRank samples on the ranks of `comm`.
+absl::StatusOr<Trace> TrainSteps(const Variant& variant, int ranks, Communicator& comm,
+                                 Device device) {
+  LACUNA_ASSIGN_OR_RETURN(Mesh mesh, MakeMesh(comm, comm.size() > 1 ? variant.expert : 1));
+  const Sharding sharding{.whole = {.size = comm.size(), .rank = comm.rank()},
+                          .parts = {.size = mesh.replica->size(), .rank = mesh.replica->rank()},
+                          .bucket_bytes = 1 << 16,
+                          .shard_updates = comm.size() > 1 && variant.zero >= 2};
+  BuiltModel built = Build(variant, ranks, device, sharding, mesh.expert_group());
+  AdamW optimizer(*built.parameters, {});
+  GradientReducer reducer(*built.parameters, comm, mesh.replica.get());
+  TrainingStep step(built, optimizer, reducer, comm, /*clip_norm=*/1.0, kRows);
+  const int64_t global_batch = ranks * kSamplesOfRank;
+  Trace trace;
+  for (int64_t s = 0; s < kSteps; ++s) {
+    comm.log().SetContext(fmt::format("self-test, {}, step {}", variant.Describe(), s + 1));
+    std::vector<Batch> batches;
+    for (int64_t i = comm.rank(); i < global_batch; i += comm.size())
+      batches.push_back(MakeBatch(s * global_batch + i));
+    Metrics metrics;
+    const StepResult result = step.Run(batches, 1e-3, &metrics);
+    if (!result.skipped.empty())
+      return MakeError(ExitCode::kNumerics,
+                       fmt::format("self-test, {}, {} ranks: step {} was skipped, because {}",
+                                   variant.Describe(), comm.size(), s + 1, result.skipped));
+    trace.losses.push_back(result.loss);
+    trace.norms.push_back(result.gradient_norm);
+    for (const auto& [name, entry] : metrics.scalars()) trace.telemetry.push_back(entry.mean());
+    for (const auto& [name, values] : metrics.vectors())
+      trace.telemetry.insert(trace.telemetry.end(), values.begin(), values.end());
+  }
+  built.model->ForEachBuffer([&](const std::string&, Tensor& buffer) {
+    for (const double b : buffer.ToDoubles()) trace.bias.push_back(b);
+  });
+  return trace;
+}
+
+// The largest |a - b|, relative to the values where they are not small.
+double Difference(const std::vector<double>& a, const std::vector<double>& b, double floor) {
+  if (a.size() != b.size()) return INFINITY;
+  double largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double difference = std::abs(a[i] - b[i]) / std::max(std::abs(b[i]), floor);
+    largest = std::isnan(difference) ? INFINITY : std::max(largest, difference);
+  }
+  return largest;
+}
+
+std::vector<Variant> VariantsFor(int ranks, Device device) {
+  const bool cuda = device.type == DeviceType::kCuda;
+  std::vector<Variant> variants;
+  for (const DType dtype : {cuda ? DType::kF32 : DType::kF64, cuda ? DType::kBF16 : DType::kF32}) {
+    variants.push_back({dtype, 1, 0, false});
+    if (ranks == 1) continue;
+    variants.push_back({dtype, 1, 2, true});
+    if (ranks % 2 == 0 && ranks > 2) variants.push_back({dtype, 2, 2, false});
+    variants.push_back({dtype, ranks, 0, false});
+    variants.push_back({dtype, ranks, 2, true});
+  }
+  return variants;
+}
+
+}  // namespace
+
+bool SelfTestResult::passed() const {
+  return std::all_of(rows.begin(), rows.end(), [](const SelfTestRow& r) { return r.passed(); });
+}
+
+std::string SelfTestResult::Table() const {
+  std::string text =
+      fmt::format("{:44} {:>9} {:>9} {:>9} {:>9} {:>9}\n", "largest difference from one rank",
+                  "loss", "norm", "telemetry", "bias", "limit");
+  for (const SelfTestRow& row : rows) {
+    text +=
+        fmt::format("{:44} {:9.1e} {:9.1e} {:9.1e} {:9.1e} {:9.0e}{}\n", row.what, row.loss,
+                    row.norm, row.telemetry, row.bias, row.limit, row.passed() ? "" : "  FAILED");
+  }
+  return text;
+}
+
+namespace {
+
+std::string BytesOf(const std::vector<double>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double)};
+}
+std::vector<double> DoublesOf(const std::string& bytes) {
+  std::vector<double> values(bytes.size() / sizeof(double));
+  std::copy_n(bytes.data(), values.size() * sizeof(double), reinterpret_cast<char*>(values.data()));
+  return values;
+}
+
+// What one rank computes, of rank 0, to all.
+absl::StatusOr<Trace> Reference(const Variant& variant, Communicator& comm, Device device) {
+  absl::StatusOr<Trace> trace = Trace{};
+  if (comm.rank() == 0) trace = TrainSteps(variant, comm.size(), *MakeSelfCommunicator(), device);
+  const Deadline deadline = AfterSeconds(comm.timeout_seconds());
+  LACUNA_RETURN_IF_ERROR(AgreeOnStatus(comm, trace.status(), deadline));
+  for (std::vector<double>* values :
+       {&trace->losses, &trace->norms, &trace->telemetry, &trace->bias})
+    *values = DoublesOf(BroadcastNow(comm, BytesOf(*values), 0, deadline));
+  return trace;
+}
+
+}  // namespace
+
+absl::StatusOr<SelfTestResult> RunSelfTest(Communicator& comm, Device device) {
+  const SteadyClock::time_point start = SteadyClock::now();
+  SelfTestResult result;
+  std::map<DType, Trace> references;  // the same for all ways of sharing
+  for (const Variant& variant : VariantsFor(comm.size(), device)) {
+    LACUNA_ASSIGN_OR_RETURN(const Trace many, TrainSteps(variant, comm.size(), comm, device));
+    if (!references.contains(variant.dtype)) {
+      LACUNA_ASSIGN_OR_RETURN(references[variant.dtype],
+                              Reference({variant.dtype, 1, 0, false}, comm, device));
+    }
+    const Trace& one = references[variant.dtype];
+    std::vector<double> found = {
+        Difference(many.losses, one.losses, 1e-3), Difference(many.norms, one.norms, 1e-3),
+        Difference(many.telemetry, one.telemetry, 1e-3), Difference(many.bias, one.bias, 1.0)};
+    // The worst rank's, on all ranks.
+    std::vector<std::string> of_ranks;
+    comm.AllGather(BytesOf(found), &of_ranks).Wait();
+    for (const std::string& text : of_ranks) {
+      const std::vector<double> values = DoublesOf(text);
+      for (size_t i = 0; i < found.size(); ++i) found[i] = std::max(found[i], values[i]);
+    }
+    result.rows.push_back({.what = variant.Describe(),
+                           .loss = found[0],
+                           .norm = found[1],
+                           .telemetry = found[2],
+                           .bias = found[3],
+                           .limit = LimitOf(variant.dtype)});
+  }
+  result.seconds = SecondsSince(start);
+  return result;
+}
+
+}  // namespace lacuna

@@ -1,0 +1,69 @@
+// lacuna selftest: does training on these ranks compute what one rank computes?
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+
+#include "core/status.h"
+#include "core/stream.h"
+#include "distributed/device_assignment.h"
+#include "distributed/device_communicator.h"
+#include "recipes/trainer/device.h"
+#include "recipes/trainer/self_test.h"
+#include "tools/command.h"
+#include "tools/ranks.h"
+
+namespace lacuna::tools {
+namespace {
+
+struct Options {
+  std::string device = "auto";
+};
+
+absl::StatusOr<Device> DeviceOf(const Options& options, Communicator& comm) {
+  if (options.device == "cpu") return kCpu;
+  const absl::StatusOr<int> card = AssignDevice(comm);
+  if (card.ok()) return CudaDevice(*card);
+  if (options.device == "auto") return kCpu;
+  return card.status();
+}
+
+absl::Status Test(const Options& options, const std::shared_ptr<Communicator>& host) {
+  LACUNA_ASSIGN_OR_RETURN(const Device device, DeviceOf(options, *host));
+  const std::shared_ptr<Communicator> comm = ForDevice(host, device);
+  const bool leader = comm->rank() == 0;
+  if (leader)
+    fmt::print("{} rank{} on {}\n", comm->size(), comm->size() == 1 ? "" : "s", Describe(device));
+  LACUNA_ASSIGN_OR_RETURN(const SelfTestResult result, RunSelfTest(*comm, device));
+  if (leader)
+    fmt::print("{}{} in {:.1f} s\n", result.Table(), result.passed() ? "passed" : "FAILED",
+               result.seconds);
+  if (result.passed()) return absl::OkStatus();
+  return MakeError(ExitCode::kNumerics,
+                   "selftest: ranks compute something else than one rank does; "
+                   "LACUNA_GPU_COLLECTIVES=staged tells whether it is NCCL, "
+                   "LACUNA_CHECK_COLLECTIVES=1 whether ranks call the same");
+}
+
+}  // namespace
+
+void AddSelftestCommand(CLI::App& app, Runner& run) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand(
+      "selftest", "Train a tiny model on these ranks and on one: loss, gradients, routing");
+  command
+      ->add_option("--device", options->device,
+                   "Where to compute, auto: a card for each rank if there is one, else the CPU")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  command->footer("Example: mpirun -n 8 --bind-to none lacuna selftest");
+  command->callback([options, &run] {
+    run = [options] {
+      UseThreads(0, FromLauncher());
+      return OnRanks(
+          [&](const std::shared_ptr<Communicator>& comm) { return Test(*options, comm); });
+    };
+  });
+}
+
+}  // namespace lacuna::tools

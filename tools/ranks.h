@@ -1,0 +1,30 @@
+// Commands that run on all ranks of a launcher.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "distributed/communicator.h"
+
+namespace lacuna::tools {
+
+// The launcher's numbers, known before anything is initialised: a bad recipe ends the program before
+// MPI starts.
+struct LaunchedRank {
+  int64_t rank = 0, ranks = 1, local_ranks = 1;
+};
+LaunchedRank FromLauncher();
+
+// This rank's share of the host's cores; `threads` where it is not 0.
+void UseThreads(int64_t threads, const LaunchedRank& launched);
+
+// The status on rank 0, elsewhere only its exit code: one line for all ranks.
+absl::Status FromLeader(const absl::Status& status, int64_t rank);
+
+// `work` on every rank, watched for hangs. What it throws is printed and ends all ranks; the status is
+// FromLeader's.
+absl::Status OnRanks(const std::function<absl::Status(const std::shared_ptr<Communicator>&)>& work);
+
+}  // namespace lacuna::tools
