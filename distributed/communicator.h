@@ -3,11 +3,13 @@
 // Every collective is non-blocking: it returns a Request, which is polled until it is done or its
 // deadline passes, so a dead or stuck peer becomes an error that names it and never a hang. All
 // ranks call the same collectives in the same order; they may wait for them in any order. One
-// thread of a rank uses a communicator and all that was split off it. Tensors are on the CPU.
+// thread of a rank uses a communicator and all that was split off it. Tensors are on the CPU; with
+// ForDevice (distributed/device_communicator.h) also on its device.
 //
 // Sums are the same bits on every rank, and in every run with the same number of ranks: element i
 // is the sum of the ranks' values in rank order, added in f64 and rounded once at the end (integers
-// are exact modulo 2^64 or 2^32).
+// are exact modulo 2^64 or 2^32). NCCL's are rounded at each addition
+// (distributed/nccl_communicator.h).
 //
 //   LACUNA_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> comm, MakeCommunicator());
 //   Request sum = comm->AllReduceSum(gradients);
