@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <memory>
-#include <string>
 
 #include "core/status.h"
 #include "core/stream.h"
@@ -11,20 +10,21 @@
 #include "recipes/trainer/device.h"
 #include "recipes/trainer/self_test.h"
 #include "tools/command.h"
+#include "tools/commands/device_option.h"
 #include "tools/ranks.h"
 
 namespace lacuna::tools {
 namespace {
 
 struct Options {
-  std::string device = "auto";
+  DeviceChoice device = DeviceChoice::kAuto;
 };
 
 absl::StatusOr<Device> DeviceOf(const Options& options, Communicator& comm) {
-  if (options.device == "cpu") return kCpu;
+  if (options.device == DeviceChoice::kCpu) return kCpu;
   const absl::StatusOr<int> card = AssignDevice(comm);
   if (card.ok()) return CudaDevice(*card);
-  if (options.device == "auto") return kCpu;
+  if (options.device == DeviceChoice::kAuto) return kCpu;
   return card.status();
 }
 
@@ -51,11 +51,7 @@ void AddSelftestCommand(CLI::App& app, Runner& run) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
       "selftest", "Train a tiny model on these ranks and on one: loss, gradients, routing");
-  command
-      ->add_option("--device", options->device,
-                   "Where to compute, auto: a card for each rank if there is one, else the CPU")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
+  AddDeviceOption(command, &options->device);
   command->footer("Example: mpirun -n 8 --bind-to none lacuna selftest");
   command->callback([options, &run] {
     run = [options] {

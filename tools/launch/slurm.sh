@@ -1,7 +1,6 @@
 #!/bin/bash
 # Training on one node of eight cards under Slurm:   sbatch tools/launch/slurm.sh RECIPE [OPTION...]     (options of lacuna train)
-# Five minutes before the time limit, or when the job is preempted, the ranks save a checkpoint; the job goes back into the queue and
-# resumes. LACUNA names the program. For another number of cards, `sbatch --ntasks-per-node=N --gpus-per-node=N tools/launch/slurm.sh ...`.
+# Five minutes before the time limit the ranks save a checkpoint; the job goes back into the queue and resumes. LACUNA names the program. For another number of cards, `sbatch --ntasks-per-node=N --gpus-per-node=N tools/launch/slurm.sh ...`.
 #SBATCH --job-name=lacuna
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=8
