@@ -57,7 +57,6 @@ Plan PlanFor(const TrainingState& state) {
         before != nullptr && tensor.SharesStorage(*before) &&
         address(i) - (plan.runs.back().source + plan.runs.back().bytes) <= kLargestGap;
     if (!joins) {
-      plan.bytes = (plan.bytes + kAlignment - 1) / kAlignment * kAlignment;
       plan.runs.push_back(
           {.source = address(i), .bytes = 0, .at = plan.bytes, .device = tensor.device()});
     }
@@ -65,7 +64,8 @@ Plan PlanFor(const TrainingState& state) {
     const int64_t offset = address(i) - run.source;
     plan.at[i] = run.at + offset;
     run.bytes = std::max(run.bytes, offset + tensor.bytes());
-    plan.bytes = run.at + run.bytes;
+    // Rounded up for each run: the sum is the same in whatever order their addresses are.
+    plan.bytes = run.at + (run.bytes + kAlignment - 1) / kAlignment * kAlignment;
     before = &tensor;
   }
   return plan;

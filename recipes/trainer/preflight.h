@@ -16,19 +16,19 @@ namespace lacuna {
 
 // One rank's answers. Of a rank on the CPU, memory is its host's and all that is a card's is empty.
 struct PreflightRow {
-  std::string host;
-  int card = -1;             // its number on this rank; -1: the CPU
-  std::string device;        // "NVIDIA H200"
-  std::string id;            // of the card
-  std::string architecture;  // "sm_90"
+  std::string host = {};
+  int card = -1;                  // its number on this rank; -1: the CPU
+  std::string device = {};        // "NVIDIA H200"
+  std::string id = {};            // of the card
+  std::string architecture = {};  // "sm_90"
   int64_t memory = 0, free_memory = 0;
-  int64_t planned_memory = 0;         // what the plan says the rank needs of the card
-  int driver = 0, runtime = 0;        // CUDA: 13000 is 13.0
-  std::map<std::string, bool> peers;  // CardFacts::peers
-  std::string nccl;                   // empty where collectives are not NCCL's
-  std::string mpi;
-  std::string kernel_failure;  // TryKernel's
-  std::string binary;          // ArchitecturesOfBinary's
+  int64_t planned_memory = 0;              // what the plan says the rank needs of the card
+  int driver = 0, runtime = 0;             // CUDA: 13000 is 13.0
+  std::map<std::string, bool> peers = {};  // CardFacts::peers
+  std::string nccl = {};                   // empty where collectives are not NCCL's
+  std::string mpi = {};
+  std::string kernel_failure = {};  // TryKernel's
+  std::string binary = {};          // ArchitecturesOfBinary's
 };
 
 // The lines of the table, its header first. A column of which no rank has anything is left out.

@@ -145,7 +145,7 @@ void RunReport::Saved(const SaveOutcome& outcome) {
   std::string text =
       fmt::format("saved step {} (state {}): stall {:.2f} s (copy {:.2f} s)", outcome.step,
                   *outcome.hash, outcome.stall_seconds, outcome.copy_seconds);
-  if (outcome.in_background) text += fmt::format(", written in {:.1f} s", outcome.seconds);
+  if (outcome.in_background) text += fmt::format(", written in {:.2f} s", outcome.seconds);
   SayText(text);
   log_->Event(outcome.step, "checkpoint", text,
               {{"stall_seconds", outcome.stall_seconds},
