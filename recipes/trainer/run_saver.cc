@@ -72,8 +72,9 @@ absl::Status RunSaver::Save(const RunState& state, bool last) {
   }
   // Nothing changes the tensors meanwhile: those on the CPU are written as they stand.
   const bool copies = snapshot_ && model_.model->device() != kCpu;
+  const SteadyClock::time_point copy_begin = SteadyClock::now();
   const TrainingState host = copies ? snapshot_->Take(live) : OnHost(live);
-  outcome.copy_seconds = SecondsSince(begin);
+  outcome.copy_seconds = SecondsSince(copy_begin);
   const absl::StatusOr<SaveReport> report = writer_.Save(state.step, host);
   outcome.stall_seconds = SecondsSince(begin);
   End(std::move(outcome), report);
