@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/host_memory.h"
 #include "core/out_of_memory.h"
 #include "core/stream.h"
 #ifdef LACUNA_WITH_CUDA

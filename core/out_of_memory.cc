@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <utility>
 #include <vector>
 
@@ -102,18 +101,5 @@ std::string PeakSummary(const MemoryStats& stats) {
 OutOfMemoryError::OutOfMemoryError(OutOfMemory request, const std::string& advice)
     : Error(Describe(request, advice)),
       request_(std::make_shared<const OutOfMemory>(std::move(request))) {}
-
-HostMemory MemoryOfHost() {
-  HostMemory memory;
-  std::ifstream file("/proc/meminfo");
-  for (std::string key, unit; file >> key;) {
-    int64_t kib = 0;
-    file >> kib;
-    std::getline(file, unit);
-    if (key == "MemTotal:") memory.total = kib << 10;
-    if (key == "MemAvailable:") memory.available = kib << 10;
-  }
-  return memory;
-}
 
 }  // namespace lacuna

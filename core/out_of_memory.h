@@ -1,4 +1,4 @@
-// What the program says when a device has no memory left, and how much memory there is on the way.
+// What the program says when a device has no memory left.
 #pragma once
 
 #include <cstdint>
@@ -46,12 +46,5 @@ class OutOfMemoryError : public Error {
  private:
   std::shared_ptr<const OutOfMemory> request_;  // so that a copy cannot fail
 };
-
-// All of this machine's memory, and what could be had of it now (/proc/meminfo); zeros where that
-// cannot be read.
-struct HostMemory {
-  int64_t total = 0, available = 0;
-};
-HostMemory MemoryOfHost();
 
 }  // namespace lacuna

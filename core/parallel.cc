@@ -9,6 +9,10 @@ void SetNumThreads(int threads) {
   openblas_set_num_threads(threads);
 }
 
+void MakeThisThreadSerial() {
+  omp_set_num_threads(1);
+}
+
 int NumThreads() {
   return omp_get_max_threads();
 }

@@ -14,6 +14,8 @@ namespace lacuna {
 // loop).
 void SetNumThreads(int threads);
 int NumThreads();
+// Loops that this thread starts run on it alone; others' keep their threads.
+void MakeThisThreadSerial();
 
 // f(i) for i in [0, n), at most one thread where the work (n * cost, in rough operations) would not
 // pay for waking others.

@@ -80,6 +80,7 @@ class Tensor {
   void Zero();
 
   uint64_t version() const { return storage_ ? storage_->version : 0; }
+  bool SharesStorage(const Tensor& other) const { return storage_ == other.storage_; }
   // True where no other tensor views the storage, so it may be overwritten.
   bool unique() const { return storage_.use_count() == 1; }
 

@@ -38,10 +38,19 @@ void Declare(Hdf5Writer& writer, const TensorSlice& slice, const SharePiece& pie
   writer.SetAttribute(name, "offset", slice.offset + piece.begin);
 }
 
+// A dataset's bytes, and what they are of the whole tensor.
+struct Source {
+  const TensorSlice* slice = nullptr;
+  SharePiece piece;
+  uint64_t hash = 0;  // HashElements of what was written
+
+  int64_t first() const { return slice->offset + piece.begin; }
+};
+
 // All bytes of the file in order: structure is on disk already, data goes there now, both into the
-// hash.
-absl::StatusOr<BlockHashes> WriteHashed(Hdf5Writer& writer,
-                                        const std::map<std::string, const char*>& data) {
+// hash. A block is written, hashed as part of the file and of its tensor while it is in the cache.
+absl::StatusOr<BlockHashes> WriteHashed(Hdf5Writer& writer, const std::atomic<bool>* stop,
+                                        std::map<std::string, Source>* sources) {
   BlockHasher hasher;
   std::vector<char> buffer;
   int64_t at = 0;
@@ -53,11 +62,18 @@ absl::StatusOr<BlockHashes> WriteHashed(Hdf5Writer& writer,
   for (const Hdf5Dataset& dataset : writer.datasets()) {
     if (dataset.bytes == 0) continue;
     hash_structure(dataset.offset);
-    const char* source = data.at(dataset.path);
+    Source& source = sources->at(dataset.path);
+    const TensorSlice& slice = *source.slice;
+    const DType dtype = slice.tensor.dtype();
+    const uint64_t key = TensorKey(slice.name, dtype, slice.global_shape);
+    const char* bytes = BytesOf(slice, source.piece.begin);
     for (int64_t done = 0; done < dataset.bytes;) {
+      if (stop != nullptr && *stop) return CheckpointError("the save was given up");
       const int64_t part = std::min(dataset.bytes - done, kHashBlockBytes);
-      LACUNA_RETURN_IF_ERROR(writer.Write(dataset.path, done, source + done, part));
-      hasher.Update(source + done, part);
+      LACUNA_RETURN_IF_ERROR(writer.Write(dataset.path, done, bytes + done, part));
+      hasher.Update(bytes + done, part);
+      source.hash += HashElements(key, dtype, source.first() + done / SizeOf(dtype), bytes + done,
+                                  part / SizeOf(dtype));
       done += part;
     }
     at = dataset.offset + dataset.bytes;
@@ -101,13 +117,14 @@ std::vector<SharePiece> PlanShare(const TrainingState& state, int rank, int size
   return pieces;
 }
 
-absl::Status CheckpointWriter::WriteShare(const std::string& directory, int64_t step,
-                                          const TrainingState& state, std::string* record) const {
-  const std::string name = fmt::format("rank_{}.h5", comm_.rank());
-  const std::string path = directory + "/" + name;
+absl::Status CheckpointWriter::WriteShare(const SaveAttempt& attempt, const TrainingState& state,
+                                          const std::atomic<bool>* stop,
+                                          std::string* record) const {
+  const std::string name = fmt::format("rank_{}.h5", rank_);
+  const std::string path = attempt.directory + "/" + name;
   LACUNA_ASSIGN_OR_RETURN(Hdf5Writer writer, Hdf5Writer::Create(path, kCode));
-  const std::vector<SharePiece> pieces = PlanShare(state, comm_.rank(), comm_.size());
-  std::map<std::string, const char*> data;
+  const std::vector<SharePiece> pieces = PlanShare(state, rank_, size_);
+  std::map<std::string, Source> sources;
   for (const SharePiece& piece : pieces) {
     const TensorSlice& slice = state.tensors[piece.slice];
     LACUNA_CHECK(
@@ -115,33 +132,33 @@ absl::Status CheckpointWriter::WriteShare(const std::string& directory, int64_t 
         "checkpoint: {} of shape {} has no elements [{}, {})", slice.name,
         ToString(slice.global_shape), slice.offset, slice.offset + slice.tensor.numel());
     Declare(writer, slice, piece);
-    data[DatasetName(slice, piece)] = BytesOf(slice, piece.begin);
+    sources[DatasetName(slice, piece)] = {.slice = &slice, .piece = piece};
   }
   writer.SetAttribute("/", "format", std::string("lacuna checkpoint"));
   writer.SetAttribute("/", "version", kCheckpointVersion);
-  writer.SetAttribute("/", "step", step);
+  writer.SetAttribute("/", "step", attempt.report.step);
   LACUNA_RETURN_IF_ERROR(writer.Seal());
-  LACUNA_ASSIGN_OR_RETURN(const BlockHashes hashes, WriteHashed(writer, data));
+  LACUNA_ASSIGN_OR_RETURN(const BlockHashes hashes, WriteHashed(writer, stop, &sources));
   LACUNA_RETURN_IF_ERROR(writer.Close());
   std::string lines;
   for (const uint64_t block : hashes.blocks) lines += ToHex(block) + "\n";
-  LACUNA_RETURN_IF_ERROR(WriteFileDurably(directory + "/" + HashFileOf(name), lines, kCode));
+  LACUNA_RETURN_IF_ERROR(
+      WriteFileDurably(attempt.directory + "/" + HashFileOf(name), lines, kCode));
 
   std::map<std::string, int64_t> offsets;
   for (const Hdf5Dataset& dataset : writer.datasets()) offsets[dataset.path] = dataset.offset;
   json slices = json::array();
   for (const SharePiece& piece : pieces) {
     const TensorSlice& slice = state.tensors[piece.slice];
+    const std::string dataset = DatasetName(slice, piece);
     slices.push_back(
         {{"name", slice.name},
          {"dtype", static_cast<int>(slice.tensor.dtype())},
          {"shape", std::vector<int64_t>(slice.global_shape.begin(), slice.global_shape.end())},
          {"offset", slice.offset + piece.begin},
          {"count", piece.count},
-         {"at", offsets.at(DatasetName(slice, piece))},
-         {"hash", HashElements(TensorKey(slice.name, slice.tensor.dtype(), slice.global_shape),
-                               slice.tensor.dtype(), slice.offset + piece.begin,
-                               BytesOf(slice, piece.begin), piece.count)}});
+         {"at", offsets.at(dataset)},
+         {"hash", sources.at(dataset).hash}});
   }
   *record =
       json{{"name", name}, {"bytes", hashes.bytes}, {"hash", hashes.Root()}, {"slices", slices}}

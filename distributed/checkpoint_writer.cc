@@ -77,7 +77,7 @@ absl::StatusOr<Manifest> Assemble(const TrainingState& state,
 }  // namespace
 
 CheckpointWriter::CheckpointWriter(Communicator& comm, CheckpointOptions options)
-    : comm_(comm), options_(std::move(options)) {}
+    : comm_(comm), rank_(comm.rank()), size_(comm.size()), options_(std::move(options)) {}
 
 absl::Status CheckpointWriter::RemoveStale(const RunLock&) {
   if (!PathExists(options_.directory)) return absl::OkStatus();
@@ -99,46 +99,60 @@ absl::Status CheckpointWriter::RemoveStale(const RunLock&) {
 }
 
 absl::StatusOr<SaveReport> CheckpointWriter::Save(int64_t step, const TrainingState& state) {
-  const Deadline start = SteadyClock::now(), deadline = AfterSeconds(options_.deadline_seconds);
-  LACUNA_CHECK(step >= 0, "checkpoint of step {}", step);
-  SaveReport report{
-      .step = step, .path = fmt::format("{}/step_{}", options_.directory, step), .warnings = {}};
-  Tensor bytes =
-      Tensor::FromVector(std::vector<int64_t>{BytesOfRank(state, comm_.rank(), comm_.size())}, {1});
-  comm_.AllReduceSum(bytes).Wait(deadline);
-  report.bytes = bytes.data<int64_t>()[0];
-
-  renamed_ = false;
-  absl::StatusOr<std::string> temporary = std::string();
-  if (comm_.rank() == 0) temporary = MakeTemporary(step, report.bytes);
-  absl::Status status = AgreeOnStatus(
-      comm_, temporary.ok() ? absl::OkStatus() : Describe(temporary.status(), step, report.bytes),
-      deadline);
-  if (!status.ok()) return CheckpointError("checkpoint step {} failed: {}", step, Message(status));
-  const std::string directory = BroadcastNow(comm_, *temporary, 0, deadline);
-
+  LACUNA_ASSIGN_OR_RETURN(SaveAttempt attempt, Begin(step, state));
   std::string record;
-  status = WriteShare(directory, step, state, &record);
-  status =
-      AgreeOnStatus(comm_, status.ok() ? status : Describe(status, step, report.bytes), deadline);
-  if (status.ok()) {
-    const std::vector<std::string> records = AllGatherNow(comm_, record, deadline);
-    if (comm_.rank() == 0) status = Commit(directory, step, state, records, &report);
-    status =
-        AgreeOnStatus(comm_, status.ok() ? status : Describe(status, step, report.bytes), deadline);
-  }
-  // Nobody writes any more: all have reported. A failed removal is the next start's to repeat.
-  if (!status.ok()) {
-    if (comm_.rank() == 0 && !renamed_) (void)RemoveTree(directory, kCode);
-    return CheckpointError("checkpoint step {} failed: {}", step, Message(status));
-  }
-  const std::string hash = BroadcastNow(comm_, ToHex(report.state_hash), 0, deadline);
-  LACUNA_CHECK(FromHex(hash, &report.state_hash), "state hash {}", hash);
-  report.seconds = std::chrono::duration<double>(SteadyClock::now() - start).count();
-  return report;
+  const absl::Status written = WriteShare(attempt, state, nullptr, &record);
+  LACUNA_ASSIGN_OR_RETURN(const std::vector<std::string> records,
+                          GatherRecords(attempt, written, record));
+  const absl::Status committed = rank_ == 0 ? Commit(state, records, &attempt) : absl::OkStatus();
+  return End(std::move(attempt), committed);
 }
 
-absl::StatusOr<std::string> CheckpointWriter::MakeTemporary(int64_t step, int64_t bytes) {
+absl::StatusOr<SaveAttempt> CheckpointWriter::Begin(int64_t step, const TrainingState& state) {
+  LACUNA_CHECK(step >= 0, "checkpoint of step {}", step);
+  SaveAttempt attempt{
+      .report = {.step = step, .path = fmt::format("{}/step_{}", options_.directory, step)},
+      .directory = "",
+      .begin = SteadyClock::now()};
+  const Deadline deadline = AfterSeconds(options_.deadline_seconds);
+  Tensor bytes = Tensor::FromVector(std::vector<int64_t>{BytesOfRank(state, rank_, size_)}, {1});
+  comm_.AllReduceSum(bytes).Wait(deadline);
+  attempt.report.bytes = bytes.data<int64_t>()[0];
+  absl::StatusOr<std::string> temporary = std::string();
+  if (rank_ == 0) temporary = MakeTemporary(step, attempt.report.bytes);
+  LACUNA_RETURN_IF_ERROR(Agree(attempt, temporary.status()));
+  attempt.directory = BroadcastNow(comm_, *temporary, 0, deadline);
+  return attempt;
+}
+
+absl::StatusOr<std::vector<std::string>> CheckpointWriter::GatherRecords(
+    const SaveAttempt& attempt, const absl::Status& written, const std::string& record) {
+  LACUNA_RETURN_IF_ERROR(Agree(attempt, written));
+  return AllGatherNow(comm_, record, AfterSeconds(options_.deadline_seconds));
+}
+
+absl::StatusOr<SaveReport> CheckpointWriter::End(SaveAttempt attempt,
+                                                 const absl::Status& committed) {
+  LACUNA_RETURN_IF_ERROR(Agree(attempt, committed));
+  SaveReport& report = attempt.report;
+  const std::string hash =
+      BroadcastNow(comm_, ToHex(report.state_hash), 0, AfterSeconds(options_.deadline_seconds));
+  LACUNA_CHECK(FromHex(hash, &report.state_hash), "state hash {}", hash);
+  report.seconds = SecondsSince(attempt.begin);
+  return std::move(report);
+}
+
+absl::Status CheckpointWriter::Agree(const SaveAttempt& attempt, const absl::Status& mine) {
+  const absl::Status all = AgreeOnStatus(comm_, mine.ok() ? mine : Describe(mine, attempt),
+                                         AfterSeconds(options_.deadline_seconds));
+  if (all.ok()) return all;
+  // Nobody writes any more: all have reported. A failed removal is the next start's to repeat.
+  if (rank_ == 0 && !attempt.renamed && !attempt.directory.empty())
+    (void)RemoveTree(attempt.directory, kCode);
+  return CheckpointError("checkpoint step {} failed: {}", attempt.report.step, Message(all));
+}
+
+absl::StatusOr<std::string> CheckpointWriter::MakeTemporary(int64_t step, int64_t bytes) const {
   LACUNA_RETURN_IF_ERROR(MakeDirectories(options_.directory, kCode));
   // Better not to start than to fill the disk that the run logs to.
   LACUNA_ASSIGN_OR_RETURN(const int64_t free, FreeBytes(options_.directory, kCode));
@@ -151,15 +165,18 @@ absl::StatusOr<std::string> CheckpointWriter::MakeTemporary(int64_t step, int64_
   return path;
 }
 
-absl::Status CheckpointWriter::Commit(const std::string& temporary, int64_t step,
-                                      const TrainingState& state,
-                                      const std::vector<std::string>& records, SaveReport* report) {
+absl::Status CheckpointWriter::Commit(const TrainingState& state,
+                                      const std::vector<std::string>& records,
+                                      SaveAttempt* attempt) const {
+  const std::string& temporary = attempt->directory;
+  SaveReport* report = &attempt->report;
+  const int64_t step = report->step;
   LACUNA_ASSIGN_OR_RETURN(Manifest manifest, Assemble(state, records));
   manifest.step = step;
   manifest.created = UtcNow();
   manifest.recipe = options_.recipe;
   manifest.layout = options_.layout;
-  manifest.layout["ranks"] = comm_.size();
+  manifest.layout["ranks"] = size_;
   manifest.scalars = state.scalars;
   LACUNA_ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> existing,
                           ListCheckpoints(options_.directory));
@@ -171,7 +188,7 @@ absl::Status CheckpointWriter::Commit(const std::string& temporary, int64_t step
   LACUNA_RETURN_IF_ERROR(
       WriteFileDurably(temporary + "/" + kManifestName, FormatManifest(manifest), kCode));
   LACUNA_RETURN_IF_ERROR(ReplaceDirectory(temporary, report->path, kCode));
-  renamed_ = true;
+  attempt->renamed = true;
   LACUNA_RETURN_IF_ERROR(FsyncDirectory(options_.directory, kCode));
   // The checkpoint is safe from here on: what fails now is a warning. After an exchange the former
   // contents are the temporary ones.
@@ -210,19 +227,19 @@ void CheckpointWriter::RemoveOld(int64_t step, SaveReport* report) const {
 }
 
 // "No space left on device (need 41.2 GB, free 3.1 GB); kept step 1000"
-absl::Status CheckpointWriter::Describe(const absl::Status& failure, int64_t step,
-                                        int64_t bytes) const {
+absl::Status CheckpointWriter::Describe(const absl::Status& failure,
+                                        const SaveAttempt& attempt) const {
   std::string text = Message(failure);
   const int error = ErrnoOf(failure);
   if (error == ENOSPC || error == EDQUOT) {
     const absl::StatusOr<int64_t> free = FreeBytes(options_.directory, kCode);
     text = fmt::format("{} (need {}, free {})", std::strerror(error),
-                       FormatBytes(bytes + kOverheadBytes),
+                       FormatBytes(attempt.report.bytes + kOverheadBytes),
                        free.ok() ? FormatBytes(*free) : "unknown");
   }
-  if (renamed_)
+  if (attempt.renamed)
     return CheckpointError("{}; step_{} is written, but may not survive a power failure", text,
-                           step);
+                           attempt.report.step);
   std::string kept = "; no earlier checkpoint";
   const absl::StatusOr<std::vector<CheckpointInfo>> all = ListCheckpoints(options_.directory);
   for (const CheckpointInfo& info : all.ok() ? *all : std::vector<CheckpointInfo>()) {

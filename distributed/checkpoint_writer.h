@@ -13,6 +13,7 @@
 // is cut into contiguous parts of equal size, also within a tensor.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@
 #include "distributed/checkpoint_manifest.h"
 #include "distributed/communicator.h"
 #include "distributed/run_lock.h"
+#include "distributed/steady_clock.h"
 #include "distributed/training_state.h"
 
 namespace lacuna {
@@ -45,6 +47,14 @@ struct SaveReport {
   std::vector<std::string> warnings = {};
 };
 
+// A save between its first phase and its last.
+struct SaveAttempt {
+  SaveReport report;
+  std::string directory;  // step_N.tmp.<id>
+  SteadyClock::time_point begin;
+  bool renamed = false;  // it has its final name
+};
+
 class CheckpointWriter {
  public:
   CheckpointWriter(Communicator& comm, CheckpointOptions options);
@@ -60,18 +70,34 @@ class CheckpointWriter {
   // deadline.
   absl::StatusOr<SaveReport> Save(int64_t step, const TrainingState& state);
 
+  // Save's phases, for who does the long ones on another thread (distributed/background_save.h).
+  // Begin, GatherRecords and End are collective, have Save's failures and take no time to speak of;
+  // the others use no communicator.
+  absl::StatusOr<SaveAttempt> Begin(int64_t step, const TrainingState& state);
+  // This rank's files. `record` is what the manifest says of them. Ends early, with an error, once
+  // *stop is true (`stop` may be null).
+  absl::Status WriteShare(const SaveAttempt& attempt, const TrainingState& state,
+                          const std::atomic<bool>* stop, std::string* record) const;
+  absl::StatusOr<std::vector<std::string>> GatherRecords(const SaveAttempt& attempt,
+                                                         const absl::Status& written,
+                                                         const std::string& record);
+  // On rank 0: the manifest, the final name, LATEST; older checkpoints go.
+  absl::Status Commit(const TrainingState& state, const std::vector<std::string>& records,
+                      SaveAttempt* attempt) const;
+  absl::StatusOr<SaveReport> End(SaveAttempt attempt, const absl::Status& committed);
+
+  int rank() const { return rank_; }
+
  private:
-  absl::StatusOr<std::string> MakeTemporary(int64_t step, int64_t bytes);
-  absl::Status WriteShare(const std::string& directory, int64_t step, const TrainingState& state,
-                          std::string* record) const;
-  absl::Status Commit(const std::string& temporary, int64_t step, const TrainingState& state,
-                      const std::vector<std::string>& records, SaveReport* report);
+  absl::StatusOr<std::string> MakeTemporary(int64_t step, int64_t bytes) const;
   void RemoveOld(int64_t step, SaveReport* report) const;
-  absl::Status Describe(const absl::Status& failure, int64_t step, int64_t bytes) const;
+  // The first rank's failure on all of them, and the attempt removed; OK where there is none.
+  absl::Status Agree(const SaveAttempt& attempt, const absl::Status& mine);
+  absl::Status Describe(const absl::Status& failure, const SaveAttempt& attempt) const;
 
   Communicator& comm_;
+  const int rank_, size_;
   CheckpointOptions options_;
-  bool renamed_ = false;  // the attempt under way has its final name
 };
 
 // A part of one slice that this rank writes: elements [begin, begin + count) of the slice's tensor.

@@ -34,6 +34,8 @@
 
 namespace lacuna {
 
+inline constexpr double kDefaultTimeoutSeconds = 120;
+
 // A peer that does not answer, or answers something else. The program ends with
 // ExitCode::kHardware.
 class CommunicationError : public Error {
@@ -84,7 +86,7 @@ class Communicator {
   virtual int size() const = 0;
   // The rank in the whole run of this communicator's `rank`.
   virtual int WorldRank(int rank) const { return rank; }
-  // How long Wait() waits; 120 s unless set.
+  // How long Wait() waits.
   double timeout_seconds() const { return settings_->timeout_seconds; }
   void set_timeout_seconds(double seconds) { settings_->timeout_seconds = seconds; }
   // What errors and the watchdog call it, the same on every rank; "world" unless set, and
@@ -151,7 +153,7 @@ class Communicator {
 
  private:
   struct Settings {
-    double timeout_seconds = 120;
+    double timeout_seconds = kDefaultTimeoutSeconds;
     std::string name = "world";
     int num_splits = 0;
     std::shared_ptr<OperationLog> log = std::make_shared<OperationLog>();
@@ -164,9 +166,10 @@ class Communicator {
 // One rank: every collective is done when it returns.
 std::unique_ptr<Communicator> MakeSelfCommunicator();
 // MPI's world where mpirun (or srun with PMIx) started this process, itself alone otherwise. Call
-// from main, once. The environment's LACUNA_TIMEOUT_SECONDS is its timeout; an error where that is
-// no number above 0.
-absl::StatusOr<std::unique_ptr<Communicator>> MakeCommunicator();
+// from main, once. Its timeout is the environment's LACUNA_TIMEOUT_SECONDS, else `timeout_seconds`;
+// an error where the former is no number above 0.
+absl::StatusOr<std::unique_ptr<Communicator>> MakeCommunicator(
+    double timeout_seconds = kDefaultTimeoutSeconds);
 
 // Every rank's `text`, from a collective that is waited for.
 std::vector<std::string> AllGatherNow(Communicator& comm, std::string text, Deadline deadline);

@@ -175,10 +175,9 @@ absl::StatusOr<std::unique_ptr<Transport>> MakeMpiTransport() {
 
 namespace {
 
-// 0 where it has none.
-absl::StatusOr<double> TimeoutOfEnvironment() {
+absl::StatusOr<double> TimeoutOfEnvironment(double otherwise) {
   const char* text = std::getenv("LACUNA_TIMEOUT_SECONDS");
-  if (text == nullptr) return 0.0;
+  if (text == nullptr) return otherwise;
   char* end = nullptr;
   const double seconds = std::strtod(text, &end);
   if (*end != '\0' || !(seconds > 0 && seconds < 1e6))
@@ -188,17 +187,17 @@ absl::StatusOr<double> TimeoutOfEnvironment() {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Communicator>> MakeCommunicator() {
+absl::StatusOr<std::unique_ptr<Communicator>> MakeCommunicator(double timeout_seconds) {
   // Open MPI's mpirun, other MPIs' PMI, PMIx of srun: without one of them MPI_Init would start a
   // daemon for this process alone.
   bool launched = false;
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"})
     launched |= std::getenv(name) != nullptr;
   if (!launched) return MakeSelfCommunicator();
-  LACUNA_ASSIGN_OR_RETURN(const double timeout, TimeoutOfEnvironment());
+  LACUNA_ASSIGN_OR_RETURN(const double timeout, TimeoutOfEnvironment(timeout_seconds));
   LACUNA_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport, MakeMpiTransport());
   std::unique_ptr<Communicator> comm = MakeMessageCommunicator(std::move(transport));
-  if (timeout > 0) comm->set_timeout_seconds(timeout);
+  comm->set_timeout_seconds(timeout);
   return comm;
 }
 

@@ -41,9 +41,10 @@ absl::Status FromLeader(const absl::Status& status, int64_t rank) {
   return status.ok() || rank == 0 ? status : MakeError(ExitCodeOf(status), "");
 }
 
-absl::Status OnRanks(
-    const std::function<absl::Status(const std::shared_ptr<Communicator>&)>& work) {
-  LACUNA_ASSIGN_OR_RETURN(const std::shared_ptr<Communicator> comm, MakeCommunicator());
+absl::Status OnRanks(const std::function<absl::Status(const std::shared_ptr<Communicator>&)>& work,
+                     double timeout_seconds) {
+  LACUNA_ASSIGN_OR_RETURN(const std::shared_ptr<Communicator> comm,
+                          MakeCommunicator(timeout_seconds));
   ExitCode failure = ExitCode::kFailure;
   try {
     const Watchdog watchdog(*comm, [&](const std::string& hang) {

@@ -23,8 +23,9 @@ void UseThreads(int64_t threads, const LaunchedRank& launched);
 // The status on rank 0, elsewhere only its exit code: one line for all ranks.
 absl::Status FromLeader(const absl::Status& status, int64_t rank);
 
-// `work` on every rank, watched for hangs. What it throws is printed and ends all ranks; the status is
-// FromLeader's.
-absl::Status OnRanks(const std::function<absl::Status(const std::shared_ptr<Communicator>&)>& work);
+// `work` on every rank, watched for hangs (MakeCommunicator's timeout). What it throws is printed and
+// ends all ranks; the status is FromLeader's.
+absl::Status OnRanks(const std::function<absl::Status(const std::shared_ptr<Communicator>&)>& work,
+                     double timeout_seconds = kDefaultTimeoutSeconds);
 
 }  // namespace lacuna::tools

@@ -204,6 +204,13 @@ void CopyToHost(void* target, const void* source, int64_t bytes, Stream stream) 
   Synchronize(stream);
 }
 
+void QueueCopyToHost(void* pinned, const void* source, int64_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  RefuseInCapture("a copy to the host cannot be captured");
+  LACUNA_CUDA_CHECK(cudaMemcpyAsync(pinned, source, static_cast<size_t>(bytes),
+                                    cudaMemcpyDeviceToHost, Handle(stream)));
+}
+
 void CopyOnDevice(void* target, const void* source, int64_t bytes, Stream stream) {
   if (bytes == 0) return;
   LACUNA_CUDA_CHECK(cudaMemcpyAsync(target, source, static_cast<size_t>(bytes),
@@ -213,6 +220,20 @@ void CopyOnDevice(void* target, const void* source, int64_t bytes, Stream stream
 void Zero(void* target, int64_t bytes, Stream stream) {
   if (bytes == 0) return;
   LACUNA_CUDA_CHECK(cudaMemsetAsync(target, 0, static_cast<size_t>(bytes), Handle(stream)));
+}
+
+std::string PinHostMemory(void* data, int64_t bytes, Device device) {
+  ComputeStream(device);  // the device's context is this thread's
+  const cudaError_t error =
+      cudaHostRegister(data, static_cast<size_t>(bytes), cudaHostRegisterDefault);
+  if (error == cudaSuccess) return "";
+  cudaGetLastError();  // no failure of the device: the next check must not see it
+  return cudaGetErrorString(error);
+}
+
+void UnpinHostMemory(void* data) noexcept {
+  // A failure here is a sticky error of earlier work, or the runtime is shutting down.
+  static_cast<void>(cudaHostUnregister(data));
 }
 
 }  // namespace lacuna::cuda

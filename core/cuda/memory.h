@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "core/device.h"
 #include "core/memory_category.h"
@@ -33,8 +34,15 @@ void ReleasePool(Device device);
 // pinned staging memory and nobody waits. To the host the call waits until the bytes are there.
 void CopyToDevice(void* target, const void* source, int64_t bytes, Stream stream);
 void CopyToHost(void* target, const void* source, int64_t bytes, Stream stream);
+// The same into pinned memory, without the wait.
+void QueueCopyToHost(void* pinned, const void* source, int64_t bytes, Stream stream);
 void CopyOnDevice(void* target, const void* source, int64_t bytes, Stream stream);
 void Zero(void* target, int64_t bytes, Stream stream);
+
+// Page-locks memory of the host for copies of `device`: why it cannot be done, or empty. To be
+// unlocked before it is freed.
+std::string PinHostMemory(void* data, int64_t bytes, Device device);
+void UnpinHostMemory(void* data) noexcept;
 
 // Memory that a kernel needs while it runs, taken and freed in the order of its stream.
 class Workspace {

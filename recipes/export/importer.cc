@@ -10,6 +10,8 @@
 #include "data/safetensors_reader.h"
 #include "data/strict_json.h"
 #include "data/tokenizer/tokenizer.h"
+#include "distributed/checkpoint_writer.h"
+#include "distributed/run_lock.h"
 #include "recipes/export/export_map.h"
 #include "recipes/export/hf_config.h"
 #include "recipes/trainer/checkpoints.h"

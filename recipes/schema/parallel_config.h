@@ -15,6 +15,8 @@ struct ParallelConfig {
   // What every rank holds of the parameters that are not experts. 0: weights, gradients and
   // optimizer state; 2: weights and its share of gradients and optimizer state; 3: its share of all.
   int64_t zero = 0;
+  // For which a rank waits for others; LACUNA_TIMEOUT_SECONDS comes first.
+  double timeout_seconds = 120;
 
   // Appends one line for every violated rule, naming `section`.key and value.
   void Validate(const std::string& section, std::vector<std::string>* violations) const;

@@ -205,6 +205,8 @@ const std::vector<Key<TrainConfig>>& KeysOf<TrainConfig>() {
               "what runs forward again in backward instead of keeping activations"),
       MakeKey("checkpoint_every", &TrainConfig::checkpoint_every,
               "steps; 0: only at the end and when asked to stop"),
+      MakeKey("async_checkpoint", &TrainConfig::async_checkpoint,
+              "training goes on while a checkpoint is written from a copy in host memory"),
       MakeKey("keep_latest", &TrainConfig::keep_latest, "checkpoints that are kept"),
       MakeKey("eval_every", &TrainConfig::eval_every, "steps; 0: only at the end"),
       MakeKey("eval_samples", &TrainConfig::eval_samples, "of each validation set; 0: all"),
@@ -227,6 +229,9 @@ const std::vector<Key<ParallelConfig>>& KeysOf<ParallelConfig>() {
           "zero", &ParallelConfig::zero,
           "of the parameters that are not experts, every rank holds all (0), shares of gradients "
           "and optimizer state (2), or shares of the weights, too (3)"),
+      MakeKey("timeout_seconds", &ParallelConfig::timeout_seconds,
+              "for which a rank waits for others before it names who is to blame and ends the run; "
+              "the environment's LACUNA_TIMEOUT_SECONDS comes first"),
   };
   return keys;
 }

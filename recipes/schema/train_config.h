@@ -54,6 +54,7 @@ struct TrainConfig {
   bool deterministic = true;        // two runs give the same bits
   RecomputePolicy recompute;        // none, block, or [attention, feed_forward]
   int64_t checkpoint_every = 1000;  // steps; 0: only at the end and when asked to stop
+  bool async_checkpoint = true;     // written while training goes on
   int64_t keep_latest = 3;          // checkpoints
   int64_t eval_every = 1000;        // steps; 0: only at the end
   int64_t eval_samples = 0;         // of each validation set; 0: all

@@ -71,26 +71,7 @@ void CopyBack(const TrainingState& host, TrainingState& state) {
 
 Checkpoints::Checkpoints(const Recipe& recipe, const std::vector<std::string>& allow,
                          BuiltModel& model, AdamW& optimizer, Communicator& comm)
-    : recipe_(recipe),
-      allow_(allow),
-      model_(model),
-      optimizer_(optimizer),
-      comm_(comm),
-      writer_(comm,
-              {.directory = CheckpointDirectory(recipe.run.dir),
-               .keep_latest = static_cast<int>(recipe.train.keep_latest),
-               .recipe = ToYaml(recipe),
-               .layout = {{"expert", recipe.parallel.expert}, {"zero", recipe.parallel.zero}}}) {}
-
-absl::StatusOr<std::string> Checkpoints::Save(const RunState& state) {
-  TrainingState tensors = OnHost(TensorsOf(model_, &optimizer_));
-  RunState now = state;
-  now.updates = optimizer_.num_updates();
-  tensors.scalars = ToScalars(now);
-  LACUNA_ASSIGN_OR_RETURN(const SaveReport report, writer_.Save(state.step, tensors));
-  for (const std::string& warning : report.warnings) spdlog::warn("{}", warning);
-  return ToHex(report.state_hash);
-}
+    : recipe_(recipe), allow_(allow), model_(model), optimizer_(optimizer), comm_(comm) {}
 
 absl::Status Checkpoints::CheckNewestRecipe() const {
   LACUNA_ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> all,

@@ -1,4 +1,4 @@
-// What a run's checkpoint holds, and saving and restoring it.
+// What a run's checkpoint holds, and restoring it; recipes/trainer/run_saver.h saves it.
 //   model/<parameter>       master copy, f32 (f64 in an f64 model), in the parameter's shape
 //   buffer/<buffer>         e.g. a router's correction bias
 //   adamw_m/<parameter>, adamw_v/<parameter>
@@ -11,8 +11,6 @@
 
 #include "absl/status/statusor.h"
 #include "distributed/checkpoint_reader.h"
-#include "distributed/checkpoint_writer.h"
-#include "distributed/run_lock.h"
 #include "nn/optimizer.h"
 #include "recipes/model_builder.h"
 #include "recipes/schema/recipe.h"
@@ -42,14 +40,9 @@ class Checkpoints {
   Checkpoints(const Recipe& recipe, const std::vector<std::string>& allow, BuiltModel& model,
               AdamW& optimizer, Communicator& comm);
 
-  // Collective. -> hash of all tensors, 16 hexadecimal digits; the same for the same weights on any
-  // number of ranks.
-  absl::StatusOr<std::string> Save(const RunState& state);
   // Collective. The last saved checkpoint that is whole; those passed over are named in warnings. An
   // error where the ranks do not hold together what was saved (the state's hash).
   absl::StatusOr<RunState> Restore();
-  // What killed saves left behind; for the owner of the run before its first save.
-  absl::Status RemoveStale(const RunLock& lock) { return writer_.RemoveStale(lock); }
 
  private:
   absl::Status CheckNewestRecipe() const;
@@ -59,7 +52,6 @@ class Checkpoints {
   BuiltModel& model_;
   AdamW& optimizer_;
   Communicator& comm_;
-  CheckpointWriter writer_;
 };
 
 }  // namespace lacuna

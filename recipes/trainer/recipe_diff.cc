@@ -58,6 +58,7 @@ bool MayChange(const std::string& key) {
                                                 "train.deterministic",
                                                 "train.recompute",
                                                 "train.checkpoint_every",
+                                                "train.async_checkpoint",
                                                 "train.keep_latest",
                                                 "train.eval_every",
                                                 "train.eval_samples",
@@ -66,7 +67,8 @@ bool MayChange(const std::string& key) {
                                                 "train.bucket_mb",
                                                 "train.memory_limit_gib",
                                                 "parallel.expert",
-                                                "parallel.zero"};
+                                                "parallel.zero",
+                                                "parallel.timeout_seconds"};
   return IsOneOf(key, keys);
 }
 

@@ -57,6 +57,27 @@ absl::StatusOr<RunInputs> OpenRunInputs(const Recipe& recipe, bool may_write_cac
   return inputs;
 }
 
+absl::StatusOr<std::string> ContinueData(const RunState& state, const std::string& run_dir,
+                                         RunInputs* inputs) {
+  for (const auto& [name, fingerprint] : inputs->loader->fingerprints()) {
+    const auto before = state.sources.find(name);
+    if (before == state.sources.end() || before->second.fingerprint == fingerprint) continue;
+    return DataError(
+        "data.sources: {}: its shards have fingerprint {}, the checkpoint of step {} was trained "
+        "on {}; a run resumes only on its own data (other text is another source)",
+        name, fingerprint, state.step, before->second.fingerprint);
+  }
+  LACUNA_ASSIGN_OR_RETURN(MixtureJournal journal, MixtureJournal::FromJson(state.mixture, run_dir));
+  return inputs->loader->AdoptJournal(std::move(journal), state.samples);
+}
+
+void NoteData(const RunInputs& inputs, RunState* state) {
+  for (const auto& [name, fingerprint] : inputs.loader->fingerprints())
+    state->sources[name].fingerprint = fingerprint;
+  state->mixture = inputs.loader->journal().ToJson();
+  state->tokenizer_hash = inputs.tokenizer_hash;
+}
+
 std::vector<std::pair<std::string, double>> UnigramBaselines(const RunInputs& inputs,
                                                              int64_t vocab_size) {
   constexpr int64_t kMostTokens = 200'000'000;

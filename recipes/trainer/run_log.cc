@@ -95,8 +95,11 @@ void RunLog::Evaluation(int64_t step, const std::vector<EvaluationResult>& resul
   Write(line, scalars);
 }
 
-void RunLog::Event(int64_t step, const std::string& event, const std::string& message) {
-  Write({{"step", step}, {"event", event}, {"message", message}}, {});
+void RunLog::Event(int64_t step, const std::string& event, const std::string& message,
+                   const std::vector<std::pair<std::string, double>>& numbers) {
+  nlohmann::ordered_json line = {{"step", step}, {"event", event}, {"message", message}};
+  for (const auto& [name, number] : numbers) line[name] = Number(number);
+  Write(line, {});
 }
 
 }  // namespace lacuna

@@ -6,7 +6,8 @@
 //    "sources": {"<name>": {"samples": ..., "tokens": ..., "loss": ...}}}   (with telemetry;
 //     samples and tokens since the run began, loss of the step)
 //   {"step": 50, "evaluation": {"tutorial": {"loss": ..., "bits_per_byte": ..., "tokens": ...}}}
-//   {"step": 50, "event": "checkpoint", "message": "..."}
+//   {"step": 50, "event": "checkpoint", "message": "...", "stall_seconds": ..., "copy_seconds": ...,
+//     "seconds": ...}   (other events have the message alone)
 // Steps count from 1 (steps done). Numbers have all their digits. After a resume the lines go on
 // behind those of the run before, so a step may stand there twice; the last one counts. A full or
 // failing disk is reported once and never ends a run.
@@ -35,7 +36,8 @@ class RunLog {
   void Step(const RunState& state, const StepResult& result, double learning_rate,
             double tokens_per_second, double mfu, const Metrics* telemetry);
   void Evaluation(int64_t step, const std::vector<EvaluationResult>& results);
-  void Event(int64_t step, const std::string& event, const std::string& message);
+  void Event(int64_t step, const std::string& event, const std::string& message,
+             const std::vector<std::pair<std::string, double>>& numbers = {});
 
  private:
   struct Close {

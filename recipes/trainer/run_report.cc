@@ -130,16 +130,27 @@ void RunReport::Evaluated(const RunState& state, const std::vector<EvaluationRes
   log_->Evaluation(state.step, results);
 }
 
-void RunReport::Saved(const RunState& state, const absl::StatusOr<std::string>& hash) {
+void RunReport::BackgroundSaves(const absl::Status& prepared) {
+  if (speaks_ && !prepared.ok())
+    Say("checkpoints are saved while training waits: {}", Message(prepared));
+}
+
+void RunReport::Saved(const SaveOutcome& outcome) {
   if (!speaks_) return;
-  if (hash.ok()) {
-    const std::string text = fmt::format("saved step {} (state {})", state.step, *hash);
-    SayText(text);
-    log_->Event(state.step, "checkpoint", text);
-  } else {
-    Warn(Message(hash.status()));
-    log_->Event(state.step, "checkpoint_failed", Message(hash.status()));
+  if (!outcome.hash.ok()) {
+    Warn(Message(outcome.hash.status()));
+    log_->Event(outcome.step, "checkpoint_failed", Message(outcome.hash.status()));
+    return;
   }
+  std::string text =
+      fmt::format("saved step {} (state {}): stall {:.2f} s (copy {:.2f} s)", outcome.step,
+                  *outcome.hash, outcome.stall_seconds, outcome.copy_seconds);
+  if (outcome.in_background) text += fmt::format(", written in {:.2f} s", outcome.seconds);
+  SayText(text);
+  log_->Event(outcome.step, "checkpoint", text,
+              {{"stall_seconds", outcome.stall_seconds},
+               {"copy_seconds", outcome.copy_seconds},
+               {"seconds", outcome.seconds}});
 }
 
 void RunReport::Done(const RunState& state) {

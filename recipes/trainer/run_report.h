@@ -20,6 +20,7 @@
 #include "recipes/trainer/progress.h"
 #include "recipes/trainer/run_inputs.h"
 #include "recipes/trainer/run_log.h"
+#include "recipes/trainer/run_saver.h"
 #include "recipes/trainer/run_state.h"
 #include "recipes/trainer/training_step.h"
 
@@ -50,8 +51,9 @@ class RunReport {
   // What this rank's device held at most, told where it is more than what was told before.
   void Memory(const RunState& state, const MemoryStats& stats);
   void Evaluated(const RunState& state, const std::vector<EvaluationResult>& results);
-  // `hash`: of the saved tensors, or why the checkpoint was not saved.
-  void Saved(const RunState& state, const absl::StatusOr<std::string>& hash);
+  // RunSaver::Prepare's.
+  void BackgroundSaves(const absl::Status& prepared);
+  void Saved(const SaveOutcome& outcome);
   void Done(const RunState& state);
 
  private:

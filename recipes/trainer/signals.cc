@@ -32,14 +32,16 @@ int StopSignal() {
   return stop_signal;
 }
 
-int StopSignalOfAnyRank(Communicator& comm) {
+StepBorder MeetAtBorder(Communicator& comm, bool ready) {
   std::vector<double> seen(32, 0.0);
-  seen[static_cast<size_t>(StopSignal())] = 1;
+  seen[0] = ready ? 1 : 0;  // no signal has number 0
+  if (StopSignal() != 0) seen[static_cast<size_t>(StopSignal())] = 1;
   SumOverRanks(comm, &seen);
-  for (size_t s = 1; s < seen.size(); ++s) {
-    if (seen[s] > 0) return static_cast<int>(s);
+  StepBorder border{.all_ready = seen[0] == comm.size()};
+  for (size_t s = 1; s < seen.size() && border.signal == 0; ++s) {
+    if (seen[s] > 0) border.signal = static_cast<int>(s);
   }
-  return 0;
+  return border;
 }
 
 }  // namespace lacuna

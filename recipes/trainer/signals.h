@@ -11,7 +11,13 @@ namespace lacuna {
 void InstallStopSignals();
 // The signal that asked to stop, 0 for none.
 int StopSignal();
-// The same on every rank: a signal that some rank has received, 0 where none has. Collective.
-int StopSignalOfAnyRank(Communicator& comm);
+
+// What the ranks tell each other at the border of a step; the same on every rank.
+struct StepBorder {
+  int signal = 0;          // one that some rank has received, 0 where none has
+  bool all_ready = false;  // every rank was `ready`
+};
+// Collective, one sum.
+StepBorder MeetAtBorder(Communicator& comm, bool ready);
 
 }  // namespace lacuna

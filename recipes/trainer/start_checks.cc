@@ -6,6 +6,7 @@
 #include "recipes/plan/rank_shares.h"
 #include "recipes/trainer/device.h"
 #include "recipes/trainer/memory_check.h"
+#include "recipes/trainer/preflight.h"
 
 namespace lacuna {
 
@@ -34,6 +35,7 @@ absl::StatusOr<Device> PrepareDevice(const Recipe& recipe, Communicator& comm) {
   LACUNA_ASSIGN_OR_RETURN(const Device device, ChooseDevice(recipe, comm));
   LACUNA_RETURN_IF_ERROR(AgreeOnStatus(comm, Prepare(recipe, comm.size(), device),
                                        AfterSeconds(comm.timeout_seconds())));
+  LACUNA_RETURN_IF_ERROR(Preflight(recipe, comm, device));
   return device;
 }
 

@@ -23,6 +23,7 @@
 #include "recipes/trainer/memory_advice.h"
 #include "recipes/trainer/run_inputs.h"
 #include "recipes/trainer/run_report.h"
+#include "recipes/trainer/run_saver.h"
 #include "recipes/trainer/sharding.h"
 #include "recipes/trainer/signals.h"
 #include "recipes/trainer/start_checks.h"
@@ -49,11 +50,19 @@ class Run {
     LACUNA_RETURN_IF_ERROR(Agree(WriteRecipe()));
     report_.Started(state_, inputs_, device_,
                     MeasurePeakOfAllRanks(recipe_.train.dtype, device_, comm_));
+    report_.BackgroundSaves(saver_->Prepare(state_.step));
     ResetMemoryPeak(device_);  // what the measurement took says nothing of the training
-    LACUNA_RETURN_IF_ERROR(Loop());
+    const absl::Status trained = Loop();
+    saver_->Finish();  // all ranks are here, with the same status
+    LACUNA_RETURN_IF_ERROR(trained);
     report_.Memory(state_, MemoryStatsOf(device_));
     report_.Done(state_);
     return absl::OkStatus();
+  }
+
+  // On one rank nobody else has to agree to a save that is under way.
+  void FinishSave() {
+    if (comm_.size() == 1 && saver_ != nullptr) saver_->Finish();
   }
 
   // What to do about it, and where the run stands. A step that ran out of memory is not saved.
@@ -105,10 +114,12 @@ class Run {
     training_step_->set_deterministic(recipe_.train.deterministic);
     checkpoints_ =
         std::make_unique<Checkpoints>(recipe_, options_.allow, model_, *optimizer_, comm_);
+    saver_ = std::make_unique<RunSaver>(recipe_, model_, *optimizer_, comm_,
+                                        [this](const SaveOutcome& outcome) { Saved(outcome); });
   }
 
   absl::Status Restore() {
-    LACUNA_RETURN_IF_ERROR(Agree(leader() ? checkpoints_->RemoveStale(*lock_) : absl::OkStatus()));
+    LACUNA_RETURN_IF_ERROR(Agree(leader() ? saver_->RemoveStale(*lock_) : absl::OkStatus()));
     if (!options_.resume) return Begin();
     const std::string found = leader() && HasCheckpoints(recipe_.run.dir) ? "yes" : "no";
     if (BroadcastNow(comm_, found, 0, AfterSeconds(comm_.timeout_seconds())) == "no") {
@@ -119,7 +130,10 @@ class Run {
     LACUNA_ASSIGN_OR_RETURN(state_, checkpoints_->Restore());
     last_saved_ = fmt::format("step {}", state_.step);
     report_.Resumed(state_);
-    return ContinueData();
+    LACUNA_ASSIGN_OR_RETURN(const std::string edit,
+                            ContinueData(state_, recipe_.run.dir, &inputs_));
+    if (!edit.empty()) report_.MixEdited(state_, edit);
+    return absl::OkStatus();
   }
 
   // The first step of all: from the seed, or from the model of another run.
@@ -128,23 +142,6 @@ class Run {
     LACUNA_ASSIGN_OR_RETURN(const InitReport init, InitialiseFrom(recipe_, inputs_.tokenizer_hash,
                                                                   model_, *optimizer_, comm_));
     report_.Initialised(init);
-    return absl::OkStatus();
-  }
-
-  // The sources go on where the checkpoint left them, under the recipe's mix.
-  absl::Status ContinueData() {
-    for (const auto& [name, fingerprint] : inputs_.loader->fingerprints()) {
-      const auto before = state_.sources.find(name);
-      if (before == state_.sources.end() || before->second.fingerprint == fingerprint) continue;
-      return DataError(
-          "data.sources: {}: its shards have fingerprint {}, the checkpoint of step {} was trained "
-          "on {}; a run resumes only on its own data (other text is another source)",
-          name, fingerprint, state_.step, before->second.fingerprint);
-    }
-    LACUNA_ASSIGN_OR_RETURN(MixtureJournal journal,
-                            MixtureJournal::FromJson(state_.mixture, recipe_.run.dir));
-    const std::string edit = inputs_.loader->AdoptJournal(std::move(journal), state_.samples);
-    if (!edit.empty()) report_.MixEdited(state_, edit);
     return absl::OkStatus();
   }
 
@@ -222,11 +219,12 @@ class Run {
     const auto due = [&](int64_t every) {
       return state_.step == recipe_.train.steps || (every > 0 && state_.step % every == 0);
     };
-    const int signal = StopSignalOfAnyRank(comm_);
+    const auto [signal, all_ready] = MeetAtBorder(comm_, saver_->Ready());
+    if (all_ready) saver_->Advance();
     if (due(recipe_.train.eval_every) && signal == 0) LACUNA_RETURN_IF_ERROR(EvaluateNow());
     const bool last = state_.step == recipe_.train.steps || signal != 0;
     if (due(recipe_.train.checkpoint_every) || last) {
-      const absl::Status saved = Save();
+      const absl::Status saved = Save(last);
       // Training goes on after a save that failed, for the next one; there is none behind the last.
       if (last && !saved.ok()) return saved;
     }
@@ -248,18 +246,17 @@ class Run {
   }
 
   // A failure is reported; the checkpoints before it are intact.
-  absl::Status Save() {
+  absl::Status Save(bool last) {
     const ProfileRange range("checkpoint");
     comm_.log().SetContext(fmt::format("checkpoint of step {}", state_.step));
     step_before_ended_.reset();
-    for (const auto& [name, fingerprint] : inputs_.loader->fingerprints())
-      state_.sources[name].fingerprint = fingerprint;
-    state_.mixture = inputs_.loader->journal().ToJson();
-    state_.tokenizer_hash = inputs_.tokenizer_hash;
-    const absl::StatusOr<std::string> hash = checkpoints_->Save(state_);
-    if (hash.ok()) last_saved_ = fmt::format("step {}", state_.step);
-    report_.Saved(state_, hash);
-    return hash.status();
+    NoteData(inputs_, &state_);
+    return saver_->Save(state_, last);
+  }
+
+  void Saved(const SaveOutcome& outcome) {
+    if (outcome.hash.ok()) last_saved_ = fmt::format("step {}", outcome.step);
+    report_.Saved(outcome);
   }
 
   const Recipe& recipe_;
@@ -277,6 +274,7 @@ class Run {
   std::unique_ptr<Checkpoints> checkpoints_;
   RunState state_;
   std::string last_saved_ = "none";
+  std::unique_ptr<RunSaver> saver_;
   const SteadyClock::time_point started_ = SteadyClock::now();
   std::optional<SteadyClock::time_point> step_before_ended_;
   bool first_step_told_ = false;
@@ -293,6 +291,7 @@ absl::Status Train(const Recipe& recipe, const TrainOptions& options,
   try {
     return run.Execute();
   } catch (const OutOfMemoryError& error) {
+    run.FinishSave();
     throw OutOfMemoryError(error.request(), run.AdviceFor(error.request()));
   }
 }

@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 
 #include "core/io/file.h"
 #include "tests/distributed/checkpoint_case.h"
@@ -108,38 +109,61 @@ class KillSweep : public testing::Test {
       EXPECT_EQ(name.find(".tmp."), std::string::npos) << what << " left " << name;
   }
 
+  // Kills of `steps`, whose last is `last`, at every call of each of the system calls in turn. ->
+  // their number for each.
+  std::map<std::string, int> SweepKills(const std::string& steps, int64_t last) {
+    std::map<std::string, int> kills;
+    for (const char* syscall : {"mkdir", "ftruncate", "pwrite64", "fsync", "rename", "renameat2",
+                                "unlink", "unlinkat", "write", "close"}) {
+      int& calls = kills[syscall];
+      for (bool killed = true; killed && calls < kMaxCalls;) {
+        const std::string what = fmt::format("{}: killed at {} {}", steps, syscall, calls + 1);
+        Restore();
+        const SaveRun run =
+            Start(Inject(syscall, "signal=SIGKILL", std::to_string(calls + 1)), steps);
+        killed = run.killed;
+        EXPECT_TRUE(killed || run.last_saved == last) << what;
+        ExpectLoads(run.last_saved, what);
+        // The next run removes what is left and saves again; every few calls, for its time.
+        if (killed && calls % 5 == 0) {
+          EXPECT_EQ(Start("", "4").last_saved, 4) << what;
+          ExpectLoads(4, what);
+          ExpectClean(what);
+        }
+        calls += killed ? 1 : 0;
+      }
+      EXPECT_LT(calls, kMaxCalls);
+    }
+    return kills;
+  }
+
   TempDir dir_;
 };
+
+void ExpectAllCovered(const std::map<std::string, int>& kills) {
+  int total = 0;
+  for (const auto& [syscall, count] : kills) {
+    EXPECT_GT(count, 0) << "no " << syscall << " in a save: the sweep does not cover what it says";
+    total += count;
+  }
+  std::printf("%d kills\n", total);
+}
 
 // Steps 2, 2 and 3 after a step 1: a first save, one that replaces a checkpoint, one that lets an
 // older one go.
 constexpr char kSteps[] = "2 2 3";
+// In the background.
+constexpr char kLetsOneGo[] = "b2", kReplaces[] = "b1";
 
 TEST_F(KillSweep, KilledAtEverySystemCallOfTheSave) {
-  int total = 0;
-  for (const char* syscall : {"mkdir", "ftruncate", "pwrite64", "fsync", "rename", "renameat2",
-                              "unlink", "unlinkat", "write", "close"}) {
-    int calls = 0;
-    for (bool killed = true; killed; ++calls) {
-      ASSERT_LT(calls, kMaxCalls);
-      const std::string what = fmt::format("killed at {} {}", syscall, calls + 1);
-      Restore();
-      const SaveRun run =
-          Start(Inject(syscall, "signal=SIGKILL", std::to_string(calls + 1)), kSteps);
-      killed = run.killed;
-      EXPECT_TRUE(killed || run.last_saved == 3) << what;
-      ExpectLoads(run.last_saved, what);
-      // The next run removes what is left and saves again; every few calls, for its time.
-      if (killed && calls % 5 == 0) {
-        EXPECT_EQ(Start("", "4").last_saved, 4) << what;
-        ExpectLoads(4, what);
-        ExpectClean(what);
-      }
-    }
-    EXPECT_GT(calls, 1) << "no " << syscall << " in a save: the sweep does not cover what it says";
-    total += calls - 1;
-  }
-  std::printf("%d kills\n", total);
+  ExpectAllCovered(SweepKills(kSteps, 3));
+}
+
+// One save a run: strace counts a thread's calls, and each phase of a save has a thread of its own.
+TEST_F(KillSweep, KilledAtEverySystemCallOfASaveInTheBackground) {
+  std::map<std::string, int> kills = SweepKills(kLetsOneGo, 2);
+  for (const auto& [syscall, count] : SweepKills(kReplaces, 1)) kills[syscall] += count;
+  ExpectAllCovered(kills);
 }
 
 // One rank of two is killed; mpirun ends the other one wherever it is.
@@ -167,13 +191,40 @@ TEST_F(KillSweep, OneRankOfTwoKilledDuringTheSave) {
   std::printf("%d kills\n", kills);
 }
 
+TEST_F(KillSweep, OneRankOfTwoKilledDuringASaveInTheBackground) {
+  const std::string launch =
+      Environment("LACUNA_MPIEXEC") + " --allow-run-as-root --oversubscribe --bind-to none";
+  int kills = 0;
+  for (const int victim : {0, 1}) {
+    for (const char* syscall : {"fsync", "pwrite64", "rename"}) {
+      for (const int call : {1, 2}) {
+        const std::string what = fmt::format("rank {} killed at {} {}", victim, syscall, call);
+        Restore();
+        const std::string traced =
+            " -n 1 " + Program(Inject(syscall, "signal=SIGKILL", std::to_string(call)), "b2 3");
+        const std::string plain = " -n 1 " + Program("", "b2 3");
+        const SaveRun run =
+            StartCommand(launch + (victim == 0 ? traced + " :" + plain : plain + " :" + traced));
+        kills += run.killed ? 1 : 0;
+        EXPECT_TRUE(run.killed || run.last_saved == 3) << what;
+        ExpectLoads(run.last_saved, what);
+      }
+    }
+  }
+  EXPECT_GE(kills, 8);
+  std::printf("%d kills\n", kills);
+}
+
 struct Fault {
   const char* syscall;
   const char* error;
   bool persistent;  // every call from the K-th on
 };
 
-TEST_F(KillSweep, FailingDiskKeepsTheOldCheckpointAndTheRunGoesOn) {
+class FailingDisk : public KillSweep, public testing::WithParamInterface<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Saves, FailingDisk, testing::Values(kSteps, kLetsOneGo, kReplaces));
+
+TEST_P(FailingDisk, KeepsTheOldCheckpointAndTheRunGoesOn) {
   int total = 0;
   for (const Fault& fault : {Fault{"pwrite64", "ENOSPC", false}, Fault{"pwrite64", "ENOSPC", true},
                              Fault{"fsync", "EIO", false}, Fault{"rename", "EIO", false},
@@ -187,7 +238,7 @@ TEST_F(KillSweep, FailingDiskKeepsTheOldCheckpointAndTheRunGoesOn) {
       Restore();
       const SaveRun run = Start(Inject(fault.syscall, fmt::format("error={}", fault.error),
                                        fmt::format("{}{}", calls + 1, fault.persistent ? "+" : "")),
-                                kSteps);
+                                GetParam());
       EXPECT_FALSE(run.killed) << what;
       hit = run.injected;
       ExpectLoads(run.last_saved, what);

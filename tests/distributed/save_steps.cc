@@ -1,13 +1,32 @@
 // save_steps DIRECTORY STEP...: saves the test state of each step in turn, as a run does: its lock,
-// what killed saves left removed, one checkpoint kept. Rank 0 prints "saved N" or "failed N:
-// <message>" for each; the exit code is 0 either way, 2 without the lock.
+// what killed saves left removed, one checkpoint kept. "b7" saves step 7 in the background. Rank 0
+// prints "saved N" or "failed N: <message>" for each; the exit code is 0 either way, 2 without the
+// lock.
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
 
+#include "distributed/background_save.h"
 #include "tests/distributed/checkpoint_case.h"
+
+namespace lacuna {
+namespace {
+
+absl::StatusOr<SaveReport> SaveInBackground(CheckpointWriter& writer, int64_t step) {
+  TrainingState state = test::SmallCheckpointState(step);
+  absl::StatusOr<StateSnapshot> snapshot = StateSnapshot::Reserve(state);
+  LACUNA_RETURN_IF_ERROR(snapshot.status());
+  BackgroundSave save(writer);
+  double copy_seconds = 0;
+  LACUNA_RETURN_IF_ERROR(save.Begin(step, state, *snapshot, &copy_seconds));
+  for (TensorSlice& slice : state.tensors) slice.tensor.Zero();  // training goes on
+  return save.Finish();
+}
+
+}  // namespace
+}  // namespace lacuna
 
 int main(int argc, char** argv) {
   using namespace lacuna;
@@ -28,8 +47,10 @@ int main(int argc, char** argv) {
     if (!removed.ok()) print("warning: " + Message(removed));
   }
   for (int i = 2; i < argc; ++i) {
-    const int64_t step = std::atoll(argv[i]);
-    const auto report = writer.Save(step, test::SmallCheckpointState(step));
+    const bool in_background = argv[i][0] == 'b';
+    const int64_t step = std::atoll(argv[i] + (in_background ? 1 : 0));
+    const auto report = in_background ? SaveInBackground(writer, step)
+                                      : writer.Save(step, test::SmallCheckpointState(step));
     if (report.ok()) {
       for (const std::string& warning : report->warnings) print("warning: " + warning);
       print(fmt::format("saved {}", step));

@@ -162,6 +162,10 @@ TEST(Schema, RanksShareExpertsEvenly) {
             "--set parallel.expert: parallel.expert = 0: must be at least 1");
   EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.zero=1"}),
             "--set parallel.zero: parallel.zero = 1: must be 0, 2 or 3");
+  EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.timeout_seconds=0.5"}), "");
+  EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.timeout_seconds=0"}),
+            "--set parallel.timeout_seconds: parallel.timeout_seconds = 0: must be above 0 and at "
+            "most 1e6");
 }
 
 TEST(Schema, SectionsThatAreNotReadAreNotJudged) {

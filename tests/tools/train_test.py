@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -21,16 +22,10 @@ class Resume(TrainTest):
             # Ends in the middle of an interval: steps 5 and 6 are repeated.
             process = subprocess.Popen(self.command(ranks, recipe), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
             log = self.root / f"cut{ranks}" / "metrics.jsonl"
-            while not (log.exists() and '"step":6,"loss"' in log.read_text()):
+            while not (log.exists() and '"step":6,"loss"' in log.read_text() and '"event":"checkpoint"' in log.read_text()):
                 self.assertIsNone(process.poll(), "the run ended before it could be killed")
                 time.sleep(0.01)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            # mpirun's death leaves the ranks to find out for themselves.
-            subprocess.run(["pkill", "-KILL", "-f", str(recipe)])
-            # The folder is theirs until the last of them is gone, which a busy machine can take a while for.
-            while subprocess.run(["pgrep", "-f", str(recipe)], stdout=subprocess.DEVNULL).returncode == 0:
-                time.sleep(0.05)
+            self.kill(process, recipe)
             resumed = self.train(ranks, recipe, "--resume")
             self.assertIn("resumed from step", resumed.stdout)
             self.assertEqual(self.state(resumed, 12), self.state(whole, 12))
@@ -45,6 +40,81 @@ class Resume(TrainTest):
             for step, values in found.items():
                 for value in values:
                     self.assertEqual(value, expected[step][0], f"step {step}")
+
+    def kill(self, process, recipe):
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        # mpirun's death leaves the ranks to find out for themselves.
+        subprocess.run(["pkill", "-KILL", "-f", str(recipe)])
+        # The folder is theirs until the last of them is gone, which a busy machine can take a while for.
+        while subprocess.run(["pgrep", "-f", str(recipe)], stdout=subprocess.DEVNULL).returncode == 0:
+            time.sleep(0.05)
+
+    def test_killed_again_and_again_while_checkpoints_are_written(self):
+        """A checkpoint after every step: wherever the kills fall, the run ends as the one that nobody killed."""
+        every = ("--set", "train.checkpoint_every=1")
+        whole = self.train(1, self.recipe("unharmed"), "--set", "train.async_checkpoint=false")
+        self.assertRegex(whole.stdout, r"saved step 4 \(state [0-9a-f]{16}\): stall [0-9.]+ s \(copy 0\.00 s\)\n")
+        recipe = self.recipe("harmed")
+        log, delays, resumed = self.root / "harmed" / "metrics.jsonl", random.Random(5), 0
+        for _ in range(6):
+            before = log.stat().st_size if log.exists() else 0
+            process = subprocess.Popen(self.command(1, recipe, *every, "--resume"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                       text=True, start_new_session=True)
+            while process.poll() is None and not (log.exists() and '"loss"' in log.read_text()[before:]):
+                time.sleep(0.002)
+            time.sleep(delays.uniform(0, 0.08))
+            self.kill(process, recipe)
+            resumed += "resumed from step" in process.stdout.read()
+            process.stdout.close()
+        self.assertGreater(resumed, 0)
+        done = self.train(1, recipe, *every, "--resume")
+        self.assertEqual(self.state(done, 12), self.state(whole, 12))
+        self.assertEqual([p.name for p in (self.root / "harmed" / "checkpoints").glob("*.tmp*")], [])
+        expected = self.losses("unharmed")
+        for step, values in self.losses("harmed").items():
+            self.assertEqual(set(values), set(expected[step]), f"step {step}")
+
+    def test_checkpoints_in_the_background(self):
+        """The same files as of saves while training waits, on one rank and on two; their events say what they took."""
+        for ranks in (1, 2):
+            for name, value in (("background", "true"), ("waiting", "false")):
+                done = self.train(ranks, self.recipe(f"{name}{ranks}"), "--set", f"train.async_checkpoint={value}")
+                saved = [e for e in self.entries(f"{name}{ranks}") if e.get("event") == "checkpoint"]
+                self.assertEqual([e["step"] for e in saved], [4, 8, 12])
+                for event in saved:
+                    self.assertGreater(event["stall_seconds"], 0)
+                    self.assertGreater(event["seconds"], 0)
+                    written = name == "background" and event["step"] < 12
+                    self.assertEqual(", written in" in event["message"], written, event)
+                self.assertEqual(len(re.findall(r"saved step \d+ \(state [0-9a-f]{16}\): stall ", done.stdout)), 3)
+            self.assertEqual(self.losses(f"background{ranks}"), self.losses(f"waiting{ranks}"))
+            for step in (4, 8, 12):
+                manifests = [json.loads((self.root / f"{name}{ranks}" / "checkpoints" / f"step_{step}" / "MANIFEST.json").read_text())["manifest"]
+                             for name in ("background", "waiting")]
+                self.assertEqual(manifests[0]["files"], manifests[1]["files"])
+                self.assertEqual(manifests[0]["tensors"], manifests[1]["tensors"])
+                self.assertEqual(manifests[0]["scalars"], manifests[1]["scalars"])
+
+    def test_eight_ranks_and_fewer_continue_the_same_run(self):
+        """8 -> 1 -> 8 -> 2 -> 8 -> 4 ranks, whole and sharded: each starts from the very tensors that the one before left."""
+        # With a rate that does not depend on train.steps, a run may be cut anywhere.
+        change = lambda text: (text.replace("log_every: 1", "log_every: 1\n  dtype: f64").replace("global_batch: 4", "global_batch: 8")
+                               .replace("warmup_steps: 3", "warmup_steps: 3, schedule: constant"))
+        self.train(1, self.recipe("one_rank", change))
+        recipe, state = self.recipe("eight_ranks", change), None
+        for ranks, steps, zero in ((8, 4, 2), (1, 6, 0), (8, 8, 0), (2, 9, 2), (8, 10, 2), (4, 12, 0)):
+            output = self.train(ranks, recipe, "--resume", "--allow", "train.steps", "--set", f"train.steps={steps}",
+                                "--set", "train.checkpoint_every=0", "--set", f"parallel.zero={zero}").stdout
+            if state:
+                self.assertEqual(re.search(r"resumed from (step \d+ \(state [0-9a-f]+\))", output).group(1), state)
+            state = re.findall(r"saved (step \d+ \(state [0-9a-f]+\))", output)[-1]
+        expected, found = self.steps("one_rank"), self.steps("eight_ranks")
+        self.assertEqual(sorted(found), sorted(expected))
+        for step, entries in found.items():
+            for entry in entries:
+                self.assertEqual(entry["data_hash"], expected[step][0]["data_hash"])
+                self.assertAlmostEqual(entry["loss"], expected[step][0]["loss"], delta=1e-11)
 
     def test_other_rank_counts_continue_the_same_run(self):
         """1 -> 2 -> 4 -> 4 -> 1 ranks, state whole or sharded: the losses agree with one rank's to f64 rounding, the data order goes on."""
@@ -148,31 +218,40 @@ class Resume(TrainTest):
     def test_full_disk_keeps_training(self):
         # Which of the process' writes is the first of a save: counted in a run that goes well.
         trace = self.root / "writes"
-        counted = subprocess.run(["strace", "-f", "-y", "-o", trace, "-e", "trace=pwrite64", *self.command(1, self.recipe("roomy_disk"))],
+        waiting = ("--set", "train.async_checkpoint=false")
+        counted = subprocess.run(["strace", "-f", "-y", "-o", trace, "-e", "trace=pwrite64", *self.command(1, self.recipe("roomy_disk"), *waiting)],
                                  capture_output=True, text=True, timeout=240)
         self.assertEqual(counted.returncode, 0, counted.stderr)
         writes = [line for line in trace.read_text().splitlines() if "pwrite64(" in line]
         first = 1 + next(i for i, line in enumerate(writes) if "/checkpoints/step_4" in line)
         recipe = self.recipe("full_disk")
         strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64", "-e", f"inject=pwrite64:error=ENOSPC:when={first}"]
-        done = subprocess.run([*strace, *self.command(1, recipe)], capture_output=True, text=True, timeout=240)
+        done = subprocess.run([*strace, *self.command(1, recipe, *waiting)], capture_output=True, text=True, timeout=240)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertRegex(done.stdout + done.stderr, r"checkpoint step 4 failed: No space left on device")
         self.assertIn("saved step 12", done.stdout)
         # A run whose last save fails has not ended well, and says so.
         last = 1 + next(i for i, line in enumerate(writes) if "/checkpoints/step_12" in line)
         strace[-1] = f"inject=pwrite64:error=ENOSPC:when={last}"
-        done = subprocess.run([*strace, *self.command(1, self.recipe("full_at_last"))], capture_output=True, text=True, timeout=240)
+        done = subprocess.run([*strace, *self.command(1, self.recipe("full_at_last"), *waiting)], capture_output=True, text=True, timeout=240)
         self.assertEqual(done.returncode, 4, done.stdout + done.stderr)
         self.assertRegex(done.stderr, r"lacuna: checkpoint step 12 failed: No space left on device .*kept step 8")
         self.assertEqual([p.name for p in (self.root / "full_disk" / "checkpoints").glob("*.tmp*")], [])
+        # In the background: strace counts each thread's calls, so that every save of this run fails, the last one at its end.
+        strace[-1] = f"inject=pwrite64:error=ENOSPC:when={first}+"
+        done = subprocess.run([*strace, *self.command(1, self.recipe("full_behind"))], capture_output=True, text=True, timeout=240)
+        self.assertEqual(done.returncode, 4, done.stdout + done.stderr)
+        for step in (4, 8, 12):
+            self.assertRegex(done.stderr, rf"checkpoint step {step} failed: No space left on device .*; no earlier checkpoint")
+        self.assertEqual([e["step"] for e in self.entries("full_behind") if e.get("event") == "checkpoint_failed"], [4, 8, 12])
+        self.assertEqual(sorted(self.steps("full_behind")), list(range(1, 13)))
+        self.assertEqual(list((self.root / "full_behind" / "checkpoints").iterdir()), [])
 
 
 class Hangs(TrainTest):
     def test_a_stopped_rank_is_named_and_the_run_goes_on_from_its_checkpoint(self):
         recipe = self.recipe("stopped", lambda text: text.replace("steps: 12", "steps: 100000").replace("every: 4", "every: 2"))
-        environment = {**os.environ, "LACUNA_TIMEOUT_SECONDS": "4"}
-        process = subprocess.Popen(self.command(2, recipe), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        process = subprocess.Popen(self.command(2, recipe, "--set", "parallel.timeout_seconds=4"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         log = self.root / "stopped" / "metrics.jsonl"
         while not (log.exists() and '"step":5,"loss"' in log.read_text()):
             self.assertIsNone(process.poll(), "the run ended early")

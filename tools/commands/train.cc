@@ -21,9 +21,11 @@ absl::Status Run(const Options& options) {
   absl::StatusOr<Recipe> recipe = LoadRecipe(options.recipe, options.overrides, launched.ranks);
   if (!recipe.ok()) return FromLeader(recipe.status(), launched.rank);
   UseThreads(recipe->train.threads, launched);
-  return OnRanks([&](const std::shared_ptr<Communicator>& comm) {
-    return Train(*recipe, options.train, comm);
-  });
+  return OnRanks(
+      [&](const std::shared_ptr<Communicator>& comm) {
+        return Train(*recipe, options.train, comm);
+      },
+      recipe->parallel.timeout_seconds);
 }
 
 }  // namespace
