@@ -11,6 +11,7 @@
 #include "distributed/gradient_reducer.h"
 #include "distributed/mesh.h"
 #include "recipes/model_builder.h"
+#include "recipes/trainer/batch_share.h"
 #include "recipes/trainer/training_step.h"
 
 namespace lacuna {
@@ -23,11 +24,14 @@ struct Variant {
   int expert;  // ranks that share the experts
   int zero;
   bool recompute;
+  int context = 1;  // ranks that share a sample
 
   std::string Describe() const {
-    return fmt::format("{}{}, zero {}{}", NameOf(dtype),
-                       expert > 1 ? fmt::format(", experts over {} ranks", expert) : "", zero,
-                       recompute ? ", recompute" : "");
+    const auto over = [](const char* what, int ranks) {
+      return ranks > 1 ? fmt::format(", {} over {} ranks", what, ranks) : "";
+    };
+    return fmt::format("{}{}{}, zero {}{}", NameOf(dtype), over("experts", expert),
+                       over("samples", context), zero, recompute ? ", recompute" : "");
   }
 };
 
@@ -104,22 +108,27 @@ struct Trace {
 // kSteps steps of `ranks` x kSamplesOfRank samples on the ranks of `comm`.
 absl::StatusOr<Trace> TrainSteps(const Variant& variant, int ranks, Communicator& comm,
                                  Device device) {
-  LACUNA_ASSIGN_OR_RETURN(Mesh mesh, MakeMesh(comm, comm.size() > 1 ? variant.expert : 1));
+  const bool alone = comm.size() == 1;
+  const int context = alone ? 1 : variant.context, groups = comm.size() / context;
+  LACUNA_ASSIGN_OR_RETURN(Mesh mesh, MakeMesh(comm, alone ? 1 : variant.expert, context));
   const Sharding sharding{.whole = {.size = comm.size(), .rank = comm.rank()},
                           .parts = {.size = mesh.replica->size(), .rank = mesh.replica->rank()},
                           .bucket_bytes = 1 << 16,
-                          .shard_updates = comm.size() > 1 && variant.zero >= 2};
+                          .shard_updates = !alone && variant.zero >= 2};
   BuiltModel built = Build(variant, ranks, device, sharding, mesh.expert_group());
   AdamW optimizer(*built.parameters, {});
   GradientReducer reducer(*built.parameters, comm, mesh.replica.get());
-  TrainingStep step(built, optimizer, reducer, comm, /*clip_norm=*/1.0, kRows);
+  TrainingStep step(built, optimizer, reducer, comm, /*clip_norm=*/1.0, kRows,
+                    mesh.context_group());
   const int64_t global_batch = ranks * kSamplesOfRank;
   Trace trace;
   for (int64_t s = 0; s < kSteps; ++s) {
     comm.log().SetContext(fmt::format("self-test, {}, step {}", variant.Describe(), s + 1));
     std::vector<Batch> batches;
-    for (int64_t i = comm.rank(); i < global_batch; i += comm.size())
+    for (int64_t i = comm.rank() / context; i < global_batch; i += groups) {
       batches.push_back(MakeBatch(s * global_batch + i));
+      KeepContextRows(&batches.back(), kRows, context, mesh.context->rank());
+    }
     Metrics metrics;
     const StepResult result = step.Run(batches, 1e-3, &metrics);
     if (!result.skipped.empty())
@@ -159,6 +168,8 @@ std::vector<Variant> VariantsFor(int ranks, Device device) {
     if (ranks % 2 == 0 && ranks > 2) variants.push_back({dtype, 2, 2, false});
     variants.push_back({dtype, ranks, 0, false});
     variants.push_back({dtype, ranks, 2, true});
+    if (kRows % (2 * ranks) == 0) variants.push_back({dtype, ranks, 2, false, ranks});
+    if (ranks % 2 == 0 && ranks > 2) variants.push_back({dtype, 1, 0, true, 2});
   }
   return variants;
 }
@@ -171,11 +182,11 @@ bool SelfTestResult::passed() const {
 
 std::string SelfTestResult::Table() const {
   std::string text =
-      fmt::format("{:44} {:>9} {:>9} {:>9} {:>9} {:>9}\n", "largest difference from one rank",
+      fmt::format("{:56} {:>9} {:>9} {:>9} {:>9} {:>9}\n", "largest difference from one rank",
                   "loss", "norm", "telemetry", "bias", "limit");
   for (const SelfTestRow& row : rows) {
     text +=
-        fmt::format("{:44} {:9.1e} {:9.1e} {:9.1e} {:9.1e} {:9.0e}{}\n", row.what, row.loss,
+        fmt::format("{:56} {:9.1e} {:9.1e} {:9.1e} {:9.1e} {:9.0e}{}\n", row.what, row.loss,
                     row.norm, row.telemetry, row.bias, row.limit, row.passed() ? "" : "  FAILED");
   }
   return text;

@@ -42,8 +42,7 @@ class Run {
   absl::Status Execute() {
     LACUNA_RETURN_IF_ERROR(Agree(OpenInputs()));
     LACUNA_RETURN_IF_ERROR(Agree(OpenRunDirectory()));
-    LACUNA_ASSIGN_OR_RETURN(mesh_, MakeMesh(comm_, static_cast<int>(recipe_.parallel.expert),
-                                            static_cast<int>(recipe_.parallel.context)));
+    LACUNA_ASSIGN_OR_RETURN(mesh_, MeshOf(recipe_, comm_));
     Build();
     LACUNA_RETURN_IF_ERROR(Restore());
     reducer_->GatherValues();  // each rank has read what it updates; the first step waits
@@ -180,8 +179,7 @@ class Run {
     return batches;
   }
 
-  // -> StepResult::skipped.
-  absl::StatusOr<std::string> Step() {
+  absl::StatusOr<std::string> Step() {  // -> StepResult::skipped
     const ProfileRange range("step");
     comm_.log().SetContext(fmt::format("step {}", state_.step + 1));
     const SteadyClock::time_point begin = SteadyClock::now();

@@ -18,7 +18,7 @@ TEST(SelfTest, PassesOnRanksThatAgree) {
   const auto result = RunSelfTest(World(), kCpu);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_TRUE(result->passed()) << result->Table();
-  EXPECT_EQ(result->rows.size(), World().size() == 2 ? 8 : 10);
+  EXPECT_EQ(result->rows.size(), World().size() == 2 ? 10 : 14);
 }
 
 // Gradients' sums come back with one element a little too large.
