@@ -40,6 +40,9 @@ class MoeLayer : public FeedForward {
   void ResetCounts() { router_.ResetCounts(); }
 
   void set_count_reducer(CountReducer reducer) { router_.set_count_reducer(std::move(reducer)); }
+  void set_routing_observer(Router::Observer observer) {
+    router_.set_observer(std::move(observer));
+  }
 
  private:
   Router router_;

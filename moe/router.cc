@@ -86,6 +86,7 @@ Routing Router::Forward(ForwardContext& ctx, const Variable& x, const std::strin
         Tensor::Empty({rows, config_.experts_per_token}, DType::kI32, x.value().device());
     ops::ChooseExperts({.scores = scores.Ref(), .bias = bias_.Ref(), .ids = chosen.MutableRef()},
                        stream);
+    if (observer_) observer_(scores, bias_, chosen);
     return {chosen};
   })[0];
   Tensor weights = Tensor::Empty(ids.shape(), accumulation_, ids.device());

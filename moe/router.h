@@ -25,6 +25,7 @@
 // ForwardContext::metrics must live until then.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "moe/count_reducer.h"
@@ -61,6 +62,10 @@ class Router : public Module {
   void ResetCounts() { step_counts_.Zero(); }
   // For the global_batch scope.
   void set_count_reducer(CountReducer reducer) { count_reducer_ = std::move(reducer); }
+  // Sees each choice once, not again where a segment is recomputed: scores [N, E], bias [E] or
+  // undefined, ids [N, K].
+  using Observer = std::function<void(const Tensor& scores, const Tensor& bias, const Tensor& ids)>;
+  void set_observer(Observer observer) { observer_ = std::move(observer); }
 
  private:
   struct Saved;
@@ -74,6 +79,7 @@ class Router : public Module {
   Tensor bias_;
   Tensor step_counts_;
   CountReducer count_reducer_;
+  Observer observer_;
 };
 
 }  // namespace lacuna

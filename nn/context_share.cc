@@ -2,16 +2,23 @@
 
 #include <fmt/format.h>
 
+#include <numeric>
+
 #include "distributed/communicator.h"
 
 namespace lacuna {
 
 std::vector<int32_t> RowsOfContextRank(int64_t rows, int64_t rows_per_sample, int size, int rank) {
+  std::vector<int32_t> own;
+  if (size == 1) {
+    own.resize(static_cast<size_t>(rows));
+    std::iota(own.begin(), own.end(), 0);
+    return own;
+  }
   LACUNA_CHECK(
       rows_per_sample > 0 && rows % rows_per_sample == 0 && rows_per_sample % (2 * size) == 0,
       "{} rows in samples of {} for {} ranks of a context group", rows, rows_per_sample, size);
   const int64_t piece = rows_per_sample / (2 * size);
-  std::vector<int32_t> own;
   for (int64_t sample = 0; sample < rows; sample += rows_per_sample) {
     for (const int number : {rank, 2 * size - 1 - rank}) {
       for (int64_t row = 0; row < piece; ++row)

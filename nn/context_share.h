@@ -21,8 +21,8 @@ namespace lacuna {
 
 class Communicator;
 
-// The rows of rank `rank` of `size` in a micro-batch of samples of `rows_per_sample`, a multiple of
-// 2 size: ascending.
+// The rows of rank `rank` of `size` in a micro-batch of samples of `rows_per_sample`, for several ranks
+// a multiple of 2 size: ascending.
 std::vector<int32_t> RowsOfContextRank(int64_t rows, int64_t rows_per_sample, int size, int rank);
 
 class ContextShare {

@@ -2,7 +2,8 @@
 # The three stages of recipes/300m on one GPU, at their real lengths: pretraining at 8k, YaRN extension to 32k, fine-tuning on long chains
 # of thought, for NSA and for full attention; then what they reached, and an exported folder. Stages that are done are not done again.
 #   tools/stages_300m.sh [STAGE...]      STAGE: text, pretrain, extend, sft, evaluate, all (the default); runs/300m_* hold the results
-# LACUNA names the program, PRETRAIN_STEPS, EXTEND_STEPS and SFT_STEPS shorten the stages, VARIANTS="_full" or VARIANTS=nsa does one of the two models.
+# LACUNA names the program, LAUNCHER starts it for training (LAUNCHER="mpirun -n 2" SETTINGS="--set train.micro_batch=1": two GPUs),
+# PRETRAIN_STEPS, EXTEND_STEPS and SFT_STEPS shorten the stages, VARIANTS="_full" or VARIANTS=nsa does one of the two models.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lacuna=${LACUNA-$(ls build/{cuda-release,gpu,cuda}/bin/lacuna 2>/dev/null | head -1 || true)}
@@ -18,10 +19,11 @@ make_text() {
   say "text and problems"
   tools/fetch_kernel_text.sh
   # Chains of 4 to 64 steps with numbers of one digit, 70 to 840 tokens, and of 100 to 1,250 with two digits, up to 32,000 tokens; lists of
-  # 4 to 128 numbers, up to 4,000 tokens, and of 256 to 2,304, up to 31,000.
+  # 4 to 16 numbers, of 32 to 128, up to 4,000 tokens, and of 256 to 2,304, up to 31,000.
   problems chains "" --task modular_chain --levels 1-5 --count 8000 --heldout 128
   problems chains _long --task modular_chain --levels 7-10 --count 150 --heldout 16 --seed 2
-  problems recall "" --task recall --levels 1-6 --count 2000 --heldout 16
+  problems recall _short --task recall --levels 1-3 --count 12000 --heldout 64
+  problems recall "" --task recall --levels 4-6 --count 1000 --heldout 16
   problems recall _long --task recall --levels 7-10 --count 40 --heldout 4 --seed 2
 }
 
@@ -43,7 +45,7 @@ train() {
     local suffix=${variant#nsa} run="runs/300m_$1${variant#nsa}"
     grep -q '"event":"done"' "$run/metrics.jsonl" 2>/dev/null && continue
     say "stage $1$suffix"
-    "$lacuna" train "recipes/300m/$2$suffix.yaml" --resume ${3:+--set train.steps="$3"} ${SETTINGS-}
+    ${LAUNCHER-} "$lacuna" train "recipes/300m/$2$suffix.yaml" --resume ${3:+--set train.steps="$3"} ${SETTINGS-}
   done
 }
 
@@ -51,7 +53,7 @@ evaluate() {
   for variant in $variants; do
     local suffix=${variant#nsa}
     say "what 32k are worth, of $variant: the same tokens with the long context, cut to 8k, and without the extension"
-    score() { "$lacuna" eval loss "$@" --length 32768 --targets-from 8192 --samples "${SAMPLES-16}"; }
+    score() { "$lacuna" eval loss "$@" --sets xfs,documents --length 32768 --targets-from 8192 --samples "${SAMPLES-16}"; }
     score "runs/300m_extend_32k$suffix" --output "runs/300m_extend_32k$suffix/eval/long.json"
     score "runs/300m_extend_32k$suffix" --context 8192 --output "runs/300m_extend_32k$suffix/eval/cut.json"
     score "runs/300m_pretrain_8k$suffix" --output "runs/300m_pretrain_8k$suffix/eval/long.json"

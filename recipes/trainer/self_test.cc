@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
+#include <utility>
 
 #include "core/random.h"
 #include "core/status.h"
@@ -17,7 +19,8 @@
 namespace lacuna {
 namespace {
 
-constexpr int64_t kSteps = 4, kRows = 192, kVocabulary = 512, kSamplesOfRank = 2;
+constexpr int64_t kRows = 192, kVocabulary = 512, kSamplesOfRank = 2, kExpertsPerToken = 2;
+constexpr int64_t kComparedSteps = 4;  // in everything; behind them the loss alone
 
 struct Variant {
   DType dtype;
@@ -59,7 +62,7 @@ BuiltModel Build(const Variant& variant, int ranks, Device device, const Shardin
   model.dense_width = 128;
   model.init_std = 0.1;
   MoeConfig moe{.num_experts = ranks * ((8 + ranks - 1) / ranks),
-                .experts_per_token = 2,
+                .experts_per_token = kExpertsPerToken,
                 .expert_width = 32,
                 .num_shared = 1};
   moe.aux_loss = AuxLossScope::kSequence;
@@ -102,12 +105,12 @@ Batch MakeBatch(int64_t sample) {
 }
 
 struct Trace {
-  std::vector<double> losses, norms, telemetry, bias;
+  std::vector<double> losses, norms, telemetry, bias, routing;
 };
 
-// kSteps steps of `ranks` x kSamplesOfRank samples on the ranks of `comm`.
+// `steps` steps of `ranks` x kSamplesOfRank samples on the ranks of `comm`.
 absl::StatusOr<Trace> TrainSteps(const Variant& variant, int ranks, Communicator& comm,
-                                 Device device) {
+                                 Device device, int64_t steps) {
   const bool alone = comm.size() == 1;
   const int context = alone ? 1 : variant.context, groups = comm.size() / context;
   LACUNA_ASSIGN_OR_RETURN(Mesh mesh, MakeMesh(comm, alone ? 1 : variant.expert, context));
@@ -122,7 +125,8 @@ absl::StatusOr<Trace> TrainSteps(const Variant& variant, int ranks, Communicator
                     mesh.context_group());
   const int64_t global_batch = ranks * kSamplesOfRank;
   Trace trace;
-  for (int64_t s = 0; s < kSteps; ++s) {
+  std::optional<RoutingRecord> routing(std::in_place, built.moe_layers);
+  for (int64_t s = 0; s < steps; ++s) {
     comm.log().SetContext(fmt::format("self-test, {}, step {}", variant.Describe(), s + 1));
     std::vector<Batch> batches;
     for (int64_t i = comm.rank() / context; i < global_batch; i += groups) {
@@ -135,7 +139,10 @@ absl::StatusOr<Trace> TrainSteps(const Variant& variant, int ranks, Communicator
       return MakeError(ExitCode::kNumerics,
                        fmt::format("self-test, {}, {} ranks: step {} was skipped, because {}",
                                    variant.Describe(), comm.size(), s + 1, result.skipped));
+    if (routing.has_value()) trace.routing = routing->OfAllRanks(comm, context);
+    routing.reset();
     trace.losses.push_back(result.loss);
+    if (s >= kComparedSteps) continue;
     trace.norms.push_back(result.gradient_norm);
     for (const auto& [name, entry] : metrics.scalars()) trace.telemetry.push_back(entry.mean());
     for (const auto& [name, values] : metrics.vectors())
@@ -181,13 +188,14 @@ bool SelfTestResult::passed() const {
 }
 
 std::string SelfTestResult::Table() const {
-  std::string text =
-      fmt::format("{:56} {:>9} {:>9} {:>9} {:>9} {:>9}\n", "largest difference from one rank",
-                  "loss", "norm", "telemetry", "bias", "limit");
+  std::string text = fmt::format("{:56} {:>9} {:>9} {:>9} {:>9} {:>9} {:>12} {:>9}\n",
+                                 "largest difference from one rank", "loss", "norm", "telemetry",
+                                 "bias", "limit", "routed alike", "near ties");
   for (const SelfTestRow& row : rows) {
-    text +=
-        fmt::format("{:56} {:9.1e} {:9.1e} {:9.1e} {:9.1e} {:9.0e}{}\n", row.what, row.loss,
-                    row.norm, row.telemetry, row.bias, row.limit, row.passed() ? "" : "  FAILED");
+    text += fmt::format("{:56} {:9.1e} {:9.1e} {:9.1e} {:9.1e} {:9.0e} {:10.2f} % {:9}{}\n",
+                        row.what, row.loss, row.norm, row.telemetry, row.bias, row.limit,
+                        100 * row.routing.share(), row.routing.near_ties,
+                        row.passed() ? "" : "  FAILED");
   }
   return text;
 }
@@ -204,28 +212,32 @@ std::vector<double> DoublesOf(const std::string& bytes) {
 }
 
 // What one rank computes, of rank 0, to all.
-absl::StatusOr<Trace> Reference(const Variant& variant, Communicator& comm, Device device) {
+absl::StatusOr<Trace> Reference(const Variant& variant, Communicator& comm, Device device,
+                                int64_t steps) {
   absl::StatusOr<Trace> trace = Trace{};
-  if (comm.rank() == 0) trace = TrainSteps(variant, comm.size(), *MakeSelfCommunicator(), device);
+  if (comm.rank() == 0)
+    trace = TrainSteps(variant, comm.size(), *MakeSelfCommunicator(), device, steps);
   const Deadline deadline = AfterSeconds(comm.timeout_seconds());
   LACUNA_RETURN_IF_ERROR(AgreeOnStatus(comm, trace.status(), deadline));
   for (std::vector<double>* values :
-       {&trace->losses, &trace->norms, &trace->telemetry, &trace->bias})
+       {&trace->losses, &trace->norms, &trace->telemetry, &trace->bias, &trace->routing})
     *values = DoublesOf(BroadcastNow(comm, BytesOf(*values), 0, deadline));
   return trace;
 }
 
 }  // namespace
 
-absl::StatusOr<SelfTestResult> RunSelfTest(Communicator& comm, Device device) {
+absl::StatusOr<SelfTestResult> RunSelfTest(Communicator& comm, Device device,
+                                           const SelfTestOptions& options) {
   const SteadyClock::time_point start = SteadyClock::now();
   SelfTestResult result;
   std::map<DType, Trace> references;  // the same for all ways of sharing
   for (const Variant& variant : VariantsFor(comm.size(), device)) {
-    LACUNA_ASSIGN_OR_RETURN(const Trace many, TrainSteps(variant, comm.size(), comm, device));
+    LACUNA_ASSIGN_OR_RETURN(const Trace many,
+                            TrainSteps(variant, comm.size(), comm, device, options.steps));
     if (!references.contains(variant.dtype)) {
       LACUNA_ASSIGN_OR_RETURN(references[variant.dtype],
-                              Reference({variant.dtype, 1, 0, false}, comm, device));
+                              Reference({variant.dtype, 1, 0, false}, comm, device, options.steps));
     }
     const Trace& one = references[variant.dtype];
     std::vector<double> found = {
@@ -243,7 +255,9 @@ absl::StatusOr<SelfTestResult> RunSelfTest(Communicator& comm, Device device) {
                            .norm = found[1],
                            .telemetry = found[2],
                            .bias = found[3],
-                           .limit = LimitOf(variant.dtype)});
+                           .limit = LimitOf(variant.dtype),
+                           .routing = CompareRouting(many.routing, one.routing, kExpertsPerToken),
+                           .routed_alike = variant.dtype == DType::kF64 ? 1.0 : 0.99});
   }
   result.seconds = SecondsSince(start);
   return result;

@@ -8,18 +8,27 @@
 #include "absl/status/statusor.h"
 #include "core/device.h"
 #include "distributed/communicator.h"
+#include "recipes/trainer/routing_record.h"
 
 namespace lacuna {
 
 // One way of sharing the model, N ranks against one over the same samples.
 struct SelfTestRow {
   std::string what;  // "f32, experts over 4 ranks, zero 2, recompute"
-  // Largest relative differences over the steps: of the loss, of the gradient's norm, of the telemetry
-  // (auxiliary losses, gates, tokens per expert).
+  // Largest relative differences: of the loss, over all steps; over the first four, of the gradient's
+  // norm and of the telemetry (auxiliary losses, gates, tokens per expert).
   double loss = 0, norm = 0, telemetry = 0;
   double bias = 0;   // of the routers' bias after the last step, absolute
   double limit = 0;  // of loss, norm and telemetry; the bias may differ where experts' loads tie
-  bool passed() const { return loss <= limit && norm <= limit && telemetry <= limit; }
+  RoutingAgreement routing;  // of the first step
+  double routed_alike = 1;   // smallest share that is allowed
+  bool passed() const {
+    return loss <= limit && norm <= limit && telemetry <= limit && routing.share() >= routed_alike;
+  }
+};
+
+struct SelfTestOptions {
+  int64_t steps = 4;
 };
 
 struct SelfTestResult {
@@ -31,6 +40,7 @@ struct SelfTestResult {
 
 // Every rank of `comm` calls it, which is that of `device` (distributed/device_communicator.h). The
 // result is the same on all ranks. Throws CommunicationError.
-absl::StatusOr<SelfTestResult> RunSelfTest(Communicator& comm, Device device);
+absl::StatusOr<SelfTestResult> RunSelfTest(Communicator& comm, Device device,
+                                           const SelfTestOptions& options = {});
 
 }  // namespace lacuna

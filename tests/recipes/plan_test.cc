@@ -47,7 +47,16 @@ TEST(ModelSize, PaperModels) {
 TEST(Recipes, TwinsDifferInAttentionAlone) {
   for (const auto& [sparse, full] : std::vector<std::pair<std::string, std::string>>{
            {"quickstart.yaml", "quickstart_full.yaml"},
-           {"nsa_27b/pretrain_8k.yaml", "nsa_27b/pretrain_8k_full.yaml"}}) {
+           {"small/pretrain.yaml", "small/pretrain_full.yaml"},
+           {"small/extend.yaml", "small/extend_full.yaml"},
+           {"small/sft.yaml", "small/sft_full.yaml"},
+           {"300m/pretrain_8k.yaml", "300m/pretrain_8k_full.yaml"},
+           {"300m/extend_32k_yarn.yaml", "300m/extend_32k_yarn_full.yaml"},
+           {"300m/sft_long_cot.yaml", "300m/sft_long_cot_full.yaml"},
+           {"nsa_27b/pretrain_8k.yaml", "nsa_27b/pretrain_8k_full.yaml"},
+           {"nsa_27b/extend_32k_yarn.yaml", "nsa_27b/extend_32k_yarn_full.yaml"},
+           {"nsa_27b/sft_long_cot.yaml", "nsa_27b/sft_long_cot_full.yaml"}}) {
+    SCOPED_TRACE(full);
     Recipe a = FromFile(sparse), b = FromFile(full);
     EXPECT_TRUE(a.uses_nsa());
     EXPECT_FALSE(b.uses_nsa());
@@ -55,7 +64,13 @@ TEST(Recipes, TwinsDifferInAttentionAlone) {
     EXPECT_NE(a.run.dir, b.run.dir);
     b.run.name = a.run.name;
     b.run.dir = a.run.dir;
+    if (!a.init_from.path.empty()) {
+      EXPECT_EQ(b.init_from.path, a.init_from.path + "_full");
+      b.init_from.path = a.init_from.path;
+    }
     b.model.attention = a.model.attention;
+    // cuDNN's deterministic backward takes more memory at 32k than there is.
+    if (full.starts_with("nsa_27b/")) b.train.deterministic = a.train.deterministic;
     EXPECT_EQ(ToYaml(a), ToYaml(b));
   }
 }

@@ -19,6 +19,31 @@ TEST(SelfTest, PassesOnRanksThatAgree) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_TRUE(result->passed()) << result->Table();
   EXPECT_EQ(result->rows.size(), World().size() == 2 ? 10 : 14);
+  for (const SelfTestRow& row : result->rows) {
+    // A token in each of two layers with experts; random numbers are seldom as close as bf16 resolves.
+    EXPECT_EQ(row.routing.rows, 2 * World().size() * 2 * 192) << row.what;
+    EXPECT_GT(row.routing.near_ties, 0) << row.what;
+    EXPECT_LT(row.routing.near_ties, row.routing.rows / 5) << row.what;
+  }
+}
+
+TEST(SelfTest, RoutingIsComparedRowByRow) {
+  const std::vector<double> record = {0, 1, 2, 5, 3, 4, /*near ties*/ 2};
+  EXPECT_EQ(CompareRouting(record, record, 2).alike, 3);
+  std::vector<double> other = record;
+  other[3] = 6;
+  const RoutingAgreement agreement = CompareRouting(other, record, 2);
+  EXPECT_EQ(agreement.rows, 3);
+  EXPECT_EQ(agreement.alike, 2);
+  EXPECT_EQ(agreement.near_ties, 2);
+  EXPECT_EQ(CompareRouting({0, 1, 0}, record, 2).alike, 0);
+}
+
+TEST(SelfTest, MoreStepsCompareTheLoss) {
+  SetNumThreads(1);
+  const auto result = RunSelfTest(World(), kCpu, {.steps = 6});
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_TRUE(result->passed()) << result->Table();
 }
 
 // Gradients' sums come back with one element a little too large.

@@ -165,6 +165,7 @@ class Eval(ProgramTest):
                      "--targets-from", "10")
         self.not_evaluated(2, r"model\.widht: unknown key", "loss", run, "--set", "model.widht=3")
         self.not_evaluated(4, r"step 5", "loss", run, "--step", "5")
+        self.not_evaluated(2, r"--sets absent: not in data.validation, which has \w+", "loss", run, "--sets", "absent")
         self.not_evaluated(2, r"--depths 101", "needle", run, "--depths", "101")
         self.not_evaluated(2, r"--lengths 20: needle and question alone have \d+ tokens", "needle", run, "--lengths", "20")
         self.not_evaluated(2, r"--chat mistral: unknown template", "answers", run, problems, "--chat", "mistral")

@@ -1,4 +1,5 @@
 // lacuna eval: held-out loss by position, needles in haystacks, answers after chains of thought.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
@@ -22,6 +23,7 @@ struct LossArguments {
   RunArguments run;
   LossOptions options;
   int64_t targets_from = -1;
+  std::vector<std::string> sets;  // of data.validation; none: all
 };
 
 struct NeedleArguments {
@@ -36,16 +38,36 @@ struct AnswersArguments {
   int64_t count = 0;
 };
 
+// Places in data.validation.
+absl::StatusOr<std::vector<size_t>> ChosenSets(const LossArguments& arguments,
+                                               const std::vector<ValidationConfig>& all) {
+  if (all.empty())
+    return ConfigError("{}: the recipe has no data.validation", arguments.run.run_dir);
+  std::vector<size_t> chosen;
+  for (const std::string& name : arguments.sets) {
+    const auto found =
+        std::find_if(all.begin(), all.end(), [&](const auto& set) { return set.name == name; });
+    if (found == all.end()) {
+      std::string names;
+      for (const auto& set : all) names += (names.empty() ? "" : ", ") + set.name;
+      return ConfigError("--sets {}: not in data.validation, which has {}", name, names);
+    }
+    chosen.push_back(static_cast<size_t>(found - all.begin()));
+  }
+  for (size_t i = 0; arguments.sets.empty() && i < all.size(); ++i) chosen.push_back(i);
+  return chosen;
+}
+
 absl::Status RunLoss(LossArguments& arguments) {
   LossOptions& options = arguments.options;
   if (arguments.targets_from >= 0) options.targets_from = arguments.targets_from;
   LACUNA_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadEvaluated(arguments.run));
   if (options.length == 0) options.length = loaded.recipe.train.sequence_length;
   LACUNA_RETURN_IF_ERROR(options.Validate());
-  if (loaded.recipe.data.validation.empty())
-    return ConfigError("{}: the recipe has no data.validation", arguments.run.run_dir);
+  LACUNA_ASSIGN_OR_RETURN(const std::vector<size_t> sets,
+                          ChosenSets(arguments, loaded.recipe.data.validation));
   std::vector<SetLoss> losses;
-  for (size_t i = 0; i < loaded.recipe.data.validation.size(); ++i) {
+  for (const size_t i : sets) {
     LACUNA_ASSIGN_OR_RETURN(const auto set, OpenValidationSet(loaded, i, options.length));
     StatusLine status;
     LACUNA_ASSIGN_OR_RETURN(
@@ -148,6 +170,10 @@ void AddLoss(CLI::App* eval, Runner& run) {
       ->check(CLI::PositiveNumber);
   command->add_option("--samples", options.samples, "Samples of each set; 0: all")
       ->capture_default_str();
+  command
+      ->add_option("--sets", arguments->sets,
+                   "Names in data.validation, separated by commas (default: all)")
+      ->delimiter(',');
   command
       ->add_option("--targets-from", arguments->targets_from,
                    "Document by document, not packed; score only tokens with at least so many "

@@ -18,6 +18,7 @@ namespace {
 
 struct Options {
   DeviceChoice device = DeviceChoice::kAuto;
+  SelfTestOptions test;
 };
 
 absl::StatusOr<Device> DeviceOf(const Options& options, Communicator& comm) {
@@ -34,7 +35,7 @@ absl::Status Test(const Options& options, const std::shared_ptr<Communicator>& h
   const bool leader = comm->rank() == 0;
   if (leader)
     fmt::print("{} rank{} on {}\n", comm->size(), comm->size() == 1 ? "" : "s", Describe(device));
-  LACUNA_ASSIGN_OR_RETURN(const SelfTestResult result, RunSelfTest(*comm, device));
+  LACUNA_ASSIGN_OR_RETURN(const SelfTestResult result, RunSelfTest(*comm, device, options.test));
   if (leader)
     fmt::print("{}{} in {:.1f} s\n", result.Table(), result.passed() ? "passed" : "FAILED",
                result.seconds);
@@ -52,6 +53,9 @@ void AddSelftestCommand(CLI::App& app, Runner& run) {
   CLI::App* command = app.add_subcommand(
       "selftest", "Train a tiny model on these ranks and on one: loss, gradients, routing");
   AddDeviceOption(command, &options->device);
+  command->add_option("--steps", options->test.steps, "Optimizer steps of each way of sharing")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   command->footer("Example: mpirun -n 8 --bind-to none lacuna selftest");
   command->callback([options, &run] {
     run = [options] {
