@@ -19,6 +19,9 @@ namespace lacuna {
 // Targets shift inside documents only: the last token of a document (its end-of-document token)
 // predicts nothing, while the last row before a cut predicts the token behind the cut. Padding is
 // told by position, never by token id.
+//
+// Where ranks share samples, ids and targets are a rank's rows of them (KeepContextRows in
+// recipes/trainer/batch_share.h).
 struct Batch {
   Tensor ids;  // [N] i32
   // [N] i32, the next token of the document; -1: no loss (a document's end, a token masked in its

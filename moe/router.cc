@@ -22,8 +22,9 @@ Tensor Count(const Tensor& ids, int64_t samples, int64_t experts, Stream stream)
 }
 
 // Without rows the names are there all the same, with weight 0: every rank must have the same ones.
+// `own`: of this rank, where ranks share the micro-batch.
 void ReportLoad(Metrics& metrics, const std::string& name, const std::vector<double>& counts,
-                const Tensor& lse) {
+                const std::vector<double>& own, const Tensor& lse) {
   const double experts = static_cast<double>(counts.size());
   double sum = 0, largest = 0, unused = 0, entropy = 0, z = 0;
   for (const double c : counts) sum += c;
@@ -37,7 +38,7 @@ void ReportLoad(Metrics& metrics, const std::string& name, const std::vector<dou
   }
   for (const double value : lse.ToDoubles()) z += value * value;
   const double weight = sum == 0 ? 0 : 1;
-  metrics.AddVector(name + ".tokens_per_expert", counts);
+  metrics.AddVector(name + ".tokens_per_expert", own);
   metrics.Add(name + ".max_load", sum == 0 ? 0 : largest * experts / sum, weight);
   metrics.Add(name + ".unused_experts", weight * unused / experts, weight);
   metrics.Add(name + ".load_entropy", counts.size() == 1 ? weight : entropy / std::log(experts),
@@ -53,6 +54,7 @@ struct Router::Saved {
   Tensor counts;        // [1, E] of the micro-batch
   int64_t samples = 1;  // of the sequence scope
   double share = 1;
+  const ContextShare* context = nullptr;
   Metrics* metrics = nullptr;
   std::string report_as;
   Stream stream;
@@ -96,8 +98,13 @@ Routing Router::Forward(ForwardContext& ctx, const Variable& x, const std::strin
                     stream);
   const Tensor counts = Count(ids, 1, experts, stream);
   if (Metrics* metrics = ctx.reporting()) {
-    metrics->AddLater({counts, lse}, [report_as](Metrics& m, const std::vector<Tensor>& t) {
-      ReportLoad(m, report_as, t[0].ToDoubles(), t[1]);
+    Tensor of_all = counts;
+    if (ctx.context != nullptr) {
+      of_all = counts.Clone();
+      ctx.context->Sum(of_all);
+    }
+    metrics->AddLater({of_all, counts, lse}, [report_as](Metrics& m, const std::vector<Tensor>& t) {
+      ReportLoad(m, report_as, t[0].ToDoubles(), t[1].ToDoubles(), t[2]);
     });
   }
 
@@ -107,6 +114,7 @@ Routing Router::Forward(ForwardContext& ctx, const Variable& x, const std::strin
               .ids = ids,
               .counts = counts,
               .share = ctx.micro_batch_share,
+              .context = ctx.context,
               .metrics = ctx.metrics,
               .report_as = report_as,
               .stream = stream};
@@ -140,6 +148,8 @@ Tensor Router::BalanceLoad(const Saved& saved) {
       break;
     }
   }
+  const bool of_rows = config_.aux_loss != AuxLossScope::kGlobalBatch;
+  if (of_rows && saved.context != nullptr) saved.context->Sum(load);
   ops::NormalizeLoad({.counts = load.MutableRef()}, saved.stream);
   return load;
 }

@@ -17,7 +17,8 @@
 //                      pass.
 //   z: z_loss_coef * mean over rows of lse^2.
 // Both are means over micro-batches: their gradients are scaled by
-// ForwardContext::micro_batch_share.
+// ForwardContext::micro_batch_share. f of a micro-batch and of a sample is over the rows of all ranks
+// that share them (ForwardContext::context), and so is the reported load.
 //
 // A micro-batch counts when its backward runs: evaluation never counts, and recompute can neither
 // count nor reduce twice.

@@ -19,8 +19,8 @@ class AttentionCache {
 
 class Attention : public Module {
  public:
-  // residual + attention(x).   x, residual: [N, C], normalised hidden states of ctx.sequences and
-  // what they were before -> [N, C]. An undefined residual adds nothing.
+  // residual + attention(x).   x, residual: [N, C], normalised hidden states of ctx.num_rows()
+  // tokens and what they were before -> [N, C]. An undefined residual adds nothing.
   virtual Variable Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) = 0;
 
   virtual std::unique_ptr<AttentionCache> NewCache() const = 0;

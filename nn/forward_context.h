@@ -5,6 +5,7 @@
 
 #include "autograd/tape.h"
 #include "core/packed_sequences.h"
+#include "nn/context_share.h"
 
 namespace lacuna {
 
@@ -16,7 +17,7 @@ struct ForwardContext {
   // Where modules report (router load, gates, ...); null where nothing may be reported.
   Metrics* metrics = nullptr;
   // Rows of a sample (sequence_length of the recipe): N = rows_per_sample * samples. Per-sequence
-  // auxiliary losses use it.
+  // auxiliary losses use it. With `context`, this rank's rows of a sample.
   int64_t rows_per_sample = 0;
   // This micro-batch's share of a mean over all micro-batches of the global batch: 1 / (ranks *
   // micro-batches a rank).
@@ -27,6 +28,20 @@ struct ForwardContext {
   int64_t micro_batch = 0;
   // Whether two backward passes have to give the same bits, or may use faster kernels that do not.
   bool deterministic = true;
+
+  // This rank's part of the micro-batch where a group of ranks shares it; `sequences` are those of
+  // the whole micro-batch all the same.
+  const ContextShare* context = nullptr;
+
+  // N, the rows that the model works on, and their positions within their documents.
+  int64_t num_rows() const {
+    return context == nullptr ? sequences.num_rows() : context->num_rows();
+  }
+  const Tensor& positions() const {
+    return context == nullptr ? sequences.positions() : context->rows().positions();
+  }
+  // Null where all rows are here.
+  const RowSubset* row_subset() const { return context == nullptr ? nullptr : &context->rows(); }
 
   Stream stream() const { return tape.stream(); }
   // Null in the second forward of a recomputed segment, so that nothing is reported twice.

@@ -9,6 +9,7 @@
 #include "autograd/functions/linear.h"
 #include "autograd/functions/norm.h"
 #include "autograd/functions/rope.h"
+#include "nn/context_gather.h"
 #include "nn/gqa_cache.h"
 
 namespace lacuna {
@@ -107,8 +108,13 @@ GqaAttention::Projected GqaAttention::Rotate(Tape& tape, Projected p,
 Variable GqaAttention::Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) {
   Tape& tape = ctx.tape;
   spec_.rope->Prepare(ctx.sequences.max_length());
-  const Projected p = Rotate(tape, Project(tape, x), ctx.sequences.positions());
-  AttentionRanges ranges = CausalRanges(ctx.sequences);
+  Projected p = Rotate(tape, Project(tape, x), ctx.positions());
+  if (ctx.context != nullptr) {
+    ContextGather k(tape, *ctx.context, p.k), v(tape, *ctx.context, p.v);
+    p.k = k.Finish();
+    p.v = v.Finish();
+  }
+  AttentionRanges ranges = CausalRanges(ctx.sequences, /*window=*/0, ctx.row_subset());
   ranges.deterministic = ctx.deterministic;
   const Variable o = AttentionOverRanges(tape, p.q, p.k, p.v, ranges, scale_);
   return Linear(tape, Reshape(tape, o, {x.dim(0), spec_.num_heads * spec_.head_dim_v}), *o_proj_,

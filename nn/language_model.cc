@@ -39,8 +39,8 @@ LanguageModel::LanguageModel(int64_t vocabulary, int64_t width, double norm_eps,
 }
 
 Variable LanguageModel::Hidden(ForwardContext& ctx, const Tensor& ids) {
-  LACUNA_CHECK(ids.rank() == 1 && ids.dim(0) == ctx.sequences.num_rows(),
-               "{} token ids for {} rows of documents", ids.dim(0), ctx.sequences.num_rows());
+  LACUNA_CHECK(ids.rank() == 1 && ids.dim(0) == ctx.num_rows(),
+               "{} token ids for {} rows of documents", ids.dim(0), ctx.num_rows());
   Variable x = Embedding(ctx.tape, ids, *embedding_);
   for (auto& block : blocks_) x = block->Forward(ctx, x);
   return RmsNorm(ctx.tape, x, *norm_, norm_eps_);

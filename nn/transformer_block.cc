@@ -18,7 +18,8 @@ ForwardContext OnTape(const ForwardContext& ctx, Tape& tape) {
           .rows_per_sample = ctx.rows_per_sample,
           .micro_batch_share = ctx.micro_batch_share,
           .micro_batch = ctx.micro_batch,
-          .deterministic = ctx.deterministic};
+          .deterministic = ctx.deterministic,
+          .context = ctx.context};
 }
 
 }  // namespace

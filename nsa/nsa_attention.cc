@@ -82,12 +82,12 @@ NsaInputs NsaAttention::Project(Tape& tape, const Variable& x) {
 Variable NsaAttention::Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) {
   Tape& tape = ctx.tape;
   spec_.rope->Prepare(ctx.sequences.max_length());
-  const std::shared_ptr<const NsaGrid> grid = NsaGrid::Of(ctx.sequences, config_);
+  const std::shared_ptr<const NsaGrid> grid = NsaGrid::Of(ctx.sequences, config_, ctx.row_subset());
   NsaInputs in = Project(tape, x);
   const Tensor gate = in.gate.value();
   const NsaResult result =
       NsaOperator(tape, std::move(in), phi_k_, phi_v_, grid, *spec_.rope, config_,
-                  {.blocks = {}, .entropy = ctx.reporting() != nullptr});
+                  {.blocks = {}, .entropy = ctx.reporting() != nullptr}, ctx.context);
   if (ctx.reporting() != nullptr) Report(ctx, gate, result, *grid);
   return Linear(tape, Reshape(tape, result.o, {x.dim(0), spec_.num_heads * spec_.head_dim_v}),
                 *o_proj_, residual);

@@ -57,7 +57,7 @@ void ChooseBlocks(Tape& tape, const Tensor& q, const Tensor& k_cmp, const Tensor
          .lse = lse.Ref(),
          .ranges = grid.cmp_ranges.Ref(),
          .positions = grid.positions.Ref(),
-         .cu_queries = grid.cu_seqlens.Ref(),
+         .cu_queries = grid.cu_queries.Ref(),
          .cu_keys = grid.cu_cmp.Ref(),
          .blocks = blocks.MutableRef(),
          .scores = result->scores.defined() ? result->scores.MutableRef() : TensorRef(),
@@ -126,7 +126,7 @@ struct Backward {
                          .k = branch.k.get().Ref(),
                          .v = branch.v.get().Ref(),
                          .ranges = ranges.Ref(),
-                         .cu_queries = grid->cu_seqlens.Ref(),
+                         .cu_queries = grid->cu_queries.Ref(),
                          .cu_keys = cu_keys.Ref(),
                          .o = branch.o.get().Ref(),
                          .lse = row(lse, c).Ref(),
@@ -147,7 +147,7 @@ struct Backward {
                                .v = slc.v.get().Ref(),
                                .blocks = blocks.get().Ref(),
                                .positions = grid->positions.Ref(),
-                               .cu_queries = grid->cu_seqlens.Ref(),
+                               .cu_queries = grid->cu_queries.Ref(),
                                .cu_keys = grid->cu_seqlens.Ref(),
                                .o = slc.o.get().Ref(),
                                .lse = row(lse, 1).Ref(),
@@ -185,9 +185,9 @@ NsaBranches AttendBranches(Tape& tape, const NsaInputs& in,
   Output cmp = EmptyOutput(q, in.v_cmp.value()), win = EmptyOutput(q, in.v_win.value()),
          slc = EmptyOutput(q, in.v_slc.value());
   SideStream side(stream);
-  AttendRanges(q, in.k_cmp.value(), in.v_cmp.value(), grid->cmp_ranges, grid->cu_seqlens,
+  AttendRanges(q, in.k_cmp.value(), in.v_cmp.value(), grid->cmp_ranges, grid->cu_queries,
                grid->cu_cmp, scale, cmp, stream);
-  AttendRanges(q, in.k_win.value(), in.v_win.value(), grid->win_ranges, grid->cu_seqlens,
+  AttendRanges(q, in.k_win.value(), in.v_win.value(), grid->win_ranges, grid->cu_queries,
                grid->cu_seqlens, scale, win, side.stream());
   ChooseBlocks(tape, q, in.k_cmp.value(), cmp.lse, *grid, config, options, scale, &result);
   side.Join();
@@ -197,7 +197,7 @@ NsaBranches AttendBranches(Tape& tape, const NsaInputs& in,
                              .v = in.v_slc.value().Ref(),
                              .blocks = result.blocks.Ref(),
                              .positions = grid->positions.Ref(),
-                             .cu_queries = grid->cu_seqlens.Ref(),
+                             .cu_queries = grid->cu_queries.Ref(),
                              .cu_keys = grid->cu_seqlens.Ref(),
                              .o = slc.o.MutableRef(),
                              .lse = slc.lse.MutableRef(),

@@ -9,12 +9,14 @@
 
 namespace lacuna {
 
-NsaGrid::NsaGrid(const PackedSequences& sequences, const NsaConfig& config)
+NsaGrid::NsaGrid(const PackedSequences& sequences, const NsaConfig& config,
+                 const RowSubset* queries)
     : host_cu_seqlens(sequences.host_cu_seqlens()),
       host_cu_cmp{0},
       cu_seqlens(sequences.cu_seqlens()),
-      positions(sequences.positions()),
-      win_ranges(CausalRanges(sequences, config.window).ranges),
+      cu_queries(queries == nullptr ? sequences.cu_seqlens() : queries->cu_seqlens()),
+      positions(queries == nullptr ? sequences.positions() : queries->positions()),
+      win_ranges(CausalRanges(sequences, config.window, queries).ranges),
       max_select_blocks((sequences.max_length() + config.select_block - 1) / config.select_block) {
   std::vector<int32_t> ranges(static_cast<size_t>(2 * sequences.num_rows())), last_tokens,
       first_rows, containing;
@@ -45,14 +47,16 @@ NsaGrid::NsaGrid(const PackedSequences& sequences, const NsaConfig& config)
     cmp_tokens = Tensor::FromVector(first_rows, {num_compressed()}).To(device);
     token_blocks = Tensor::FromVector(containing, {sequences.num_rows(), 2}).To(device);
   }
-  cmp_ranges = Tensor::FromVector(ranges, {sequences.num_rows(), 2}).To(device);
+  cmp_ranges = queries == nullptr ? Tensor::FromVector(ranges, {sequences.num_rows(), 2}).To(device)
+                                  : queries->Pick(ranges, 2);
 }
 
 std::shared_ptr<const NsaGrid> NsaGrid::Of(const PackedSequences& sequences,
-                                           const NsaConfig& config) {
-  return sequences.Derived<NsaGrid>(fmt::format("nsa_grid.{}.{}.{}.{}", config.block, config.stride,
-                                                config.select_block, config.window),
-                                    [&] { return NsaGrid(sequences, config); });
+                                           const NsaConfig& config, const RowSubset* queries) {
+  return sequences.Derived<NsaGrid>(
+      fmt::format("nsa_grid.{}.{}.{}.{}.{}", config.block, config.stride, config.select_block,
+                  config.window, queries == nullptr ? "all" : queries->name()),
+      [&] { return NsaGrid(sequences, config, queries); });
 }
 
 }  // namespace lacuna

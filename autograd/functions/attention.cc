@@ -7,7 +7,8 @@ namespace lacuna {
 
 namespace {
 
-AttentionRanges MakeCausalRanges(const PackedSequences& sequences, int64_t window) {
+AttentionRanges MakeCausalRanges(const PackedSequences& sequences, int64_t window,
+                                 const RowSubset* queries) {
   const auto& cu = sequences.host_cu_seqlens();
   std::vector<int32_t> ranges(static_cast<size_t>(2 * sequences.num_rows()));
   for (size_t d = 0; d + 1 < cu.size(); ++d) {
@@ -17,6 +18,8 @@ AttentionRanges MakeCausalRanges(const PackedSequences& sequences, int64_t windo
       ranges[static_cast<size_t>(2 * n + 1)] = n + 1;
     }
   }
+  if (queries != nullptr)
+    return {queries->Pick(ranges, 2), queries->cu_seqlens(), sequences.cu_seqlens()};
   return {Tensor::FromVector(ranges, {sequences.num_rows(), 2}).To(sequences.device()),
           sequences.cu_seqlens(),
           sequences.cu_seqlens(),
@@ -27,9 +30,12 @@ AttentionRanges MakeCausalRanges(const PackedSequences& sequences, int64_t windo
 
 }  // namespace
 
-AttentionRanges CausalRanges(const PackedSequences& sequences, int64_t window) {
-  return *sequences.Derived<AttentionRanges>("causal_ranges." + std::to_string(window),
-                                             [&] { return MakeCausalRanges(sequences, window); });
+AttentionRanges CausalRanges(const PackedSequences& sequences, int64_t window,
+                             const RowSubset* queries) {
+  std::string key = "causal_ranges." + std::to_string(window);
+  if (queries != nullptr) key += "." + queries->name();
+  return *sequences.Derived<AttentionRanges>(
+      key, [&] { return MakeCausalRanges(sequences, window, queries); });
 }
 
 Variable AttentionOverRanges(Tape& tape, const Variable& q, const Variable& k, const Variable& v,

@@ -4,6 +4,7 @@
 #include "autograd/tape.h"
 #include "core/ops/attention.h"
 #include "core/packed_sequences.h"
+#include "core/row_subset.h"
 
 namespace lacuna {
 
@@ -17,9 +18,10 @@ struct AttentionRanges {
 };
 
 // Causal attention within documents; with window w >= 1 a query sees keys max(0, t - w + 1) .. t,
-// with 0 all up to its own. On the sequences' device; made once for all who ask with these
-// sequences.
-AttentionRanges CausalRanges(const PackedSequences& sequences, int64_t window = 0);
+// with 0 all up to its own. Where `queries` are given, of these rows of the sequences alone. On the
+// sequences' device; made once for all who ask with these sequences.
+AttentionRanges CausalRanges(const PackedSequences& sequences, int64_t window = 0,
+                             const RowSubset* queries = nullptr);
 
 // q [N, H, Dk], k [M, G, Dk], v [M, G, Dv] -> o [N, H, Dv]. `lse` [N, H], if asked for, has no
 // gradient.

@@ -9,6 +9,8 @@ namespace {
 constinit const Kernel<SumOfSquaresArgs> kSumOfSquares{
     "sum_of_squares", "x =result", cpu::SumOfSquares, LACUNA_IF_CUDA(cuda::SumOfSquares)};
 constinit const Kernel<SumArgs> kSum{"sum", "x =result", cpu::Sum, LACUNA_IF_CUDA(cuda::Sum)};
+constinit const Kernel<SumPartsArgs> kSumParts{"sum_parts", "x =y", cpu::SumParts,
+                                               LACUNA_IF_CUDA(cuda::SumParts)};
 constinit const Kernel<ClipFactorArgs> kClipFactor{
     "clip_factor", "squares loss =factor", cpu::ClipFactor, LACUNA_IF_CUDA(cuda::ClipFactor)};
 
@@ -24,6 +26,13 @@ void Sum(const SumArgs& args, Stream stream) {
   CheckShape("sum", "result", args.result, {1});
   CheckDType("sum", "result", args.result, AccumulationType(args.x.dtype));
   kSum(args, stream);
+}
+
+void SumParts(const SumPartsArgs& args, Stream stream) {
+  LACUNA_CHECK(args.x.rank == 2 && args.x.dim(0) >= 1, "sum_parts: x {}", Describe(args.x));
+  CheckShape("sum_parts", "y", args.y, {args.x.dim(1)});
+  CheckDType("sum_parts", "y", args.y, args.x.dtype);
+  kSumParts(args, stream);
 }
 
 void ClipFactor(const ClipFactorArgs& args, Stream stream) {

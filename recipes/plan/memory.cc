@@ -1,6 +1,7 @@
 #include "recipes/plan/memory.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "recipes/plan/model_size.h"
 
@@ -23,29 +24,29 @@ double Real(int64_t n) {
 }
 
 // Norm input and output, projections, attention; the block's input x is counted by whoever made it.
+// Of the keys and values a rank keeps those of all ranks that share the sample.
 Kept AttentionKept(const Recipe& recipe) {
   const ModelConfig& m = recipe.model;
   const double keys = Real(m.num_groups * m.head_dim_qk),
-               values = Real(m.num_groups * m.head_dim_v);
+               values = Real(m.num_groups * m.head_dim_v), ranks = Real(recipe.parallel.context),
+               seen = ranks * KeysAndValues(recipe);
   const double q = Real(m.num_heads * m.head_dim_qk), o = Real(m.num_heads * m.head_dim_v),
                heads = Real(m.num_heads);
   Kept kept{.compute = Real(m.width) + q + (m.qk_norm ? q : 0), .accumulation = 1, .ids = 0};
   if (!recipe.uses_nsa())
-    return kept + Kept{.compute = keys + values + o + (m.qk_norm ? keys : 0),
-                       .accumulation = heads,
-                       .ids = 0};
+    return kept +
+           Kept{.compute = seen + o + (m.qk_norm ? keys : 0), .accumulation = heads, .ids = 0};
   const NsaConfig& nsa = recipe.nsa;
   const double stride = Real(nsa.stride);
   // Three branches of keys, values and outputs; gates; the gated sum.
-  kept = kept +
-         Kept{.compute = 3 * (keys + values) + 3 * o + o + 3 * heads + (m.qk_norm ? 3 * keys : 0),
-              .accumulation = 3 * heads,
-              .ids = Real(m.num_groups * nsa.num_selected)};
+  kept = kept + Kept{.compute = seen + 3 * o + o + 3 * heads + (m.qk_norm ? 3 * keys : 0),
+                     .accumulation = 3 * heads,
+                     .ids = Real(m.num_groups * nsa.num_selected)};
   // A compressed block every `stride` tokens: the gathered block, the hidden layer before and after
   // its activation, the result.
   const double hidden = nsa.phi == PhiKind::kMlp ? 2 * Real(nsa.phi_hidden) : 0;
   const double gathered = nsa.phi == PhiKind::kMean ? 0 : Real(nsa.block);
-  return kept + Kept{.compute = (keys + values) * (gathered + hidden + 1) / stride,
+  return kept + Kept{.compute = ranks * (keys + values) * (gathered + hidden + 1) / stride,
                      .accumulation = 0,
                      .ids = 0};
 }
@@ -85,14 +86,26 @@ Kept LayerKept(const Recipe& recipe, bool dense, double rows) {
   return kept;
 }
 
+// Rows of a rank in a micro-batch.
+double OwnRows(const Recipe& recipe) {
+  return Real(recipe.train.micro_batch) * Real(recipe.train.sequence_length) /
+         Real(recipe.parallel.context);
+}
+
+// As they arrive, and in the order of the sample.
+double ContextBytes(const Recipe& recipe) {
+  const double ranks = Real(recipe.parallel.context);
+  if (ranks == 1) return 0;
+  return 2 * ranks * OwnRows(recipe) * KeysAndValues(recipe) * Real(SizeOf(recipe.train.dtype));
+}
+
 // Rows of a layer on their way, in both directions at once: sent and received, of the tokens and of
 // the experts' results (in backward, of their gradients). What the experts read stays until
 // backward.
 double AllToAllBytes(const Recipe& recipe, double overload) {
   if (recipe.parallel.expert == 1) return 0;
   const RecomputePolicy& policy = recipe.train.recompute;
-  const double sent = Real(recipe.train.micro_batch) * Real(recipe.train.sequence_length) *
-                      ExpectedDestinations(recipe) * Real(recipe.model.width) *
+  const double sent = OwnRows(recipe) * ExpectedDestinations(recipe) * Real(recipe.model.width) *
                       Real(SizeOf(recipe.train.dtype));
   const bool kept = !policy.block && !policy.feed_forward;
   const double layers = kept ? Real(recipe.model.num_layers - recipe.model.num_dense_layers) : 1;
@@ -133,7 +146,7 @@ DType MomentsOf(const Recipe& recipe) {
 }
 
 RankMemory EstimateMemory(const Recipe& recipe, int64_t ranks, double overload) {
-  if (ranks == 0) ranks = recipe.parallel.expert;
+  if (ranks == 0) ranks = std::lcm(recipe.parallel.expert, recipe.parallel.context);
   const RankShares shares = SharesOf(recipe, ranks);
   const int64_t updated = shares.expert_updates + shares.other_updates;
   const double over = recipe.parallel.expert > 1 ? overload : 1;
@@ -145,10 +158,11 @@ RankMemory EstimateMemory(const Recipe& recipe, int64_t ranks, double overload) 
   memory.master = dtype == accumulation ? 0 : updated * wide;
   memory.moments = 2 * updated * SizeOf(MomentsOf(recipe));
   memory.all_to_all = static_cast<int64_t>(AllToAllBytes(recipe, over));
+  memory.context = static_cast<int64_t>(ContextBytes(recipe));
   memory.sharding = static_cast<int64_t>(ShardingBytes(recipe, ranks));
 
   const ModelConfig& m = recipe.model;
-  const double rows = Real(recipe.train.micro_batch) * Real(recipe.train.sequence_length);
+  const double rows = OwnRows(recipe);
   const auto bytes = [&](const Kept& kept) {
     return rows * (kept.compute * Real(narrow) + kept.accumulation * Real(wide) + kept.ids * 4);
   };

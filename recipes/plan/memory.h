@@ -23,13 +23,18 @@ struct RankMemory {
   // estimate: rows of tokens on their way to the experts of other ranks and back, and those that
   // are kept until backward; 0 where parallel.expert is 1
   int64_t all_to_all = 0;
+  // estimate: keys and values of a layer on their way to the ranks that share a sample, and back; 0
+  // where parallel.context is 1
+  int64_t context = 0;
   // estimate: gradients on their way to the ranks that own them (parallel.zero 2 and 3), weights on
   // their way from there (3)
   int64_t sharding = 0;
   int64_t states() const { return weights + gradients + master + moments; }
-  int64_t total() const { return states() + activations + transient + all_to_all + sharding; }
+  int64_t total() const {
+    return states() + activations + transient + all_to_all + context + sharding;
+  }
 };
-// `ranks`: a multiple of parallel.expert; 0: parallel.expert. `overload`: rows that the fullest
+// `ranks`: a multiple of parallel.expert and parallel.context; 0: the least. `overload`: rows that the fullest
 // rank's experts get, over the mean; only parallel.expert > 1 has any.
 RankMemory EstimateMemory(const Recipe& recipe, int64_t ranks = 0,
                           double overload = kPlannedOverload);

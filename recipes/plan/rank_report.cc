@@ -17,6 +17,7 @@ std::string Title(const Recipe& recipe, int64_t ranks) {
   std::string held = "each holds the whole model";
   if (parallel.expert > 1 || parallel.zero > 0)
     held = fmt::format("parallel.expert = {}, parallel.zero = {}", parallel.expert, parallel.zero);
+  if (parallel.context > 1) held += fmt::format(", parallel.context = {}", parallel.context);
   return fmt::format("\nMemory of a rank ({} rank{}; {})\n", ranks, ranks == 1 ? "" : "s", held);
 }
 
@@ -48,6 +49,10 @@ void AppendTraffic(const Recipe& recipe, int64_t ranks, std::string* out) {
               out);
     AppendRow("all-to-all, combine", Gigabytes(traffic.combine), "", out);
   }
+  if (traffic.keys > 0)
+    AppendRow("keys and values", Gigabytes(traffic.keys),
+              fmt::format("gathered by {} ranks, gradients sent home", recipe.parallel.context),
+              out);
   AppendRow(recipe.parallel.zero > 0 ? "reduce-scatter of gradients" : "all-reduce of gradients",
             Gigabytes(traffic.gradient_sum),
             recipe.parallel.zero > 0 ? "every micro-batch" : "once a step", out);
@@ -76,9 +81,12 @@ void AppendTime(const Recipe& recipe, const PlanOptions& options, std::string* o
   AppendRow("optimizer", seconds(time.optimizer), fmt::format("at {:.2f} TB/s", device.copy / 1e12),
             out);
   if (options.ranks > 1) {
-    const double all = time.all_to_all + time.collectives;
+    const double all = time.all_to_all + time.keys + time.collectives;
     if (time.all_to_all > 0)
       AppendRow("all-to-all", seconds(time.all_to_all),
+                fmt::format("at {:.0f} GB/s", device.all_to_all / 1e9), out);
+    if (time.keys > 0)
+      AppendRow("keys and values", seconds(time.keys),
                 fmt::format("at {:.0f} GB/s", device.all_to_all / 1e9), out);
     AppendRow("collectives", seconds(time.collectives),
               fmt::format("at {:.0f} GB/s", device.collective / 1e9), out);
@@ -112,17 +120,19 @@ std::string MemoryText(const Recipe& recipe, const PlanOptions& options) {
     AppendRow("master weights", FormatMemory(m.master), NameOf(AccumulationType(dtype)), &out);
   AppendRow("optimizer moments", FormatMemory(m.moments),
             "2 x " + std::string(NameOf(MomentsOf(recipe))), &out);
-  AppendRow(
-      "activations", FormatMemory(m.activations),
-      fmt::format("estimate; {} x {} tokens, recompute: {}", recipe.train.micro_batch,
-                  FormatCount(recipe.train.sequence_length), ValueText(recipe.train.recompute)),
-      &out);
+  AppendRow("activations", FormatMemory(m.activations),
+            fmt::format("estimate; {} x {} tokens, recompute: {}", recipe.train.micro_batch,
+                        FormatCount(recipe.train.sequence_length / recipe.parallel.context),
+                        ValueText(recipe.train.recompute)),
+            &out);
   AppendRow("head and loss, or a recomputation", FormatMemory(m.transient),
             "estimate; the larger of the two", &out);
   if (m.all_to_all > 0) {
     AppendRow("all-to-all buffers", FormatMemory(m.all_to_all),
               fmt::format("estimate; the fullest rank gets {} x the mean", options.overload), &out);
   }
+  if (m.context > 0)
+    AppendRow("keys and values on their way", FormatMemory(m.context), "estimate", &out);
   if (m.sharding > 0)
     AppendRow("buckets of gradients and weights", FormatMemory(m.sharding), "estimate", &out);
   AppendRow("total", FormatMemory(m.total()), "", &out);

@@ -1,16 +1,21 @@
 #include "recipes/plan/rank_shares.h"
 
+#include <utility>
+
 #include "core/status.h"
 #include "recipes/plan/model_size.h"
 
 namespace lacuna {
 
 absl::Status CheckMesh(const Recipe& recipe, int64_t ranks) {
-  const int64_t expert = recipe.parallel.expert;
-  if (ranks % expert == 0) return absl::OkStatus();
-  return ConfigError(
-      "parallel.expert = {}: must divide the number of ranks, {} (mpirun -n; lacuna plan --ranks)",
-      expert, ranks);
+  for (const auto& [key, group] : {std::pair{"expert", recipe.parallel.expert},
+                                   std::pair{"context", recipe.parallel.context}}) {
+    if (ranks % group == 0) continue;
+    return ConfigError(
+        "parallel.{} = {}: must divide the number of ranks, {} (mpirun -n; lacuna plan --ranks)",
+        key, group, ranks);
+  }
+  return absl::OkStatus();
 }
 
 RankShares SharesOf(const Recipe& recipe, int64_t ranks) {
@@ -24,6 +29,12 @@ RankShares SharesOf(const Recipe& recipe, int64_t ranks) {
           .other_weights = parallel.zero >= 3 ? share : others,
           .other_updates = parallel.zero >= 2 ? share : others,
           .expert_replicas = replicas};
+}
+
+double KeysAndValues(const Recipe& recipe) {
+  const ModelConfig& m = recipe.model;
+  return static_cast<double>((recipe.uses_nsa() ? 3 : 1) * m.num_groups *
+                             (m.head_dim_qk + m.head_dim_v));
 }
 
 double ExpectedDestinations(const Recipe& recipe) {

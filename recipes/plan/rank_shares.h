@@ -8,7 +8,7 @@
 
 namespace lacuna {
 
-// A configuration error where parallel.expert does not divide `ranks`.
+// A configuration error where parallel.expert or parallel.context does not divide `ranks`.
 absl::Status CheckMesh(const Recipe& recipe, int64_t ranks);
 
 // Numbers of parameters that a rank holds something of.
@@ -21,6 +21,9 @@ struct RankShares {
   int64_t expert_replicas = 1;  // groups of ranks that hold the same experts
 };
 RankShares SharesOf(const Recipe& recipe, int64_t ranks);
+
+// Elements of the keys and values of all branches of a layer, a token.
+double KeysAndValues(const Recipe& recipe);
 
 // Of the rows that the experts of all ranks get on average, what the fullest rank is planned for.
 inline constexpr double kPlannedOverload = 1.3;

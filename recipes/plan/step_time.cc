@@ -23,17 +23,24 @@ double Others(int64_t n) {
 StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks) {
   const TrainConfig& train = recipe.train;
   const RankShares shares = SharesOf(recipe, ranks);
-  const double samples = Real(train.global_batch) / Real(ranks),
-               micro_batches = samples / Real(train.micro_batch);
+  const double context = Real(recipe.parallel.context),
+               samples = Real(train.global_batch) * context / Real(ranks),
+               micro_batches = samples / Real(train.micro_batch),
+               tokens = samples / context * Real(train.sequence_length);
   const double wide = Real(SizeOf(AccumulationType(train.dtype))),
                narrow = Real(SizeOf(train.dtype));
   StepTraffic traffic;
   if (recipe.parallel.expert > 1) {
     const bool again = train.recompute.block || train.recompute.feed_forward;
     const double layers = Real(recipe.model.num_layers - recipe.model.num_dense_layers);
-    traffic.dispatch = traffic.combine =
-        (again ? 3 : 2) * layers * samples * Real(train.sequence_length) *
-        ExpectedRemoteDestinations(recipe) * Real(recipe.model.width) * narrow;
+    traffic.dispatch = traffic.combine = (again ? 3 : 2) * layers * tokens *
+                                         ExpectedRemoteDestinations(recipe) *
+                                         Real(recipe.model.width) * narrow;
+  }
+  if (recipe.parallel.context > 1) {
+    const bool again = train.recompute.block || train.recompute.attention;
+    traffic.keys = (again ? 3 : 2) * Real(recipe.model.num_layers) * (context - 1) * tokens *
+                   KeysAndValues(recipe) * narrow;
   }
   const double gradients = Others(ranks) * Real(shares.others) * wide,
                weights = Others(ranks) * Real(shares.others) * narrow;
@@ -64,6 +71,7 @@ StepTime EstimateStep(const Recipe& recipe, int64_t ranks, double overload,
   time.optimizer =
       Real(memory.gradients + 2 * (memory.master + memory.moments) + memory.weights) / device.copy;
   time.all_to_all = traffic.all_to_all() / device.all_to_all;
+  time.keys = traffic.keys / device.all_to_all;
   time.collectives = traffic.collectives() / device.collective;
   time.hidden = std::min(time.collectives, time.compute);
   return time;

@@ -8,9 +8,12 @@
 
 namespace lacuna {
 
-// Bytes that a rank sends to others in a step, N tokens a micro-batch, M micro-batches, R ranks.
+// Bytes that a rank sends to others in a step, N tokens a micro-batch on the rank, M micro-batches, R
+// ranks.
 //   dispatch, combine     M N (remote destinations) width (type) a layer of experts, forward and
 //                         backward; forward once more where the layer is recomputed
+//   keys                  (C - 1) / C of the keys and values of the C ranks' M C N tokens, every
+//                         layer, and of their gradients; once more where attention is recomputed
 //   gradient_sum          zero 0: 2 (R - 1) / R of the f32 gradients, once a step; zero 2 and 3:
 //                         (R - 1) / R of them, every micro-batch
 //   expert_gradient_sum   the same of this rank's experts', with G for R; G groups hold the same
@@ -18,8 +21,9 @@ namespace lacuna {
 //                         experts', once a step; zero 3: those of the weights twice a micro-batch
 // Where gradients and weights do not say more, those of the parameters that are not experts.
 struct StepTraffic {
-  double dispatch = 0, combine = 0, gradient_sum = 0, expert_gradient_sum = 0, weight_gather = 0;
-  double all_to_all() const { return dispatch + combine; }
+  double dispatch = 0, combine = 0, keys = 0, gradient_sum = 0, expert_gradient_sum = 0,
+         weight_gather = 0;
+  double all_to_all() const { return dispatch + combine; }  // of the experts
   double collectives() const { return gradient_sum + expert_gradient_sum + weight_gather; }
 };
 StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks);
@@ -33,9 +37,10 @@ struct StepTime {
   double compute = 0;  // seconds; the fullest rank's experts set the pace of all
   double optimizer = 0;
   double all_to_all = 0;  // nothing runs beside it
+  double keys = 0;        // and values, on their way to the ranks that share a sample: as that
   double collectives = 0;
   double hidden = 0;  // of the collectives, what runs beside compute
-  double total() const { return compute + optimizer + all_to_all + collectives - hidden; }
+  double total() const { return compute + optimizer + all_to_all + keys + collectives - hidden; }
 };
 StepTime EstimateStep(const Recipe& recipe, int64_t ranks, double overload,
                       const PlannedDevice& device);

@@ -5,11 +5,19 @@
 #include <cmath>
 
 namespace lacuna {
+namespace {
+
+constexpr int64_t kMaxContext = 1 << 16;  // beyond any machine, so that no product overflows
+
+}  // namespace
 
 void ParallelConfig::Validate(const std::string& section,
                               std::vector<std::string>* violations) const {
   if (expert < 1)
     violations->push_back(fmt::format("{}.expert = {}: must be at least 1", section, expert));
+  if (context < 1 || context > kMaxContext)
+    violations->push_back(
+        fmt::format("{}.context = {}: must be 1 to {}", section, context, kMaxContext));
   if (zero != 0 && zero != 2 && zero != 3)
     violations->push_back(fmt::format("{}.zero = {}: must be 0, 2 or 3", section, zero));
   if (!std::isfinite(timeout_seconds) || timeout_seconds <= 0 || timeout_seconds > 1e6)

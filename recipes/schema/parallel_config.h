@@ -7,11 +7,14 @@
 
 namespace lacuna {
 
-// The samples of a step are always shared by all ranks (train.global_batch).
+// The samples of a step are dealt to all ranks (train.global_batch), or to all groups of `context`.
 struct ParallelConfig {
   // Ranks that share the experts of a layer: each holds num_experts / expert of them, and tokens
   // travel. Divides the number of ranks; ranks / expert groups hold the same experts.
   int64_t expert = 1;
+  // Consecutive ranks that share each sample, for samples too long for one: each has pieces of it
+  // (nn/context_share.h). Divides the number of ranks; twice it divides train.sequence_length.
+  int64_t context = 1;
   // What every rank holds of the parameters that are not experts. 0: weights, gradients and
   // optimizer state; 2: weights and its share of gradients and optimizer state; 3: its share of all.
   int64_t zero = 0;

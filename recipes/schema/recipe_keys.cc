@@ -225,6 +225,9 @@ const std::vector<Key<ParallelConfig>>& KeysOf<ParallelConfig>() {
   static const std::vector<Key<ParallelConfig>> keys = {
       MakeKey("expert", &ParallelConfig::expert,
               "ranks that share the experts of a block; divides the ranks and moe.num_experts"),
+      MakeKey("context", &ParallelConfig::context,
+              "consecutive ranks that share each sample; divides the ranks, and twice it "
+              "train.sequence_length"),
       MakeKey(
           "zero", &ParallelConfig::zero,
           "of the parameters that are not experts, every rank holds all (0), shares of gradients "

@@ -1,6 +1,8 @@
 // What has to hold between the sections of a recipe.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "recipes/schema/recipe.h"
 
 namespace lacuna {
@@ -35,15 +37,20 @@ void CheckLengths(const Recipe& recipe, Violations* violations) {
   }
 }
 
-void CheckBatch(const TrainConfig& train, int64_t ranks, Violations* violations) {
-  if (train.micro_batch < 1) return;  // reported by the section
+// `context`: parallel.context; where it does not divide the ranks, CheckMesh says so.
+void CheckBatch(const TrainConfig& train, int64_t ranks, int64_t context, Violations* violations) {
+  if (train.micro_batch < 1 || context < 1) return;  // reported by the section
+  const int64_t groups = std::max<int64_t>(1, ranks / context);
   const auto check = [&](const std::string& key, int64_t samples) {
     if (samples < 1) return;
     // Divided instead of multiplied: nothing here has a bound yet.
-    if (samples % train.micro_batch == 0 && (samples / train.micro_batch) % ranks == 0) return;
+    if (samples % train.micro_batch == 0 && (samples / train.micro_batch) % groups == 0) return;
+    const std::string who = context == 1 ? fmt::format("{} rank{}", ranks, ranks == 1 ? "" : "s")
+                                         : fmt::format("{} group{} of parallel.context = {} ranks",
+                                                       groups, groups == 1 ? "" : "s", context);
     violations->push_back(
-        fmt::format("train.{} = {}: must be a multiple of {} rank{} times train.micro_batch = {}",
-                    key, samples, ranks, ranks == 1 ? "" : "s", train.micro_batch));
+        fmt::format("train.{} = {}: must be a multiple of {} times train.micro_batch = {}", key,
+                    samples, who, train.micro_batch));
   };
   check("global_batch", train.global_batch);
   for (size_t i = 0; i < train.batch_warmup.size(); ++i)
@@ -69,6 +76,13 @@ void CheckSchedule(const OptimizerConfig& optimizer, const TrainConfig& train,
 // What needs the number of ranks, too, is CheckMesh's (recipes/plan/rank_shares.h): a recipe is also read
 // where it is not trained.
 void CheckParallel(const Recipe& recipe, Violations* violations) {
+  const int64_t context = recipe.parallel.context, length = recipe.train.sequence_length;
+  if (context > 1 && length >= 1 && length % (2 * context) != 0) {
+    violations->push_back(
+        fmt::format("parallel.context = {}: twice it must divide train.sequence_length = {}, which "
+                    "is cut into as many pieces",
+                    context, length));
+  }
   const int64_t expert = recipe.parallel.expert, experts = recipe.moe.num_experts;
   if (expert <= 1) return;  // reported by the section
   if (!recipe.uses_moe()) {
@@ -97,7 +111,7 @@ void ValidateRecipe(const Recipe& recipe, int64_t ranks, std::vector<std::string
   recipe.parallel.Validate("parallel", violations);
   CheckParallel(recipe, violations);
   CheckLengths(recipe, violations);
-  CheckBatch(recipe.train, ranks, violations);
+  CheckBatch(recipe.train, ranks, recipe.parallel.context, violations);
   CheckSchedule(recipe.optimizer, recipe.train, violations);
 }
 

@@ -43,7 +43,7 @@ Needs NeedsOf(const Recipe& recipe, int64_t ranks, const OutOfMemory& request) {
             MemoryCategory::kLogits, MemoryCategory::kWorkspace},
            [](const RankMemory& m) { return m.transient; }),
       need({MemoryCategory::kCommunication},
-           [](const RankMemory& m) { return m.all_to_all + m.sharding; })};
+           [](const RankMemory& m) { return m.all_to_all + m.context + m.sharding; })};
 }
 constexpr size_t kStates = 3;  // of Needs: parameters, gradients, optimizer
 

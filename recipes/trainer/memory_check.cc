@@ -23,6 +23,7 @@ absl::Status CheckMemory(const Recipe& recipe, int64_t ranks, const std::string&
                                                         {"activations", m.activations},
                                                         {"head or recomputation", m.transient},
                                                         {"all-to-all", m.all_to_all},
+                                                        {"keys and values", m.context},
                                                         {"buckets", m.sharding},
                                                         {"CUDA's libraries", libraries}};
   std::stable_sort(parts.begin(), parts.end(),

@@ -66,6 +66,7 @@ bool MayChange(const std::string& key) {
                                                 "train.max_nonfinite_steps",
                                                 "train.bucket_mb",
                                                 "train.memory_limit_gib",
+                                                "parallel.context",
                                                 "parallel.expert",
                                                 "parallel.zero",
                                                 "parallel.timeout_seconds"};

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "nn/context_share.h"
+
 namespace lacuna {
 namespace {
 
@@ -34,6 +36,7 @@ RoutingRecord::RoutingRecord(std::vector<MoeLayer*> layers) : layers_(std::move(
   for (MoeLayer* layer : layers_) {
     layer->set_routing_observer(
         [this](const Tensor& scores, const Tensor& bias, const Tensor& ids) {
+          experts_per_token_ = ids.dim(1);
           std::vector<double> chosen = ids.ToDoubles();
           for (auto row = chosen.begin(); row != chosen.end(); row += ids.dim(1))
             std::sort(row, row + ids.dim(1));
@@ -47,7 +50,7 @@ RoutingRecord::~RoutingRecord() {
   for (MoeLayer* layer : layers_) layer->set_routing_observer({});
 }
 
-std::vector<double> RoutingRecord::OfAllRanks(Communicator& comm) const {
+std::vector<double> RoutingRecord::OfAllRanks(Communicator& comm, int context) const {
   std::string mine;
   for (const std::vector<double>& call : choices_)
     mine.append(reinterpret_cast<const char*>(call.data()), call.size() * sizeof(double));
@@ -58,20 +61,35 @@ std::vector<double> RoutingRecord::OfAllRanks(Communicator& comm) const {
   const size_t samples_of_rank = choices_.size() / std::max<size_t>(1, layers_.size());
   const size_t bytes =
       samples_of_rank == 0 ? 0 : (all.front().size() - sizeof(double)) / samples_of_rank;
+  const auto row_bytes = static_cast<size_t>(experts_per_token_) * sizeof(double);
+  const size_t own_rows = bytes / std::max<size_t>(1, layers_.size()) / row_bytes;
+  const auto rows = static_cast<int64_t>(own_rows) * context;
   std::vector<double> result;
-  const auto append = [&](const std::string& text, size_t begin, size_t size) {
+  // Puts the ranks' rows of a call where they are in the sample.
+  const auto append = [&](size_t first_rank, size_t begin) {
     const size_t before = result.size();
-    result.resize(before + size / sizeof(double));
-    std::copy_n(text.data() + begin, size, reinterpret_cast<char*>(result.data() + before));
+    result.resize(before + own_rows * static_cast<size_t>(context * experts_per_token_));
+    for (int rank = 0; rank < context; ++rank) {
+      const char* from = all[first_rank + static_cast<size_t>(rank)].data() + begin;
+      for (const int32_t row : RowsOfContextRank(rows, rows, context, rank)) {
+        double* to = result.data() + before + row * experts_per_token_;
+        std::copy_n(from, row_bytes, reinterpret_cast<char*>(to));
+        from += row_bytes;
+      }
+    }
   };
   for (size_t sample = 0; sample < samples_of_rank; ++sample) {
-    for (const std::string& text : all) append(text, sample * bytes, bytes);
+    for (size_t first = 0; first < all.size(); first += static_cast<size_t>(context)) {
+      for (size_t layer = 0; layer < layers_.size(); ++layer)
+        append(first, sample * bytes + layer * own_rows * row_bytes);
+    }
   }
   double near_ties = 0;
   for (const std::string& text : all) {
-    append(text, text.size() - sizeof(double), sizeof(double));
-    near_ties += result.back();
-    result.pop_back();
+    double of_rank = 0;
+    std::copy_n(text.data() + text.size() - sizeof(double), sizeof(double),
+                reinterpret_cast<char*>(&of_rank));
+    near_ties += of_rank;
   }
   result.push_back(near_ties);
   return result;

@@ -27,13 +27,14 @@ class RoutingRecord {
   RoutingRecord& operator=(const RoutingRecord&) = delete;
 
   // Of all ranks, sample by sample: [samples, layers, rows, K] ascending in K, then the number of
-  // near ties. A micro-batch is one sample, and sample s was micro-batch s / size of rank s % size;
-  // as doubles, which hold them exactly.
-  std::vector<double> OfAllRanks(Communicator& comm) const;
+  // near ties. A micro-batch is one sample, which `context` ranks share, and sample s was micro-batch
+  // s / groups of group s % groups; as doubles, which hold them exactly.
+  std::vector<double> OfAllRanks(Communicator& comm, int context = 1) const;
 
  private:
   std::vector<MoeLayer*> layers_;
   std::vector<std::vector<double>> choices_;  // a call
+  int64_t experts_per_token_ = 1;
   double near_ties_ = 0;
 };
 

@@ -13,6 +13,7 @@
 #include "distributed/gradient_reducer.h"
 #include "distributed/mesh.h"
 #include "recipes/model_builder.h"
+#include "recipes/trainer/batch_share.h"
 #include "recipes/trainer/training_step.h"
 
 namespace lacuna {
@@ -26,11 +27,14 @@ struct Variant {
   int expert;  // ranks that share the experts
   int zero;
   bool recompute;
+  int context = 1;  // ranks that share a sample
 
   std::string Describe() const {
-    return fmt::format("{}{}, zero {}{}", NameOf(dtype),
-                       expert > 1 ? fmt::format(", experts over {} ranks", expert) : "", zero,
-                       recompute ? ", recompute" : "");
+    const auto over = [](const char* what, int ranks) {
+      return ranks > 1 ? fmt::format(", {} over {} ranks", what, ranks) : "";
+    };
+    return fmt::format("{}{}{}, zero {}{}", NameOf(dtype), over("experts", expert),
+                       over("samples", context), zero, recompute ? ", recompute" : "");
   }
 };
 
@@ -117,30 +121,35 @@ struct Trace {
 // `steps` steps of `ranks` x kSamplesOfRank samples on the ranks of `comm`.
 absl::StatusOr<Trace> TrainSteps(const Variant& variant, int ranks, Communicator& comm,
                                  Device device, int64_t steps) {
-  LACUNA_ASSIGN_OR_RETURN(Mesh mesh, MakeMesh(comm, comm.size() > 1 ? variant.expert : 1));
+  const bool alone = comm.size() == 1;
+  const int context = alone ? 1 : variant.context, groups = comm.size() / context;
+  LACUNA_ASSIGN_OR_RETURN(Mesh mesh, MakeMesh(comm, alone ? 1 : variant.expert, context));
   const Sharding sharding{.whole = {.size = comm.size(), .rank = comm.rank()},
                           .parts = {.size = mesh.replica->size(), .rank = mesh.replica->rank()},
                           .bucket_bytes = 1 << 16,
-                          .shard_updates = comm.size() > 1 && variant.zero >= 2};
+                          .shard_updates = !alone && variant.zero >= 2};
   BuiltModel built = Build(variant, ranks, device, sharding, mesh.expert_group());
   AdamW optimizer(*built.parameters, {});
   GradientReducer reducer(*built.parameters, comm, mesh.replica.get());
-  TrainingStep step(built, optimizer, reducer, comm, /*clip_norm=*/1.0, kRows);
+  TrainingStep step(built, optimizer, reducer, comm, /*clip_norm=*/1.0, kRows,
+                    mesh.context_group());
   const int64_t global_batch = ranks * kSamplesOfRank;
   Trace trace;
   std::optional<RoutingRecord> routing(std::in_place, built.moe_layers);
   for (int64_t s = 0; s < steps; ++s) {
     comm.log().SetContext(fmt::format("self-test, {}, step {}", variant.Describe(), s + 1));
     std::vector<Batch> batches;
-    for (int64_t i = comm.rank(); i < global_batch; i += comm.size())
+    for (int64_t i = comm.rank() / context; i < global_batch; i += groups) {
       batches.push_back(MakeBatch(s * global_batch + i));
+      KeepContextRows(&batches.back(), kRows, context, mesh.context->rank());
+    }
     Metrics metrics;
     const StepResult result = step.Run(batches, 1e-3, &metrics);
     if (!result.skipped.empty())
       return MakeError(ExitCode::kNumerics,
                        fmt::format("self-test, {}, {} ranks: step {} was skipped, because {}",
                                    variant.Describe(), comm.size(), s + 1, result.skipped));
-    if (routing.has_value()) trace.routing = routing->OfAllRanks(comm);
+    if (routing.has_value()) trace.routing = routing->OfAllRanks(comm, context);
     routing.reset();
     trace.losses.push_back(result.loss);
     if (s >= kComparedSteps) continue;
@@ -180,6 +189,8 @@ std::vector<Variant> VariantsFor(int ranks, Device device) {
     if (ranks % 2 == 0 && ranks > 2) variants.push_back({dtype, 2, 2, false});
     variants.push_back({dtype, ranks, 0, false});
     variants.push_back({dtype, ranks, 2, true});
+    if (kRows % (2 * ranks) == 0) variants.push_back({dtype, ranks, 2, false, ranks});
+    if (ranks % 2 == 0 && ranks > 2) variants.push_back({dtype, 1, 0, true, 2});
   }
   return variants;
 }
@@ -191,11 +202,11 @@ bool SelfTestResult::passed() const {
 }
 
 std::string SelfTestResult::Table() const {
-  std::string text = fmt::format("{:44} {:>9} {:>9} {:>9} {:>9} {:>9} {:>12} {:>9}\n",
+  std::string text = fmt::format("{:56} {:>9} {:>9} {:>9} {:>9} {:>9} {:>12} {:>9}\n",
                                  "largest difference from one rank", "loss", "norm", "telemetry",
                                  "bias", "limit", "routed alike", "near ties");
   for (const SelfTestRow& row : rows) {
-    text += fmt::format("{:44} {:9.1e} {:9.1e} {:9.1e} {:9.1e} {:9.0e} {:10.2f} % {:9}{}\n",
+    text += fmt::format("{:56} {:9.1e} {:9.1e} {:9.1e} {:9.1e} {:9.0e} {:10.2f} % {:9}{}\n",
                         row.what, row.loss, row.norm, row.telemetry, row.bias, row.limit,
                         100 * row.routing.share(), row.routing.near_ties,
                         row.passed() ? "" : "  FAILED");

@@ -43,7 +43,7 @@ class Run {
   absl::Status Execute() {
     LACUNA_RETURN_IF_ERROR(Agree(OpenInputs()));
     LACUNA_RETURN_IF_ERROR(Agree(OpenRunDirectory()));
-    LACUNA_ASSIGN_OR_RETURN(mesh_, MakeMesh(comm_, static_cast<int>(recipe_.parallel.expert)));
+    LACUNA_ASSIGN_OR_RETURN(mesh_, MeshOf(recipe_, comm_));
     Build();
     LACUNA_RETURN_IF_ERROR(Restore());
     reducer_->GatherValues();  // each rank has read what it updates; the first step waits
@@ -108,9 +108,9 @@ class Run {
                    /*gradients=*/true, device_, ShardingOf(recipe_, mesh_), mesh_.expert_group());
     optimizer_ = std::make_unique<AdamW>(*model_.parameters, recipe_.optimizer);
     reducer_ = std::make_unique<GradientReducer>(*model_.parameters, comm_, mesh_.replica.get());
-    training_step_ =
-        std::make_unique<TrainingStep>(model_, *optimizer_, *reducer_, comm_,
-                                       recipe_.optimizer.clip_norm, recipe_.train.sequence_length);
+    training_step_ = std::make_unique<TrainingStep>(
+        model_, *optimizer_, *reducer_, comm_, recipe_.optimizer.clip_norm,
+        recipe_.train.sequence_length, mesh_.context_group());
     training_step_->set_deterministic(recipe_.train.deterministic);
     checkpoints_ =
         std::make_unique<Checkpoints>(recipe_, options_.allow, model_, *optimizer_, comm_);
@@ -170,13 +170,13 @@ class Run {
                                     .global_batch = global_batch,
                                     .micro_batch = recipe_.train.micro_batch,
                                     .ranks = comm_.size(),
-                                    .rank = comm_.rank()});
+                                    .rank = comm_.rank(),
+                                    .context = static_cast<int>(recipe_.parallel.context)});
     LACUNA_RETURN_IF_ERROR(Agree(batches.status()));
     return batches;
   }
 
-  // -> StepResult::skipped.
-  absl::StatusOr<std::string> Step() {
+  absl::StatusOr<std::string> Step() {  // -> StepResult::skipped
     const ProfileRange range("step");
     comm_.log().SetContext(fmt::format("step {}", state_.step + 1));
     const SteadyClock::time_point begin = SteadyClock::now();

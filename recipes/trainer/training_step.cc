@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "core/memory_category.h"
 #include "core/ops/elementwise.h"
@@ -18,13 +19,16 @@ void SumOverRanks(Communicator& comm, std::vector<double>* values) {
 }
 
 TrainingStep::TrainingStep(BuiltModel& model, AdamW& optimizer, GradientReducer& reducer,
-                           Communicator& comm, double clip_norm, int64_t sequence_length)
+                           Communicator& comm, double clip_norm, int64_t sequence_length,
+                           Communicator* context)
     : model_(model),
       optimizer_(optimizer),
       reducer_(reducer),
       comm_(comm),
       clip_norm_(clip_norm),
-      sequence_length_(sequence_length) {
+      sequence_length_(sequence_length),
+      context_(context),
+      rows_of_sample_(sequence_length / (context == nullptr ? 1 : context->size())) {
   if (comm.size() == 1) return;
   for (MoeLayer* layer : model_.moe_layers) {
     layer->set_count_reducer([&comm](Tensor& counts) { comm.AllReduceSum(counts).Wait(); });
@@ -44,7 +48,7 @@ StepResult TrainingStep::Count(const std::vector<Batch>& micro_batches) {
       sums[kPieces + s] += static_cast<double>(batch.tokens_per_source[s]);
     const int32_t* targets = batch.targets.data<int32_t>();
     for (int64_t row = 0; row < batch.targets.numel(); ++row) {
-      const auto sample = static_cast<size_t>(row / sequence_length_);
+      const auto sample = static_cast<size_t>(row / rows_of_sample_);
       sums[kPieces + num_sources + static_cast<size_t>(batch.source_of_sample[sample])] +=
           targets[row] >= 0;
     }
@@ -72,14 +76,17 @@ TrainingStep::Losses TrainingStep::Accumulate(const std::vector<Batch>& micro_ba
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const Batch& batch = micro_batches[i];
     const PackedSequences sequences = batch.sequences.To(device);
+    std::optional<ContextShare> context;
+    if (context_ != nullptr) context.emplace(sequences, sequence_length_, *context_);
     Tape tape(Tape::Mode::kRecord, stream);
     ForwardContext ctx{.tape = tape,
                        .sequences = sequences,
                        .metrics = metrics,
-                       .rows_per_sample = sequence_length_,
+                       .rows_per_sample = rows_of_sample_,
                        .micro_batch_share = share,
                        .micro_batch = static_cast<int64_t>(i),
-                       .deterministic = deterministic_};
+                       .deterministic = deterministic_,
+                       .context = context ? &*context : nullptr};
     const LinearCrossEntropyResult result = [&] {
       const ProfileRange range("forward");
       return model_.model->Loss(ctx, batch.ids.To(device), batch.targets.To(device), scale);
@@ -105,7 +112,7 @@ std::vector<double> TrainingStep::SumBySource(const std::vector<Batch>& micro_ba
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const std::vector<double> rows = row_losses[i].ToDoubles();
     for (size_t row = 0; row < rows.size(); ++row) {
-      const size_t sample = row / static_cast<size_t>(sequence_length_);
+      const size_t sample = row / static_cast<size_t>(rows_of_sample_);
       sums[static_cast<size_t>(micro_batches[i].source_of_sample[sample])] += rows[row];
     }
   }

@@ -45,13 +45,15 @@ struct StepResult {
 
 class TrainingStep {
  public:
-  // All arguments must outlive this; `sequence_length` is the rows of a sample.
+  // All arguments must outlive this; `sequence_length` is the rows of a sample. `context`: the
+  // ranks that share each sample (Mesh::context_group); null where samples are whole.
   TrainingStep(BuiltModel& model, AdamW& optimizer, GradientReducer& reducer, Communicator& comm,
-               double clip_norm, int64_t sequence_length);
+               double clip_norm, int64_t sequence_length, Communicator* context = nullptr);
   // ForwardContext::deterministic; true at first.
   void set_deterministic(bool deterministic) { deterministic_ = deterministic; }
 
-  // `micro_batches`: this rank's; every rank has as many. Metrics are collected, summed over ranks,
+  // `micro_batches`: this rank's (of a context group's rank, its rows of them: KeepContextRows);
+  // every rank has as many. Metrics are collected, summed over ranks,
   // where `metrics` is not null.
   StepResult Run(const std::vector<Batch>& micro_batches, double learning_rate, Metrics* metrics);
 
@@ -81,6 +83,8 @@ class TrainingStep {
   Communicator& comm_;
   double clip_norm_;
   int64_t sequence_length_;
+  Communicator* context_;
+  int64_t rows_of_sample_;  // on this rank
   bool deterministic_ = true;
 };
 

@@ -218,6 +218,8 @@ TEST_P(CudaOps, Reductions) {
     Tensor positive = Empty({n});  // no cancellation: its sum has a relative error
     ops::SigmoidFwd({.x = x.Ref(), .y = positive.MutableRef()}, CudaStream());
     ops::Sum({.x = positive.Ref(), .result = sum.MutableRef(), .scale = 0.5}, CudaStream());
+    Tensor of_parts = Empty({n});
+    ops::SumParts({.x = Random({4, n}, 2).Ref(), .y = of_parts.MutableRef()}, CudaStream());
   }
 }
 

@@ -247,6 +247,20 @@ TEST_P(Ops, SumIsScaled) {
   EXPECT_TRUE(test::Close(result, {0.25 * expected}, test::Tolerance(result.dtype())));
 }
 
+TEST_P(Ops, PartsAreSummedInOrder) {
+  constexpr int64_t kParts = 5, kCount = 70;
+  const Tensor x = Random({kParts, kCount}, 1);
+  Tensor y = Tensor::Empty({kCount}, dtype());
+  const Values values = x.ToDoubles();
+  Values expected(kCount, 0.0);
+  for (size_t i = 0; i < values.size(); ++i) expected[i % kCount] += values[i];
+  ops::SumParts({.x = x.Ref(), .y = y.MutableRef()}, kCpuStream);
+  EXPECT_TRUE(test::Close(y, expected, test::Tolerance(dtype())));
+  ops::SumParts({.x = x.Slice(2, 3).Ref(), .y = y.MutableRef()}, kCpuStream);
+  EXPECT_TRUE(test::SameBits(y, x.Slice(2, 3).Reshape({kCount})));
+  EXPECT_THROW(ops::SumParts({.x = y.Ref(), .y = y.MutableRef()}, kCpuStream), Error);
+}
+
 TEST(ClipFactor, ClipsKeepsOrStops) {
   const auto factor = [](std::vector<double> squares, double loss, double clip) {
     Tensor result = Tensor::Empty({1}, DType::kF64);

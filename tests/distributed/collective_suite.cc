@@ -195,12 +195,13 @@ void SplitByColor(const CollectiveBackend& b) {
   }
 }
 
-// Collectives of a mesh's three communicators cross: every rank launches them in the same order and
+// Collectives of a mesh's four communicators cross: every rank launches them in the same order and
 // waits in its own, so that each waits for a peer that waits for another communicator.
 void MeshGroups(const CollectiveBackend& b) {
   const int me = b.comm.rank(), n = b.comm.size();
   for (int expert = 1; expert <= n; ++expert) {
-    const auto mesh = MakeMesh(b.comm, expert);
+    const int context = n / expert * expert == n ? n / expert : 1;
+    const auto mesh = MakeMesh(b.comm, expert, context);
     if (n % expert != 0) {
       EXPECT_EQ(
           Message(mesh.status()),
@@ -213,20 +214,25 @@ void MeshGroups(const CollectiveBackend& b) {
     EXPECT_EQ(mesh->expert->rank(), me % expert);
     EXPECT_EQ(mesh->replica->size(), n / expert);
     EXPECT_EQ(mesh->replica->rank(), me / expert);
-    std::vector<Communicator*> comms = {mesh->world, mesh->expert.get(), mesh->replica.get()};
+    EXPECT_EQ(mesh->context->size(), context);
+    EXPECT_EQ(mesh->context->rank(), me % context);
+    std::vector<Communicator*> comms = {mesh->world, mesh->expert.get(), mesh->replica.get(),
+                                        mesh->context.get()};
     std::vector<Tensor> got;
     std::vector<Request> requests;
     for (Communicator* comm : comms) {
       got.push_back(Contribution(b, comm->rank(), 20'000, DType::kI64).To(b.device));
       requests.push_back(comm->AllReduceSum(got.back()));
     }
-    for (size_t i = 0; i < 3; ++i) {
-      const size_t k = (i + static_cast<size_t>(me)) % 3;
+    for (size_t i = 0; i < comms.size(); ++i) {
+      const size_t k = (i + static_cast<size_t>(me)) % comms.size();
       requests[k].Wait();
       ExpectSame(got[k], ExpectedSum({*comms[k], b.device, b.rank_order}, 20'000, DType::kI64),
                  "mesh");
     }
   }
+  EXPECT_EQ(Message(MakeMesh(b.comm, 1, n + 1).status()),
+            fmt::format("parallel.context: {} does not divide the number of ranks, {}", n + 1, n));
 }
 
 void Misuse(const CollectiveBackend& b) {

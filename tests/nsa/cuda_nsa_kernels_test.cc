@@ -92,7 +92,7 @@ Selection Select(const Case& c, const NsaGrid& grid, const Tensor& q, const Tens
                      .k = k_cmp.Ref(),
                      .v = k_cmp.Ref(),
                      .ranges = grid.cmp_ranges.Ref(),
-                     .cu_queries = grid.cu_seqlens.Ref(),
+                     .cu_queries = grid.cu_queries.Ref(),
                      .cu_keys = grid.cu_cmp.Ref(),
                      .o = o.MutableRef(),
                      .lse = lse.MutableRef(),
@@ -108,7 +108,7 @@ Selection Select(const Case& c, const NsaGrid& grid, const Tensor& q, const Tens
                      .lse = lse.Ref(),
                      .ranges = grid.cmp_ranges.Ref(),
                      .positions = grid.positions.Ref(),
-                     .cu_queries = grid.cu_seqlens.Ref(),
+                     .cu_queries = grid.cu_queries.Ref(),
                      .cu_keys = grid.cu_cmp.Ref(),
                      .blocks = result.blocks.MutableRef(),
                      .scores = optional ? result.scores.MutableRef() : TensorRef(),
@@ -127,12 +127,12 @@ struct Inputs {
   Tensor q, k_cmp, k, v, d_o;
 };
 Inputs RandomInputs(const Case& c, const NsaGrid& grid, DType dtype, uint64_t seed) {
-  const int64_t n = grid.positions.dim(0);
-  return {Random({n, c.heads, c.dk}, dtype, seed),
+  const int64_t queries = grid.positions.dim(0), n = grid.host_cu_seqlens.back();
+  return {Random({queries, c.heads, c.dk}, dtype, seed),
           Random({grid.num_compressed(), c.groups, c.dk}, dtype, seed + 1),
           Random({n, c.groups, c.dk}, dtype, seed + 2),
           Random({n, c.groups, c.dv}, dtype, seed + 3),
-          Random({n, c.heads, c.dv}, dtype, seed + 4)};
+          Random({queries, c.heads, c.dv}, dtype, seed + 4)};
 }
 
 // o, lse, dq, dk, dv.
@@ -145,7 +145,7 @@ std::vector<Tensor> Attend(const Case& c, const NsaGrid& grid, const Inputs& in,
                              .v = in.v.Ref(),
                              .blocks = blocks.Ref(),
                              .positions = grid.positions.Ref(),
-                             .cu_queries = grid.cu_seqlens.Ref(),
+                             .cu_queries = grid.cu_queries.Ref(),
                              .cu_keys = grid.cu_seqlens.Ref(),
                              .o = o.MutableRef(),
                              .lse = lse.MutableRef(),
@@ -158,7 +158,7 @@ std::vector<Tensor> Attend(const Case& c, const NsaGrid& grid, const Inputs& in,
                              .v = in.v.Ref(),
                              .blocks = blocks.Ref(),
                              .positions = grid.positions.Ref(),
-                             .cu_queries = grid.cu_seqlens.Ref(),
+                             .cu_queries = grid.cu_queries.Ref(),
                              .cu_keys = grid.cu_seqlens.Ref(),
                              .o = o.Ref(),
                              .lse = lse.Ref(),
@@ -187,6 +187,65 @@ TEST_P(CudaNsaKernels, SelectionAndSelectedAttention) {
     Attend(c, grid, in, selection.blocks);
     EXPECT_TRUE(test::SameBits(selection.blocks.To(kCpu),
                                Select(c, grid, in.q, in.k_cmp, false).blocks.To(kCpu)));
+  }
+}
+
+// Forward and backward over ranges of keys.
+void AttendRanges(const Case& c, const Inputs& in, const Tensor& k, const Tensor& v,
+                  const AttentionRanges& ranges) {
+  const double scale = 1 / std::sqrt(static_cast<double>(c.dk));
+  const Tensor d_o = Random({in.q.dim(0), c.heads, v.dim(2)}, in.q.dtype(), 90);
+  Tensor o = Tensor::EmptyLike(d_o), lse = Empty({in.q.dim(0), c.heads}, DType::kF32);
+  ops::AttentionFwd({.q = in.q.Ref(),
+                     .k = k.Ref(),
+                     .v = v.Ref(),
+                     .ranges = ranges.ranges.Ref(),
+                     .cu_queries = ranges.cu_queries.Ref(),
+                     .cu_keys = ranges.cu_keys.Ref(),
+                     .o = o.MutableRef(),
+                     .lse = lse.MutableRef(),
+                     .scale = scale},
+                    CudaStream());
+  Tensor dq = Tensor::EmptyLike(in.q), dk = Tensor::EmptyLike(k), dv = Tensor::EmptyLike(v);
+  ops::AttentionBwd({.q = in.q.Ref(),
+                     .k = k.Ref(),
+                     .v = v.Ref(),
+                     .ranges = ranges.ranges.Ref(),
+                     .cu_queries = ranges.cu_queries.Ref(),
+                     .cu_keys = ranges.cu_keys.Ref(),
+                     .o = o.Ref(),
+                     .lse = lse.Ref(),
+                     .d_o = d_o.Ref(),
+                     .dq = dq.MutableRef(),
+                     .dk = dk.MutableRef(),
+                     .dv = dv.MutableRef(),
+                     .scale = scale},
+                    CudaStream());
+}
+
+// Pieces 0 and 3 of 4, or 1 and 2 (nn/context_share.h): documents without a query, keys that no query
+// sees, blocks that no query chose.
+TEST_P(CudaNsaKernels, QueriesOfOneOfTwoRanks) {
+  for (const size_t i : {0, 3, 6, 7, 8, 9}) {
+    for (const int rank : {0, 1}) {
+      const Case& c = kCases[i];
+      SCOPED_TRACE(testing::Message() << "case " << i << " rank " << rank);
+      const PackedSequences sequences = PackedSequences(Cumulated(c.lengths)).To(CudaDevice());
+      std::vector<int32_t> rows;
+      for (int32_t row = 0; row < sequences.num_rows(); ++row) {
+        const int64_t piece = 4 * row / sequences.num_rows();
+        if ((piece == 0 || piece == 3) == (rank == 0)) rows.push_back(row);
+      }
+      const RowSubset queries(sequences, rows, "rank");
+      const NsaGrid grid(sequences, c.config, &queries);
+      const Inputs in = RandomInputs(c, grid, GetParam(), 500 + i);
+      const test::CudaParity parity;
+      Attend(c, grid, in, Select(c, grid, in.q, in.k_cmp).blocks);
+      const Tensor v_cmp = Random({in.k_cmp.dim(0), c.groups, c.dv}, GetParam(), 91);
+      AttendRanges(c, in, in.k_cmp, v_cmp, {grid.cmp_ranges, grid.cu_queries, grid.cu_cmp});
+      AttendRanges(c, in, in.k, in.v, {grid.win_ranges, grid.cu_queries, grid.cu_seqlens});
+      AttendRanges(c, in, in.k, in.v, CausalRanges(sequences, /*window=*/0, &queries));
+    }
   }
 }
 
@@ -303,7 +362,7 @@ TEST_P(CudaNsaKernels, DecodeStep) {
                                .v = v.Ref(),
                                .blocks = selection.blocks.Ref(),
                                .positions = grid.positions.Ref(),
-                               .cu_queries = grid.cu_seqlens.Ref(),
+                               .cu_queries = grid.cu_queries.Ref(),
                                .cu_keys = ints({0, length}, {2}).Ref(),
                                .o = o.MutableRef(),
                                .lse = lse.MutableRef(),

@@ -7,6 +7,8 @@
 
 #include "core/parallel.h"
 #include "distributed/gradient_reducer.h"
+#include "distributed/mesh.h"
+#include "recipes/trainer/batch_share.h"
 #include "recipes/trainer/checkpoints.h"
 #include "recipes/trainer/training_step.h"
 #include "tests/support/random.h"
@@ -30,11 +32,14 @@ struct RankOptions {
   int64_t micro_batch = 1;
   DType dtype = DType::kF64;
   bool shard_updates = false;
+  int expert = 1, context = 1;  // of more than one rank
+  RecomputePolicy recompute = {};
   std::function<void(BuiltModel&, AdamW&)> at_end = [](BuiltModel&, AdamW&) {};
 };
 
 inline BuiltModel Build(const Variant& variant, DType dtype = DType::kF64,
-                        const Sharding& sharding = {}) {
+                        const Sharding& sharding = {}, RecomputePolicy recompute = {},
+                        Communicator* expert_group = nullptr) {
   ModelConfig model;
   model.attention = variant.attention;
   model.num_layers = 2;
@@ -60,7 +65,8 @@ inline BuiltModel Build(const Variant& variant, DType dtype = DType::kF64,
                       .num_init = 1,
                       .num_local = 1,
                       .window = 6};
-  return BuildModel(model, nsa, moe, {}, dtype, 3, /*gradients=*/true, kCpu, sharding);
+  return BuildModel(model, nsa, moe, recompute, dtype, 3, /*gradients=*/true, kCpu, sharding,
+                    expert_group);
 }
 
 // Samples of unequal numbers of targets: documents of different lengths, some rows masked.
@@ -77,6 +83,7 @@ inline Batch MakeBatch(const std::vector<int64_t>& samples) {
       targets.push_back(masked ? -1 : id[t + 1]);
       batch.num_target_tokens += masked ? 0 : 1;
     }
+    batch.content_hash += 0x9E3779B97F4A7C15 * static_cast<uint64_t>(sample + 1);
     cu.push_back(cu.back() + cut);
     cu.push_back(static_cast<int32_t>(ids.size()));
   }
@@ -98,34 +105,59 @@ inline Sharding ShardingFor(const Communicator& comm, bool shard_updates) {
 }
 
 struct Trace {
-  std::vector<double> losses, norms;
+  std::vector<double> losses, norms, telemetry;
+  std::vector<uint64_t> data_hashes;
   std::vector<double> weights, bias;  // after the last step; weights in order of use
   uint64_t hash = 0;                  // of weights and optimizer
 };
 
 inline Trace TrainSteps(const Variant& variant, Communicator& comm, const RankOptions& options) {
-  BuiltModel built = Build(variant, options.dtype, ShardingFor(comm, options.shard_updates));
+  const bool alone = comm.size() == 1;
+  const int context = alone ? 1 : options.context, groups = comm.size() / context;
+  const Mesh mesh = *MakeMesh(comm, alone ? 1 : options.expert, context);
+  Sharding sharding = ShardingFor(comm, options.shard_updates);
+  sharding.parts = {.size = mesh.replica->size(), .rank = mesh.replica->rank()};
+  BuiltModel built =
+      Build(variant, options.dtype, sharding, options.recompute, mesh.expert_group());
   AdamW optimizer(*built.parameters, {});
-  GradientReducer reducer(*built.parameters, comm);
-  TrainingStep step(built, optimizer, reducer, comm, 0.5, kRows);
+  GradientReducer reducer(*built.parameters, comm, mesh.replica.get());
+  TrainingStep step(built, optimizer, reducer, comm, 0.5, kRows, mesh.context_group());
   Trace trace;
   for (int64_t s = 0; s < options.steps; ++s) {
     std::vector<Batch> batches;
-    for (int64_t i = 0; i < kGlobalBatch / comm.size() / options.micro_batch; ++i) {
+    for (int64_t i = 0; i < kGlobalBatch / groups / options.micro_batch; ++i) {
       std::vector<int64_t> samples;
       for (int64_t j = 0; j < options.micro_batch; ++j) {
-        samples.push_back(s * kGlobalBatch + (i * comm.size() + comm.rank()) * options.micro_batch +
-                          j);
+        samples.push_back(s * kGlobalBatch +
+                          (i * groups + comm.rank() / context) * options.micro_batch + j);
       }
       batches.push_back(MakeBatch(samples));
+      KeepContextRows(&batches.back(), kRows, context, mesh.context->rank());
     }
-    const StepResult result = step.Run(batches, 1e-3, nullptr);
+    Metrics metrics;
+    const StepResult result = step.Run(batches, 1e-3, &metrics);
     EXPECT_EQ(result.skipped, "");
     trace.losses.push_back(result.loss);
     trace.norms.push_back(result.gradient_norm);
+    trace.data_hashes.push_back(result.data_hash);
+    for (const StepResult::Source& source : result.sources) {
+      trace.telemetry.insert(
+          trace.telemetry.end(),
+          {static_cast<double>(source.tokens), static_cast<double>(source.targets), source.loss});
+    }
+    for (const auto& [name, entry] : metrics.scalars()) trace.telemetry.push_back(entry.mean());
+    for (const auto& [name, values] : metrics.vectors())
+      trace.telemetry.insert(trace.telemetry.end(), values.begin(), values.end());
   }
   for (const FlatParameters::Entry& entry : built.parameters->entries()) {
-    for (const double w : entry.parameter->value.ToDoubles()) trace.weights.push_back(w);
+    const Parameter& part = *entry.parameter;
+    Tensor whole = part.value;
+    if (part.global_shape() != part.shape) {
+      whole = Tensor::Zeros(part.global_shape(), part.value.dtype());
+      whole.View(part.first_element(), part.shape).CopyFrom(part.value);
+      mesh.expert->AllReduceSum(whole).Wait();
+    }
+    for (const double w : whole.ToDoubles()) trace.weights.push_back(w);
   }
   built.model->ForEachBuffer([&](const std::string&, Tensor& buffer) {
     for (const double b : buffer.ToDoubles()) trace.bias.push_back(b);

@@ -64,6 +64,30 @@ TEST(RankPlan, TrafficOfAStep) {
                    2 * others * 4 * 7 / 8);
 }
 
+// Four ranks hold a quarter of a sample's rows each, but all of its keys and values.
+TEST(RankPlan, SamplesOnSeveralRanks) {
+  const Recipe whole = Paper({"train.recompute=none"}),
+               shared = Paper({"train.recompute=none", "parallel.context=4"});
+  const RankMemory a = EstimateMemory(whole, 8), b = EstimateMemory(shared, 8);
+  EXPECT_EQ(b.states(), a.states());
+  // 30 layers, 8192 tokens, 3 branches of 4 groups of 192 + 128 columns in bf16, and phi: a block of
+  // 32 tokens, the hidden layer twice (2 D) and the row, every 16 tokens.
+  const double layer = 8192.0 * 4 * (192 + 128) * 2, keys = 30 * layer * (3 + (32 + 4 + 1) / 16.0);
+  EXPECT_NEAR(static_cast<double>(b.activations),
+              (static_cast<double>(a.activations) - keys) / 4 + keys, 1e4);
+  EXPECT_EQ(a.context, 0);
+  EXPECT_DOUBLE_EQ(static_cast<double>(b.context), 2 * 3 * layer);
+  EXPECT_NEAR(static_cast<double>(b.all_to_all), static_cast<double>(a.all_to_all) / 4, 1e3);
+  // 256 micro-batches of a group of four; forward and backward, three quarters from and to others.
+  const StepTraffic before = TrafficOfStep(whole, 8), after = TrafficOfStep(shared, 8);
+  EXPECT_EQ(before.keys, 0);
+  EXPECT_DOUBLE_EQ(after.keys, 256 * 2 * 30 * 3 * layer * 3 / 4);
+  EXPECT_DOUBLE_EQ(after.dispatch, before.dispatch);
+  EXPECT_DOUBLE_EQ(after.gradient_sum, 4 * before.gradient_sum);
+  EXPECT_DOUBLE_EQ(TrafficOfStep(Paper({"train.recompute=block", "parallel.context=4"}), 8).keys,
+                   1.5 * after.keys);
+}
+
 TEST(RankPlan, ReplicasOfExpertsShareTheirUpdates) {
   const Recipe recipe = Paper({"parallel.expert=4"});
   const RankShares shares = SharesOf(recipe, 8);

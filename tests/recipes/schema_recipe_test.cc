@@ -168,6 +168,19 @@ TEST(Schema, RanksShareExpertsEvenly) {
             "most 1e6");
 }
 
+TEST(Schema, RanksShareSamplesEvenly) {
+  EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.context=4"}, 8), "");
+  EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.context=4"}, 32), "");
+  EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.context=4"}, 64),
+            "r.yaml:32:17: train.global_batch = 8: must be a multiple of 16 groups of "
+            "parallel.context = 4 ranks times train.micro_batch = 1");
+  EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.context=3"}),
+            "--set parallel.context: parallel.context = 3: twice it must divide "
+            "train.sequence_length = 256, which is cut into as many pieces");
+  EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.context=0"}),
+            "--set parallel.context: parallel.context = 0: must be 1 to 65536");
+}
+
 TEST(Schema, SectionsThatAreNotReadAreNotJudged) {
   // The twin recipes differ in model.attention alone, so the other's section stays.
   const std::string text = Edited("num_selected: 4", "num_selected: 1");

@@ -29,6 +29,9 @@ TEST(CheckParallel, RefusesWhatTheTrainerDoesNot) {
               HasSubstr("parallel.expert = 2: must divide the number of ranks, 3"));
   EXPECT_EQ(refusal({"parallel.expert=2"}, 2), "");
   EXPECT_EQ(refusal({"parallel.zero=2"}, 2), "");
+  EXPECT_THAT(refusal({"parallel.context=4"}, 6),
+              HasSubstr("parallel.context = 4: must divide the number of ranks, 6"));
+  EXPECT_EQ(refusal({"parallel.context=2", "parallel.expert=4"}, 4), "");
   EXPECT_THAT(refusal({"parallel.zero=3"}, 2), HasSubstr("parallel.zero = 3: not in this version"));
 }
 

@@ -46,6 +46,22 @@ void Sum(const SumArgs& args, Stream) {
   });
 }
 
+void SumParts(const SumPartsArgs& args, Stream) {
+  const int64_t parts = args.x.dim(0), n = args.x.dim(1);
+  DispatchFloat(args.x.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const T* x = args.x.As<T>();
+    T* y = args.y.As<T>();
+    ParallelForChunks(n, 16384, parts, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        ComputeType<T> sum = Widen(x[i]);
+        for (int64_t p = 1; p < parts; ++p) sum += Widen(x[p * n + i]);
+        y[i] = Narrow<T>(sum);
+      }
+    });
+  });
+}
+
 void ClipFactor(const ClipFactorArgs& args, Stream) {
   double total = 0, loss = 0;
   for (int64_t i = 0; i < args.squares.numel(); ++i) total += args.squares.As<double>()[i];

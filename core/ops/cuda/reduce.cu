@@ -1,4 +1,4 @@
-// Sums over whole tensors in f64. Block b sums the elements b kThreads + t, + gridDim kThreads, ...
+// Sums over whole tensors are in f64. Block b sums the elements b kThreads + t, + gridDim kThreads, ...
 // of its threads t; a second kernel of one block sums the blocks in order. The number of blocks
 // follows from the number of elements and of multiprocessors: the same bits on the same card.
 #include "core/cuda/memory.h"
@@ -60,6 +60,20 @@ __global__ void ClipFactorKernel(const double* squares, int64_t n, const float* 
   }
 }
 
+// A thread sums kCount neighbours of every part.
+template <int kCount, class T>
+__global__ void SumPartsKernel(const T* x, int64_t parts, int64_t n, T* y) {
+  for (int64_t i = GlobalIndex() * kCount; i < n; i += GridSize() * kCount) {
+    Floats<kCount> sum = LoadFloats<kCount>(x + i);
+    for (int64_t p = 1; p < parts; ++p) {
+      const auto part = LoadFloats<kCount>(x + p * n + i);
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) sum.value[k] += part.value[k];
+    }
+    StoreFloats(y + i, sum);
+  }
+}
+
 template <class F, class R>
 void Reduce(const TensorRef& x, F f, double scale, R* result, Stream stream) {
   const int64_t n = x.numel();
@@ -83,6 +97,19 @@ void SumOfSquares(const SumOfSquaresArgs& args, Stream stream) {
 
 void Sum(const SumArgs& args, Stream stream) {
   Reduce(args.x, Value{}, args.scale, args.result.As<float>(), stream);
+}
+
+void SumParts(const SumPartsArgs& args, Stream stream) {
+  const int64_t parts = args.x.dim(0), n = args.x.dim(1);
+  DispatchDeviceFloat(args.x.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if (Packable<T>(args.x.data, n) && IsAligned(args.y.data)) {
+      Launch(SumPartsKernel<kVector<T>, T>, n / kVector<T>, stream, args.x.As<const T>(), parts, n,
+             args.y.As<T>());
+    } else {
+      Launch(SumPartsKernel<1, T>, n, stream, args.x.As<const T>(), parts, n, args.y.As<T>());
+    }
+  });
 }
 
 void ClipFactor(const ClipFactorArgs& args, Stream stream) {
