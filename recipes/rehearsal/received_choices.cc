@@ -1,0 +1,171 @@
+#include "recipes/rehearsal/received_choices.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "core/random.h"
+#include "core/status.h"
+
+namespace lacuna {
+namespace {
+
+double Real(int64_t n) {
+  return static_cast<double>(n);
+}
+
+// f of the distribution, by bisection: choices grow with it.
+double FactorOf(const ChoiceDistribution& d) {
+  if (d.balance == 1) return 1;
+  const double wanted = d.balance * Real(d.experts_per_token) / Real(d.ranks);
+  double low = 1, high = 1;
+  while (Arrivals(d, high).choices < wanted) high *= 2;
+  for (int i = 0; i < 60; ++i) {
+    const double middle = (low + high) / 2;
+    (Arrivals(d, middle).choices < wanted ? low : high) = middle;
+  }
+  return high;
+}
+
+}  // namespace
+
+absl::Status ChoiceDistribution::Validate() const {
+  // All choices of a token, or all experts of the rank.
+  const double most = Real(std::min(experts_per_token, num_experts / ranks)) * Real(ranks) /
+                      Real(experts_per_token);
+  if (balance >= 1 && (balance == 1 || balance < most)) return absl::OkStatus();
+  return ConfigError(
+      "--balance {}: must be uniform, or from 1 to below {:.3g} with {} of {} experts on {} ranks",
+      balance, most, experts_per_token, num_experts, ranks);
+}
+
+ExpectedArrivals Arrivals(const ChoiceDistribution& d, double factor) {
+  const int64_t here = d.num_experts / d.ranks, away = d.num_experts - here;
+  // chance[j]: j of the choices so far are of this rank.
+  std::vector<double> chance(static_cast<size_t>(d.experts_per_token) + 1, 0.0);
+  chance[0] = 1;
+  for (int64_t taken = 0; taken < d.experts_per_token; ++taken) {
+    std::vector<double> next(chance.size(), 0.0);
+    for (int64_t j = 0; j <= taken; ++j) {
+      const double mine = factor * Real(here - j), others = Real(away - (taken - j));
+      if (here < j || away < taken - j || mine + others <= 0) continue;
+      const double to_me = mine / (mine + others), now = chance[static_cast<size_t>(j)];
+      next[static_cast<size_t>(j) + 1] += now * to_me;
+      next[static_cast<size_t>(j)] += now * (1 - to_me);
+    }
+    chance = next;
+  }
+  ExpectedArrivals arrivals{.rows = 1 - chance[0], .choices = 0};
+  for (size_t j = 0; j < chance.size(); ++j) arrivals.choices += static_cast<double>(j) * chance[j];
+  return arrivals;
+}
+
+ReceivedChoices::ReceivedChoices(const ChoiceDistribution& distribution, int64_t draws,
+                                 Device device, DType weights)
+    : device_(device), weights_(weights) {
+  const double factor = FactorOf(distribution);
+  for (int64_t i = 0; i < draws; ++i) {
+    Draw draw = Make(distribution, factor, static_cast<uint64_t>(i));
+    if (by_rows_.contains(draw.rows)) {  // the same rows are the same draw
+      draws_.push_back(draws_[by_rows_[draw.rows]]);
+      continue;
+    }
+    by_rows_[draw.rows] = draws_.size();
+    draws_.push_back(std::move(draw));
+  }
+}
+
+ReceivedChoices::Draw ReceivedChoices::Make(const ChoiceDistribution& d, double factor,
+                                            uint64_t number) const {
+  const int64_t here = d.num_experts / d.ranks, k = d.experts_per_token;
+  const double spread = std::log(d.balance);
+  const uint64_t stream = 2 * number;
+  std::vector<double> weight;
+  double sum = 0;
+  for (int64_t e = 0; e < here; ++e) {
+    weight.push_back(std::exp(spread * PhiloxNormal(d.seed, stream + 1, static_cast<uint64_t>(e))));
+    sum += weight.back();
+  }
+  for (double& w : weight) w *= factor * Real(here) / sum;
+
+  Draw draw;
+  std::vector<int32_t> ids;
+  std::vector<double> weights;
+  std::vector<int64_t> load(static_cast<size_t>(here), 0);
+  uint64_t drawn = 0;
+  for (int64_t source = 0; source < d.ranks; ++source) {
+    draw.rows.push_back(0);
+    draw.choices.push_back(0);
+    for (int64_t token = 0; token < d.tokens; ++token) {
+      std::vector<double> left = weight;  // a few numbers
+      double mine = factor * Real(here), others = Real(d.num_experts - here);
+      const size_t row = ids.size();
+      ids.resize(row + static_cast<size_t>(k), -1);
+      int64_t taken_here = 0;
+      for (int64_t choice = 0; choice < k; ++choice) {
+        double u = PhiloxUniform(d.seed, stream, drawn++) * (mine + others);
+        if (u >= mine && others > 0.5) {
+          others -= 1;
+          continue;
+        }
+        size_t expert = 0;
+        while (expert + 1 < left.size() && (left[expert] == 0 || u >= left[expert])) {
+          u -= left[expert];
+          ++expert;
+        }
+        while (left[expert] == 0) --expert;  // rounding took u behind the last one
+        ids[row + static_cast<size_t>(choice)] = static_cast<int32_t>(expert);
+        mine -= left[expert];
+        left[expert] = 0;
+        ++load[expert];
+        ++taken_here;
+      }
+      if (taken_here == 0) {
+        ids.resize(row);
+        continue;
+      }
+      ++draw.rows.back();
+      draw.choices.back() += taken_here;
+    }
+    draw.num_rows += draw.rows.back();
+    draw.num_choices += draw.choices.back();
+  }
+  for (const int32_t id : ids) weights.push_back(id < 0 ? 0 : 1 / Real(k));
+  draw.fullest_expert = *std::max_element(load.begin(), load.end());
+  draw.ids = Tensor::FromVector(ids, {draw.num_rows, k}).To(device_);
+  draw.weights = Tensor::FromDoubles(weights, {draw.num_rows, k}, weights_).To(device_);
+  return draw;
+}
+
+bool ReceivedChoices::Receive(const Tensor& in, const std::vector<int64_t>& send_rows, Tensor& out,
+                              const std::vector<int64_t>& receive_rows) {
+  const Draw* came = std::exchange(ids_came_, nullptr);
+  if (in.device() == kCpu && in.dtype() == DType::kI64 && in.rank() == 2 && in.dim(1) == 2) {
+    const Draw& draw = draws_[next_++ % draws_.size()];
+    for (size_t r = 0; r < send_rows.size(); ++r) {
+      out.mutable_data<int64_t>()[2 * r] = draw.rows[r];
+      out.mutable_data<int64_t>()[2 * r + 1] = draw.choices[r];
+    }
+    return true;
+  }
+  if (in.dtype() == DType::kI32) {
+    const auto found = by_rows_.find(receive_rows);
+    LACUNA_CHECK(found != by_rows_.end(), "rehearsal: ids of {} rows that nobody announced",
+                 out.dim(0));
+    ids_came_ = &draws_[found->second];
+    out.CopyFrom(ids_came_->ids);
+    return true;
+  }
+  if (came == nullptr) return false;
+  out.CopyFrom(came->weights);
+  return true;
+}
+
+int64_t ReceivedChoices::bytes() const {
+  int64_t sum = 0;
+  for (const auto& [rows, index] : by_rows_)
+    sum += draws_[index].ids.bytes() + draws_[index].weights.bytes();
+  return sum;
+}
+
+}  // namespace lacuna
