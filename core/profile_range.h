@@ -1,41 +1,23 @@
 // Named ranges of the host's work, for a timeline (nsys profile): NVTX in a CUDA build, where a
-// range costs a few nanoseconds while no profiler listens, and nothing in a CPU build. An observer
-// hears of them in either.
+// range costs a few nanoseconds while no profiler listens, and nothing in a CPU build.
 #pragma once
 
 namespace lacuna {
 
-// Told of the ranges that this thread begins, while it lives. One at a time.
-class ProfileObserver {
- public:
-  ProfileObserver() { Current() = this; }
-  virtual ~ProfileObserver() { Current() = nullptr; }
-  ProfileObserver(const ProfileObserver&) = delete;
-  ProfileObserver& operator=(const ProfileObserver&) = delete;
-
-  virtual void RangeBegins(const char* name) = 0;
-
-  // Of this thread; null where there is none.
-  static ProfileObserver*& Current() {
-    thread_local ProfileObserver* current = nullptr;
-    return current;
-  }
-};
-
 // From construction to destruction; ranges of a thread nest.
 class ProfileRange {
  public:
-  explicit ProfileRange(const char* name) {
-    if (ProfileObserver* observer = ProfileObserver::Current()) observer->RangeBegins(name);
 #ifdef LACUNA_WITH_CUDA
+  explicit ProfileRange(const char* name) {
     Push(name);
-#endif
   }
   ~ProfileRange() {
-#ifdef LACUNA_WITH_CUDA
     Pop();
-#endif
   }
+#else
+  explicit ProfileRange(const char*) {}
+  ~ProfileRange() {}
+#endif
   ProfileRange(const ProfileRange&) = delete;
   ProfileRange& operator=(const ProfileRange&) = delete;
 

@@ -6,25 +6,13 @@
 
 #include "core/random.h"
 #include "core/status.h"
+#include "recipes/plan/rank_shares.h"
 
 namespace lacuna {
 namespace {
 
 double Real(int64_t n) {
   return static_cast<double>(n);
-}
-
-// f of the distribution, by bisection: choices grow with it.
-double FactorOf(const ChoiceDistribution& d) {
-  if (d.balance == 1) return 1;
-  const double wanted = d.balance * Real(d.experts_per_token) / Real(d.ranks);
-  double low = 1, high = 1;
-  while (Arrivals(d, high).choices < wanted) high *= 2;
-  for (int i = 0; i < 60; ++i) {
-    const double middle = (low + high) / 2;
-    (Arrivals(d, middle).choices < wanted ? low : high) = middle;
-  }
-  return high;
 }
 
 }  // namespace
@@ -39,31 +27,11 @@ absl::Status ChoiceDistribution::Validate() const {
       balance, most, experts_per_token, num_experts, ranks);
 }
 
-ExpectedArrivals Arrivals(const ChoiceDistribution& d, double factor) {
-  const int64_t here = d.num_experts / d.ranks, away = d.num_experts - here;
-  // chance[j]: j of the choices so far are of this rank.
-  std::vector<double> chance(static_cast<size_t>(d.experts_per_token) + 1, 0.0);
-  chance[0] = 1;
-  for (int64_t taken = 0; taken < d.experts_per_token; ++taken) {
-    std::vector<double> next(chance.size(), 0.0);
-    for (int64_t j = 0; j <= taken; ++j) {
-      const double mine = factor * Real(here - j), others = Real(away - (taken - j));
-      if (here < j || away < taken - j || mine + others <= 0) continue;
-      const double to_me = mine / (mine + others), now = chance[static_cast<size_t>(j)];
-      next[static_cast<size_t>(j) + 1] += now * to_me;
-      next[static_cast<size_t>(j)] += now * (1 - to_me);
-    }
-    chance = next;
-  }
-  ExpectedArrivals arrivals{.rows = 1 - chance[0], .choices = 0};
-  for (size_t j = 0; j < chance.size(); ++j) arrivals.choices += static_cast<double>(j) * chance[j];
-  return arrivals;
-}
-
 ReceivedChoices::ReceivedChoices(const ChoiceDistribution& distribution, int64_t draws,
                                  Device device, DType weights)
     : device_(device), weights_(weights) {
-  const double factor = FactorOf(distribution);
+  const double factor = ArrivalFactor(distribution.num_experts, distribution.experts_per_token,
+                                      distribution.ranks, distribution.balance);
   for (int64_t i = 0; i < draws; ++i) {
     Draw draw = Make(distribution, factor, static_cast<uint64_t>(i));
     if (by_rows_.contains(draw.rows)) {  // the same rows are the same draw

@@ -69,11 +69,4 @@ class ReceivedChoices : public AbsentPeers {
   const Draw* ids_came_ = nullptr;  // the weights of the same rows are next
 };
 
-// Expected rows and choices that a token brings to this rank under the distribution, all experts of
-// the rank alike.
-struct ExpectedArrivals {
-  double rows = 0, choices = 0;
-};
-ExpectedArrivals Arrivals(const ChoiceDistribution& distribution, double factor);
-
 }  // namespace lacuna

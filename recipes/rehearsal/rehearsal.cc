@@ -141,6 +141,7 @@ class Rehearsal {
         std::make_unique<TrainingStep>(model_, *optimizer_, *reducer_, world,
                                        recipe_.optimizer.clip_norm, recipe_.train.sequence_length);
     step_->set_deterministic(recipe_.train.deterministic);
+    step_->set_observer(&recorder_);
     reducer_->GatherValues();
     reducer_->WaitForValues();
     Synchronize(ComputeStream(result_.device));

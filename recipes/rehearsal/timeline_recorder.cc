@@ -1,7 +1,5 @@
 #include "recipes/rehearsal/timeline_recorder.h"
 
-#include <string_view>
-
 #include "core/error.h"
 #include "core/stream.h"
 
@@ -11,7 +9,6 @@ void TimelineRecorder::BeginStep() {
   marks_.Clear();
   points_.clear();
   first_launch_ = launches_;
-  ended_ = false;
   in_step_ = true;
   begin_ = loaded_ = marks_.Set();
 }
@@ -33,14 +30,6 @@ void TimelineRecorder::Copied(int64_t number) {
 void TimelineRecorder::Waited(int64_t number) {
   // What was launched before the step is none of its business.
   if (in_step_ && number >= first_launch_) Add(Point::Kind::kWait, {}, number);
-}
-
-void TimelineRecorder::RangeBegins(const char* name) {
-  if (!in_step_ || ended_) return;
-  const std::string_view range = name;
-  if (range != "forward" && range != "reduce") return;
-  ended_ = range == "reduce";
-  Add(Point::Kind::kPhase, {}, 0);
 }
 
 StepTimeline TimelineRecorder::EndStep() {

@@ -1,18 +1,17 @@
 // Records a step as a timeline (recipes/rehearsal/timeline.h): the compute stream is marked where a
 // collective is launched, where its local copies end and where it is waited for. Copies are no
-// compute. Phases begin where the training step's profile ranges say: each "forward" is a
-// micro-batch, the first "reduce" behind them ends the last one.
+// compute. The training step says where micro-batches begin and end.
 #pragma once
 
 #include <vector>
 
-#include "core/profile_range.h"
 #include "recipes/rehearsal/stream_marks.h"
 #include "recipes/rehearsal/timeline.h"
+#include "recipes/trainer/training_step.h"
 
 namespace lacuna {
 
-class TimelineRecorder : public CollectiveRecorder, public ProfileObserver {
+class TimelineRecorder : public CollectiveRecorder, public StepObserver {
  public:
   explicit TimelineRecorder(Device device) : device_(device), marks_(device) {}
 
@@ -28,7 +27,8 @@ class TimelineRecorder : public CollectiveRecorder, public ProfileObserver {
   int64_t Launched(const Collective& collective) override;
   void Copied(int64_t number) override;
   void Waited(int64_t number) override;
-  void RangeBegins(const char* name) override;
+  void MicroBatchBegins() override { BeginPhase(); }
+  void MicroBatchesEnd() override { BeginPhase(); }
 
  private:
   // A point of the step; the time since the point before it is compute, or a copy.
@@ -43,9 +43,11 @@ class TimelineRecorder : public CollectiveRecorder, public ProfileObserver {
     points_.push_back({kind, marks_.Set(), collective, number});
   }
 
+  void BeginPhase() { Add(Point::Kind::kPhase, {}, 0); }
+
   Device device_;
   StreamMarks marks_;
-  bool in_step_ = false, ended_ = false;
+  bool in_step_ = false;
   int64_t begin_ = 0, loaded_ = 0;
   int64_t launches_ = 0, first_launch_ = 0;  // of all steps, of this one
   std::vector<Point> points_;

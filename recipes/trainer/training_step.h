@@ -43,6 +43,15 @@ struct StepResult {
   std::string skipped;
 };
 
+// Is told where a step's work is queued, for measurements.
+class StepObserver {
+ public:
+  virtual ~StepObserver() = default;
+  virtual void MicroBatchBegins() = 0;
+  // Behind the last one.
+  virtual void MicroBatchesEnd() = 0;
+};
+
 class TrainingStep {
  public:
   // All arguments must outlive this; `sequence_length` is the rows of a sample.
@@ -50,6 +59,9 @@ class TrainingStep {
                double clip_norm, int64_t sequence_length);
   // ForwardContext::deterministic; true at first.
   void set_deterministic(bool deterministic) { deterministic_ = deterministic; }
+
+  // None at first; must outlive the steps.
+  void set_observer(StepObserver* observer) { observer_ = observer; }
 
   // `micro_batches`: this rank's; every rank has as many. Metrics are collected, summed over ranks,
   // where `metrics` is not null.
@@ -82,6 +94,7 @@ class TrainingStep {
   double clip_norm_;
   int64_t sequence_length_;
   bool deterministic_ = true;
+  StepObserver* observer_ = nullptr;
 };
 
 // Sums over the ranks, in place.
