@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "core/random.h"
@@ -13,6 +14,19 @@ namespace {
 
 double Real(int64_t n) {
   return static_cast<double>(n);
+}
+
+// The index at which `share` of the weights' sum is passed; one whose weight is not 0.
+size_t Pick(const std::vector<double>& weights, double share) {
+  double left = share * std::accumulate(weights.begin(), weights.end(), 0.0);
+  size_t last = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] == 0) continue;
+    last = i;
+    if (left < weights[i]) break;
+    left -= weights[i];
+  }
+  return last;
 }
 
 }  // namespace
@@ -49,12 +63,8 @@ ReceivedChoices::Draw ReceivedChoices::Make(const ChoiceDistribution& d, double 
   const double spread = std::log(d.balance);
   const uint64_t stream = 2 * number;
   std::vector<double> weight;
-  double sum = 0;
-  for (int64_t e = 0; e < here; ++e) {
+  for (int64_t e = 0; e < here; ++e)
     weight.push_back(std::exp(spread * PhiloxNormal(d.seed, stream + 1, static_cast<uint64_t>(e))));
-    sum += weight.back();
-  }
-  for (double& w : weight) w *= factor * Real(here) / sum;
 
   Draw draw;
   std::vector<int32_t> ids;
@@ -66,25 +76,17 @@ ReceivedChoices::Draw ReceivedChoices::Make(const ChoiceDistribution& d, double 
     draw.choices.push_back(0);
     for (int64_t token = 0; token < d.tokens; ++token) {
       std::vector<double> left = weight;  // a few numbers
-      double mine = factor * Real(here), others = Real(d.num_experts - here);
+      int64_t taken_here = 0;
       const size_t row = ids.size();
       ids.resize(row + static_cast<size_t>(k), -1);
-      int64_t taken_here = 0;
       for (int64_t choice = 0; choice < k; ++choice) {
-        double u = PhiloxUniform(d.seed, stream, drawn++) * (mine + others);
-        if (u >= mine && others > 0.5) {
-          others -= 1;
-          continue;
-        }
-        size_t expert = 0;
-        while (expert + 1 < left.size() && (left[expert] == 0 || u >= left[expert])) {
-          u -= left[expert];
-          ++expert;
-        }
-        while (left[expert] == 0) --expert;  // rounding took u behind the last one
-        ids[row + static_cast<size_t>(choice)] = static_cast<int32_t>(expert);
-        mine -= left[expert];
+        const double mine = factor * Real(here - taken_here),
+                     others = Real(d.num_experts - here - (choice - taken_here)),
+                     u = PhiloxUniform(d.seed, stream, drawn++) * (mine + others);
+        if (u >= mine) continue;
+        const size_t expert = Pick(left, u / mine);
         left[expert] = 0;
+        ids[row + static_cast<size_t>(choice)] = static_cast<int32_t>(expert);
         ++load[expert];
         ++taken_here;
       }

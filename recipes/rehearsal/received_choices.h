@@ -3,11 +3,12 @@
 // 2] i64 on the CPU, then rows of x, of ids [S, K] i32 and of weights [S, K]. Rows of x are left to
 // the communicator.
 //
-// Every rank of the group has the same number of tokens. Each takes K experts one after the other
-// without replacement, expert e with a chance in proportion to w_e: 1 on other ranks; on this one f
-// exp(s z_e), z standard normal, s = ln balance, f such that the rank's choices are `balance` times
-// an even share in expectation. So balance 1 is uniform routing, and with 1.3 this rank is the
-// fullest one in every layer, with experts that are unequal themselves.
+// Every rank of the group has the same number of tokens. Each takes K of the layer's experts one
+// after the other without replacement; one of this rank's is f times as likely a choice as another,
+// f such that the rank's choices are `balance` times an even share in expectation. Which of the
+// rank's it is has chances in proportion to exp(s z_e), z standard normal, s = ln balance. So balance
+// 1 is uniform routing, and with 1.3 this rank is the fullest one in every layer, with experts that
+// are unequal themselves.
 #pragma once
 
 #include <cstdint>
