@@ -15,7 +15,7 @@ namespace {
 using Collective = CollectiveRecorder::Collective;
 
 // Copies go through a block that stays in the cache of a card.
-constexpr int64_t kScratchBytes = int64_t{16} << 20;
+constexpr int64_t kScratchBytes = int64_t{2} << 20;
 
 double Real(int64_t n) {
   return static_cast<double>(n);

@@ -101,8 +101,10 @@ TokenMemory AttentionWork(const Recipe& recipe) {
   const double width = Real(recipe.model.width);
   if (!recipe.uses_nsa())
     return {.compute = width + s.q + s.keys + s.values + s.o, .accumulation = s.heads};
-  // The gated sum is gone, and the output's gradient in its place.
-  return {.compute = width + s.q + (s.keys + s.values) * (2 + s.compressed),
+  // The output's gradient; the gated sum is gone unless the weight gradients of this module wait for
+  // the next layer's rows to be on their way (AllToAllDispatcher).
+  const double output = recipe.parallel.expert > 1 ? s.o : 0;
+  return {.compute = width + s.q + output + (s.keys + s.values) * (2 + s.compressed),
           .accumulation = 9 * s.heads};
 }
 

@@ -57,10 +57,12 @@ class Layers {
 // Buckets of a rank with shares of gradients (parallel.zero 2 and 3): where they are while backward
 // is in the last layer.
 struct Buckets {
-  double head = 0;     // travels until the next one is full
-  double filling = 0;  // the next one
-  double experts = 0;  // of a layer, where several ranks have them
-  double weights = 0;  // that zero 3 gathers: two blocks', or the head's
+  double head = 0;       // travels until the next one is full
+  double filling = 0;    // the next one
+  double attention = 0;  // those of a layer's attention, and the head where it still travels then
+  double block = 0;      // those of a whole layer, of which a recomputed segment wants all at once
+  double experts = 0;    // of a layer, where several ranks have them
+  double weights = 0;    // that zero 3 gathers: two blocks', or the head's
 };
 
 Buckets BucketsOf(const Recipe& recipe, int64_t ranks) {
@@ -80,17 +82,21 @@ Buckets BucketsOf(const Recipe& recipe, int64_t ranks) {
   const double hidden = recipe.uses_moe() ? Real(recipe.moe.num_shared * recipe.moe.expert_width)
                                           : Real(m.dense_width);
   const double router = recipe.uses_moe() ? Real(recipe.moe.num_experts) * width : 0;
-  const double attention = Real(m.num_heads * m.head_dim_v) * width;
-  for (const double parameters : {width, hidden * width, 2 * hidden * width, router, attention}) {
+  const double output = Real(m.num_heads * m.head_dim_v) * width;
+  for (const double parameters : {width, hidden * width, 2 * hidden * width, router, output}) {
     if (buckets.filling >= most) break;
     buckets.filling += parameters * wide;
   }
   if (shares.expert_replicas > 1) buckets.experts = Real(shares.experts) / layers * wide;
-  if (recipe.parallel.zero < 3) return buckets;
   const double shared = Real(n.shared_experts + n.router) / layers,
                dense = Real(n.dense_ffn) / Real(std::max<int64_t>(1, m.num_dense_layers)),
-               block = Real(n.attention + n.nsa + n.norms) / Real(m.num_layers) +
-                       std::max(shared, dense);
+               attention = Real(n.attention + n.nsa + n.norms) / Real(m.num_layers),
+               block = attention + std::max(shared, dense);
+  const bool waits = 3 * hidden * width * wide < most;
+  buckets.attention = attention * wide + (waits ? buckets.head : 0);
+  // The first and the last one reach into other layers.
+  buckets.block = (attention + (recipe.uses_moe() ? shared : dense)) * wide + most;
+  if (recipe.parallel.zero < 3) return buckets;
   buckets.weights = std::max(2 * block, head) * Real(SizeOf(dtype));
   return buckets;
 }
@@ -118,9 +124,10 @@ Moment Largest(const Recipe& recipe, const Layers& layers, const Buckets& bucket
   // A segment's output stays until its backward pass is done; a block's has the stream between its
   // modules, too.
   const double feed_forward = layers.FeedForward(dense), received = layers.Received(dense);
-  Moment last{.transient = layers.Work(dense) - final_norm,
-              .travelling = layers.Travelling(dense),
-              .buckets = buckets.head + buckets.filling + buckets.experts};
+  Moment last{
+      .transient = layers.Work(dense) - final_norm,
+      .travelling = layers.Travelling(dense),
+      .buckets = buckets.head + (policy.block ? buckets.block : buckets.filling) + buckets.experts};
   if (layers.recomputes_feed_forward()) {
     last.transient += feed_forward + stream;
     last.travelling += received;
@@ -128,7 +135,8 @@ Moment Largest(const Recipe& recipe, const Layers& layers, const Buckets& bucket
   if (policy.block) last.transient += layers.Attention() + stream;
 
   Moment attention{.transient = layers.Bytes(AttentionWork(recipe)) - final_norm,
-                   .buckets = buckets.filling * 2 + buckets.experts};
+                   .buckets = policy.block ? buckets.block + buckets.experts
+                                           : buckets.filling + buckets.attention};
   if (!layers.recomputes_feed_forward()) {
     attention.transient -= feed_forward;
     attention.travelling -= received;
