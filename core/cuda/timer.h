@@ -16,7 +16,7 @@ class Events {
   Events& operator=(const Events&) = delete;
 
   int count() const { return static_cast<int>(events_.size()); }
-  void Add(int count);
+  void Add(int count);  // behind those that there are
 
   void Mark(int event);
   // Between two marks that the device has passed (Synchronize).
