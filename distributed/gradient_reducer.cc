@@ -60,7 +60,7 @@ void GradientReducer::OnWanted(Parameter& parameter) {
   LACUNA_CHECK(index >= num_launched_, "{}: a gradient after its bucket was launched",
                parameter.name);
   Bucket& bucket = buckets_[index];
-  if (bucket.travels) Receive(bucket);  // of the micro-batch before
+  if (num_launched_ == 0) ReceiveSharded();  // of the micro-batch before
   if (!bucket.buffer.defined()) Attach(bucket);
 }
 
@@ -83,15 +83,19 @@ void GradientReducer::LaunchNext() {
     bucket.travels = true;
     return;
   }
-  for (Bucket& other : buckets_) {
-    if (other.travels && other.flat->sharded) Receive(other);
-  }
+  ReceiveSharded();
   if (!bucket.buffer.defined()) Attach(bucket);
   parameters_.ZeroUnsetGrad(flat);
   parameters_.DetachGrad(flat);
   bucket.request = bucket.comm->ReduceScatterSum(
       bucket.buffer, bucket.buffer.View(flat.group.rank * flat.share(), {flat.share()}));
   bucket.travels = true;
+}
+
+void GradientReducer::ReceiveSharded() {
+  for (Bucket& bucket : buckets_) {
+    if (bucket.travels && bucket.flat->sharded) Receive(bucket);
+  }
 }
 
 void GradientReducer::Receive(Bucket& bucket) {

@@ -18,7 +18,8 @@
 // on every rank. A sharded one is reduce-scattered in every micro-batch: its gradients have memory
 // from the first rule that adds to one of them until the sum has arrived, when this rank's share is
 // added to parameters.grad(). A bucket is not launched before the one launched last has arrived, so
-// one bucket travels while others fill.
+// one bucket travels while others fill; none is left from the micro-batch before when the first one
+// begins to fill.
 //
 // Sums are not divided by anything: a loss that is a mean must be scaled by the weight of all ranks
 // before backward. With one rank nothing is hooked and nothing is copied.
@@ -75,6 +76,7 @@ class GradientReducer {
   void Attach(Bucket& bucket);
   void LaunchNext();
   void Receive(Bucket& bucket);
+  void ReceiveSharded();
 
   FlatParameters& parameters_;
   std::vector<Bucket> buckets_;  // in order of launch

@@ -30,5 +30,6 @@ void AddBenchCommand(CLI::App& app, Runner& run);
 void AddParityCommand(CLI::App& app, Runner& run);
 void AddRepeatCommand(CLI::App& app, Runner& run);
 void AddSelftestCommand(CLI::App& app, Runner& run);
+void AddRehearseCommand(CLI::App& app, Runner& run);
 
 }  // namespace lacuna::tools

@@ -62,6 +62,7 @@ int main(int argc, char** argv) {
   tools::AddImportCommand(app, run);
   tools::AddCheckpointCommand(app, run);
   tools::AddPlanCommand(app, run);
+  tools::AddRehearseCommand(app, run);
   tools::AddBenchCommand(app, run);
   tools::AddParityCommand(app, run);
   tools::AddRepeatCommand(app, run);

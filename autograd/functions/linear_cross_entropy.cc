@@ -2,23 +2,19 @@
 
 #include <algorithm>
 
+#include "autograd/functions/logits_chunk.h"
 #include "core/memory_category.h"
 #include "core/ops/cross_entropy.h"
 #include "core/ops/matmul.h"
 #include "core/ops/reduce.h"
 
 namespace lacuna {
-namespace {
 
-// Tokens whose logits of `row_bytes` bytes exist at once: of the sizes alone, so that two runs sum
-// in the same order.
-int64_t ChunkOf(int64_t row_bytes, Device device) {
+int64_t LogitsChunk(int64_t row_bytes, Device device) {
   constexpr int64_t kCpuRows = 1024, kCudaBytes = int64_t{512} << 20, kTile = 128;
   if (device == kCpu) return kCpuRows;
   return std::max(kTile, kCudaBytes / row_bytes / kTile * kTile);
 }
-
-}  // namespace
 
 LinearCrossEntropyResult LinearCrossEntropy(Tape& tape, const Variable& x, Parameter& weight,
                                             const Tensor& targets, double scale, int64_t chunk) {
@@ -30,7 +26,7 @@ LinearCrossEntropyResult LinearCrossEntropy(Tape& tape, const Variable& x, Param
   if (with_gradient && weight.on_grad_wanted) weight.on_grad_wanted(weight);
   const MemoryScope scope(MemoryCategory::kLogits);
   const Device device = rows.device();
-  if (chunk == 0) chunk = ChunkOf(vocabulary * SizeOf(rows.dtype()), device);
+  if (chunk == 0) chunk = LogitsChunk(vocabulary * SizeOf(rows.dtype()), device);
   Tensor row_loss = Tensor::Empty({num_rows}, accumulation, device);
   Tensor logits = Tensor::Empty({std::min(chunk, num_rows), vocabulary}, rows.dtype(), device);
   Tensor dx = with_gradient ? Tensor::EmptyLike(rows) : Tensor();

@@ -12,6 +12,10 @@ cudaEvent_t Event(void* event) {
 }  // namespace
 
 Events::Events(int count, Stream stream) : stream_(stream) {
+  Add(count);
+}
+
+void Events::Add(int count) {
   for (int i = 0; i < count; ++i) {
     cudaEvent_t event;
     LACUNA_CUDA_CHECK(cudaEventCreate(&event));

@@ -15,6 +15,9 @@ class Events {
   Events(const Events&) = delete;
   Events& operator=(const Events&) = delete;
 
+  int count() const { return static_cast<int>(events_.size()); }
+  void Add(int count);  // behind those that there are
+
   void Mark(int event);
   // Between two marks that the device has passed (Synchronize).
   double Milliseconds(int begin, int end) const;

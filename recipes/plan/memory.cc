@@ -3,87 +3,15 @@
 #include <algorithm>
 #include <numeric>
 
+#include "autograd/functions/logits_chunk.h"
+#include "recipes/plan/layer_memory.h"
 #include "recipes/plan/model_size.h"
 
 namespace lacuna {
 namespace {
 
-// What the rules of a layer save, per token: elements in the compute type and in the accumulation
-// type (statistics), and i32 ids.
-struct Kept {
-  double compute = 0;
-  double accumulation = 0;
-  double ids = 0;
-  Kept operator+(const Kept& other) const {
-    return {compute + other.compute, accumulation + other.accumulation, ids + other.ids};
-  }
-};
-
 double Real(int64_t n) {
   return static_cast<double>(n);
-}
-
-// Norm input and output, projections, attention; the block's input x is counted by whoever made it.
-// Of the keys and values a rank keeps those of all ranks that share the sample.
-Kept AttentionKept(const Recipe& recipe) {
-  const ModelConfig& m = recipe.model;
-  const double keys = Real(m.num_groups * m.head_dim_qk),
-               values = Real(m.num_groups * m.head_dim_v), ranks = Real(recipe.parallel.context),
-               seen = ranks * KeysAndValues(recipe);
-  const double q = Real(m.num_heads * m.head_dim_qk), o = Real(m.num_heads * m.head_dim_v),
-               heads = Real(m.num_heads);
-  Kept kept{.compute = Real(m.width) + q + (m.qk_norm ? q : 0), .accumulation = 1, .ids = 0};
-  if (!recipe.uses_nsa())
-    return kept +
-           Kept{.compute = seen + o + (m.qk_norm ? keys : 0), .accumulation = heads, .ids = 0};
-  const NsaConfig& nsa = recipe.nsa;
-  const double stride = Real(nsa.stride);
-  // Three branches of keys, values and outputs; gates; the gated sum.
-  kept = kept + Kept{.compute = seen + 3 * o + o + 3 * heads + (m.qk_norm ? 3 * keys : 0),
-                     .accumulation = 3 * heads,
-                     .ids = Real(m.num_groups * nsa.num_selected)};
-  // A compressed block every `stride` tokens: the gathered block, the hidden layer before and after
-  // its activation, the result.
-  const double hidden = nsa.phi == PhiKind::kMlp ? 2 * Real(nsa.phi_hidden) : 0;
-  const double gathered = nsa.phi == PhiKind::kMean ? 0 : Real(nsa.block);
-  return kept + Kept{.compute = ranks * (keys + values) * (gathered + hidden + 1) / stride,
-                     .accumulation = 0,
-                     .ids = 0};
-}
-
-// `rows`: those of the experts, over what a rank gets on average.
-Kept FeedForwardKept(const Recipe& recipe, bool dense, double rows) {
-  const double width = Real(recipe.model.width);
-  const auto swiglu = [](int64_t hidden) { return 3 * Real(hidden); };
-  if (dense)
-    return {.compute = width + swiglu(recipe.model.dense_width), .accumulation = 1, .ids = 0};
-  const MoeConfig& e = recipe.moe;
-  const double chosen = Real(e.experts_per_token);
-  return {.compute = width + swiglu(e.num_shared * e.expert_width) +
-                     rows * chosen * 2 * Real(e.expert_width),
-          .accumulation = 1 + 2 * Real(e.num_experts) + chosen,
-          .ids = 2 * chosen};
-}
-
-// What a layer of experts works with in its backward pass and does not keep: the rows' gradients
-// before and behind them, and the weighted activations.
-Kept ExpertsAtWork(const Recipe& recipe, double rows) {
-  const MoeConfig& e = recipe.moe;
-  return {
-      .compute = rows * Real(e.experts_per_token) * Real(2 * recipe.model.width + e.expert_width),
-      .accumulation = 0,
-      .ids = 0};
-}
-
-// Tokens kept of one layer under the recipe's recompute policy.
-Kept LayerKept(const Recipe& recipe, bool dense, double rows) {
-  const RecomputePolicy& policy = recipe.train.recompute;
-  // the residual stream before both modules
-  Kept kept{.compute = 2 * Real(recipe.model.width), .accumulation = 0, .ids = 0};
-  if (policy.block) return {.compute = Real(recipe.model.width), .accumulation = 0, .ids = 0};
-  if (!policy.attention) kept = kept + AttentionKept(recipe);
-  if (!policy.feed_forward) kept = kept + FeedForwardKept(recipe, dense, rows);
-  return kept;
 }
 
 // Rows of a rank in a micro-batch.
@@ -92,50 +20,145 @@ double OwnRows(const Recipe& recipe) {
          Real(recipe.parallel.context);
 }
 
-// As they arrive, and in the order of the sample.
+// Keys and values as they arrive, and in the order of the sample.
 double ContextBytes(const Recipe& recipe) {
   const double ranks = Real(recipe.parallel.context);
   if (ranks == 1) return 0;
   return 2 * ranks * OwnRows(recipe) * KeysAndValues(recipe) * Real(SizeOf(recipe.train.dtype));
 }
 
-// Rows of a layer on their way, in both directions at once: sent and received, of the tokens and of
-// the experts' results (in backward, of their gradients). What the experts read stays until
-// backward.
-double AllToAllBytes(const Recipe& recipe, double overload) {
-  if (recipe.parallel.expert == 1) return 0;
-  const RecomputePolicy& policy = recipe.train.recompute;
-  const double sent = OwnRows(recipe) * ExpectedDestinations(recipe) * Real(recipe.model.width) *
-                      Real(SizeOf(recipe.train.dtype));
-  const bool kept = !policy.block && !policy.feed_forward;
-  const double layers = kept ? Real(recipe.model.num_layers - recipe.model.num_dense_layers) : 1;
-  return 2 * (sent + overload * sent) + layers * overload * sent;
+// What layers hold, in bytes of a micro-batch.
+class Layers {
+ public:
+  Layers(const Recipe& recipe, double overload)
+      : recipe_(recipe),
+        policy_(recipe.train.recompute),
+        overload_(recipe.parallel.expert > 1 ? overload : 1),
+        rows_(OwnRows(recipe)) {}
+
+  double Bytes(const TokenMemory& token) const { return rows_ * token.Bytes(recipe_.train.dtype); }
+  double stream() const { return Bytes({.compute = Real(recipe_.model.width)}); }
+  double rows() const { return rows_; }
+  bool recomputes_attention() const { return policy_.block || policy_.attention; }
+  bool recomputes_feed_forward() const { return policy_.block || policy_.feed_forward; }
+
+  double Attention() const { return Bytes(AttentionKept(recipe_)); }
+  double FeedForward(bool dense) const {
+    return Bytes(dense ? DenseKept(recipe_) : ExpertsKept(recipe_, overload_));
+  }
+  double Received(bool dense) const { return dense ? 0 : Bytes(ReceivedKept(recipe_, overload_)); }
+  double Work(bool dense) const {
+    return Bytes(dense ? DenseWork(recipe_) : ExpertsWork(recipe_, overload_));
+  }
+  double Travelling(bool dense) const {
+    return dense ? 0 : Bytes(ReceivedWork(recipe_, overload_));
+  }
+
+  // What a layer keeps until backward, without rows from other ranks.
+  double Kept(bool dense) const {
+    double kept = stream() * (policy_.block ? 1 : 2);
+    kept += recomputes_attention() ? Bytes(AttentionDecisions(recipe_)) : Attention();
+    if (!recomputes_feed_forward()) return kept + FeedForward(dense);
+    return kept + (dense ? 0 : Bytes(ExpertDecisions(recipe_)));
+  }
+
+ private:
+  const Recipe& recipe_;
+  const RecomputePolicy& policy_;
+  double overload_, rows_;
+};
+
+// Buckets of a rank with shares of gradients (parallel.zero 2 and 3): where they are while backward
+// is in the last layer.
+struct Buckets {
+  double head = 0;       // travels until the next one is full
+  double filling = 0;    // the next one
+  double attention = 0;  // those of a layer's attention, and the head where it still travels then
+  double block = 0;      // those of a whole layer, of which a recomputed segment wants all at once
+  double experts = 0;    // of a layer, where several ranks have them
+  double weights = 0;    // that zero 3 gathers: two blocks', or the head's
+};
+
+Buckets BucketsOf(const Recipe& recipe, int64_t ranks) {
+  Buckets buckets;
+  if (recipe.parallel.zero == 0 || ranks == 1) return buckets;
+  const ModelConfig& m = recipe.model;
+  const ParameterCounts n = CountParameters(recipe);
+  const RankShares shares = SharesOf(recipe, ranks);
+  const DType dtype = recipe.train.dtype;
+  const double wide = Real(SizeOf(AccumulationType(dtype))),
+               most = Real(recipe.train.bucket_mb) * (1 << 20), width = Real(m.width);
+  const double layers = Real(std::max<int64_t>(1, m.num_layers - m.num_dense_layers)),
+               head = Real(m.vocab_size) * width;
+  buckets.head = head * wide;
+  // From the last parameter back until it is large enough (nn/flat_layout.cc): the final norm, the
+  // last layer's feed-forward module, its attention.
+  const double hidden = recipe.uses_moe() ? Real(recipe.moe.num_shared * recipe.moe.expert_width)
+                                          : Real(m.dense_width);
+  const double router = recipe.uses_moe() ? Real(recipe.moe.num_experts) * width : 0;
+  const double output = Real(m.num_heads * m.head_dim_v) * width;
+  for (const double parameters : {width, hidden * width, 2 * hidden * width, router, output}) {
+    if (buckets.filling >= most) break;
+    buckets.filling += parameters * wide;
+  }
+  if (shares.expert_replicas > 1) buckets.experts = Real(shares.experts) / layers * wide;
+  const double shared = Real(n.shared_experts + n.router) / layers,
+               dense = Real(n.dense_ffn) / Real(std::max<int64_t>(1, m.num_dense_layers)),
+               attention = Real(n.attention + n.nsa + n.norms) / Real(m.num_layers),
+               block = attention + std::max(shared, dense);
+  const bool waits = 3 * hidden * width * wide < most;
+  buckets.attention = attention * wide + (waits ? buckets.head : 0);
+  // The first and the last one reach into other layers.
+  buckets.block = (attention + (recipe.uses_moe() ? shared : dense)) * wide + most;
+  if (recipe.parallel.zero < 3) return buckets;
+  buckets.weights = std::max(2 * block, head) * Real(SizeOf(dtype));
+  return buckets;
 }
 
-// Buckets that fill while another travels; a parameter is never cut. Experts that several ranks have
-// fill buckets of their own where other ranks have other experts. Of the weights, two blocks' or the
-// head's.
-double ShardingBytes(const Recipe& recipe, int64_t ranks) {
-  if (recipe.parallel.zero == 0 || ranks == 1) return 0;
-  const ModelConfig& m = recipe.model;
-  const DType dtype = recipe.train.dtype;
-  const ParameterCounts n = CountParameters(recipe);
-  const double head = Real(m.vocab_size * m.width),
-               bucket = Real(recipe.train.bucket_mb) * (1 << 20),
-               wide = Real(SizeOf(AccumulationType(dtype)));
-  const RankShares shares = SharesOf(recipe, ranks);
-  // The gates' and the ups' matrix of a layer's experts on this rank.
-  const double layers = Real(std::max<int64_t>(1, m.num_layers - m.num_dense_layers)),
-               matrix = shares.expert_replicas > 1 ? Real(shares.experts) / layers * 2 / 3 : 0;
-  double gradients = bucket + std::max({bucket, head * wide, matrix * wide});
-  if (recipe.parallel.expert > 1 && matrix > 0) gradients += std::max(bucket, matrix * wide);
-  if (recipe.parallel.zero < 3) return gradients;
-  const double shared = Real(n.shared_experts + n.router) /
-                        Real(std::max<int64_t>(1, m.num_layers - m.num_dense_layers)),
-               dense = Real(n.dense_ffn) / Real(std::max<int64_t>(1, m.num_dense_layers));
-  const double block =
-      Real(n.attention + n.nsa + n.norms) / Real(m.num_layers) + std::max(shared, dense);
-  return gradients + std::max(2 * block, head) * Real(SizeOf(dtype));
+// Held at one moment beside states and what all layers keep.
+struct Moment {
+  double transient = 0, travelling = 0, buckets = 0;
+  double total() const { return transient + travelling + buckets; }
+};
+
+// The most of: the loss, and in the last layer's backward pass its feed-forward module and its
+// attention. All later layers hold less.
+Moment Largest(const Recipe& recipe, const Layers& layers, const Buckets& buckets) {
+  const bool dense = !recipe.uses_moe();
+  const double stream = layers.stream(), statistics = layers.Bytes({.accumulation = 1}),
+               final_norm = 2 * stream + statistics;
+  const RecomputePolicy& policy = recipe.train.recompute;
+  const Device device{recipe.train.device == DeviceChoice::kCpu ? DeviceType::kCpu
+                                                                : DeviceType::kCuda};
+  const double row = Real(recipe.model.vocab_size) * Real(SizeOf(recipe.train.dtype)),
+               chunk = Real(LogitsChunk(static_cast<int64_t>(row), device));
+  const Moment loss{.transient = std::min(layers.rows(), chunk) * row + stream + statistics,
+                    .buckets = buckets.head};
+
+  // A segment's output stays until its backward pass is done; a block's has the stream between its
+  // modules, too.
+  const double feed_forward = layers.FeedForward(dense), received = layers.Received(dense);
+  Moment last{
+      .transient = layers.Work(dense) - final_norm,
+      .travelling = layers.Travelling(dense),
+      .buckets = buckets.head + (policy.block ? buckets.block : buckets.filling) + buckets.experts};
+  if (layers.recomputes_feed_forward()) {
+    last.transient += feed_forward + stream;
+    last.travelling += received;
+  }
+  if (policy.block) last.transient += layers.Attention() + stream;
+
+  Moment attention{.transient = layers.Bytes(AttentionWork(recipe)) - final_norm,
+                   .buckets = policy.block ? buckets.block + buckets.experts
+                                           : buckets.filling + buckets.attention};
+  if (!layers.recomputes_feed_forward()) {
+    attention.transient -= feed_forward;
+    attention.travelling -= received;
+  }
+  if (layers.recomputes_attention()) attention.transient += layers.Attention() + stream;
+  if (policy.block) attention.transient += stream;
+  return std::max({loss, last, attention},
+                  [](const Moment& a, const Moment& b) { return a.total() < b.total(); });
 }
 
 }  // namespace
@@ -149,7 +172,6 @@ RankMemory EstimateMemory(const Recipe& recipe, int64_t ranks, double overload) 
   if (ranks == 0) ranks = std::lcm(recipe.parallel.expert, recipe.parallel.context);
   const RankShares shares = SharesOf(recipe, ranks);
   const int64_t updated = shares.expert_updates + shares.other_updates;
-  const double over = recipe.parallel.expert > 1 ? overload : 1;
   const DType dtype = recipe.train.dtype, accumulation = AccumulationType(dtype);
   const int64_t wide = SizeOf(accumulation), narrow = SizeOf(dtype);
   RankMemory memory;
@@ -157,41 +179,21 @@ RankMemory EstimateMemory(const Recipe& recipe, int64_t ranks, double overload) 
   memory.gradients = updated * wide;
   memory.master = dtype == accumulation ? 0 : updated * wide;
   memory.moments = 2 * updated * SizeOf(MomentsOf(recipe));
-  memory.all_to_all = static_cast<int64_t>(AllToAllBytes(recipe, over));
-  memory.context = static_cast<int64_t>(ContextBytes(recipe));
-  memory.sharding = static_cast<int64_t>(ShardingBytes(recipe, ranks));
-
+  const Layers layers(recipe, overload);
   const ModelConfig& m = recipe.model;
-  const double rows = OwnRows(recipe);
-  const auto bytes = [&](const Kept& kept) {
-    return rows * (kept.compute * Real(narrow) + kept.accumulation * Real(wide) + kept.ids * 4);
-  };
-  // around the final norm
-  double kept = bytes({.compute = 2 * Real(m.width), .accumulation = 1, .ids = 0});
-  kept += Real(m.num_dense_layers) * bytes(LayerKept(recipe, true, over));
-  kept += Real(m.num_layers - m.num_dense_layers) * bytes(LayerKept(recipe, false, over));
-  memory.activations = static_cast<int64_t>(kept);
-
-  // The head is done before the first recomputed segment lives, and segments live one at a time:
-  // activations and a few gradients.
-  const RecomputePolicy& policy = recipe.train.recompute;
-  const double attention = bytes(AttentionKept(recipe));
-  const double dense = m.num_dense_layers > 0 ? bytes(FeedForwardKept(recipe, true, over)) : 0;
-  const double experts = recipe.uses_moe() ? bytes(ExpertsAtWork(recipe, over)) : 0;
-  const double feed_forward =
-      recipe.uses_moe() ? std::max(dense, bytes(FeedForwardKept(recipe, false, over)) + experts)
-                        : dense;
-  // The last block's attention is formed again when what its feed-forward layer kept is gone.
-  const double last = bytes(FeedForwardKept(recipe, !recipe.uses_moe(), over)),
-               gone = policy.feed_forward ? 0 : last;
-  double segment =
-      std::max(policy.attention ? attention - gone : 0, policy.feed_forward ? feed_forward : 0);
-  if (policy.block) segment = attention + feed_forward;
-  if (segment > 0) segment += bytes({.compute = 3 * Real(m.width), .accumulation = 0, .ids = 0});
-  constexpr double kHeadChunk = 1024;  // of LinearCrossEntropy
-  const double logits = std::min(rows, kHeadChunk) * Real(m.vocab_size) * Real(narrow);
-  const double head = logits + bytes({.compute = Real(m.width), .accumulation = 1, .ids = 0});
-  memory.transient = static_cast<int64_t>(std::max({head, segment, experts}));
+  const double with_experts = Real(m.num_layers - m.num_dense_layers);
+  // Around the final norm, and of the layers.
+  memory.activations = static_cast<int64_t>(
+      2 * layers.stream() + layers.Bytes({.accumulation = 1}) +
+      Real(m.num_dense_layers) * layers.Kept(true) + with_experts * layers.Kept(false));
+  const double received =
+      layers.recomputes_feed_forward() ? 0 : with_experts * layers.Received(false);
+  const Buckets buckets = BucketsOf(recipe, ranks);
+  const Moment moment = Largest(recipe, layers, buckets);
+  memory.transient = static_cast<int64_t>(moment.transient);
+  memory.all_to_all = static_cast<int64_t>(received + moment.travelling);
+  memory.context = static_cast<int64_t>(ContextBytes(recipe));
+  memory.sharding = static_cast<int64_t>(moment.buckets + buckets.weights);
   return memory;
 }
 

@@ -17,17 +17,18 @@ struct RankMemory {
   int64_t master = 0;       // f32 copy of bf16 weights; 0 elsewhere
   int64_t moments = 0;      // two of AdamW, in optimizer.moments
   int64_t activations = 0;  // estimate: what the tape keeps of one micro-batch until backward
-  // estimate: the larger of the head (logits of a chunk of tokens, the gradient of its input) and a
-  // recomputed segment
+  // The rest is of the moment when most is held: the loss (logits of a chunk of tokens, the gradient
+  // of its input), or the backward pass of the last layer's feed-forward module or attention,
+  // recomputed as the recipe says. Estimates.
   int64_t transient = 0;
-  // estimate: rows of tokens on their way to the experts of other ranks and back, and those that
-  // are kept until backward; 0 where parallel.expert is 1
+  // rows of tokens from other ranks, those that are kept until backward and those on their way; 0
+  // where parallel.expert is 1
   int64_t all_to_all = 0;
-  // estimate: keys and values of a layer on their way to the ranks that share a sample, and back; 0
-  // where parallel.context is 1
+  // keys and values of a layer on their way to the ranks that share a sample, and back; 0 where
+  // parallel.context is 1
   int64_t context = 0;
-  // estimate: gradients on their way to the ranks that own them (parallel.zero 2 and 3), weights on
-  // their way from there (3)
+  // gradients on their way to the ranks that own them (parallel.zero 2 and 3), weights on their way
+  // from there (3)
   int64_t sharding = 0;
   int64_t states() const { return weights + gradients + master + moments; }
   int64_t total() const {

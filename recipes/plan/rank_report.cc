@@ -125,8 +125,8 @@ std::string MemoryText(const Recipe& recipe, const PlanOptions& options) {
                         FormatCount(recipe.train.sequence_length / recipe.parallel.context),
                         ValueText(recipe.train.recompute)),
             &out);
-  AppendRow("head and loss, or a recomputation", FormatMemory(m.transient),
-            "estimate; the larger of the two", &out);
+  AppendRow("loss, or backward of the last layer", FormatMemory(m.transient),
+            "estimate; beside what is kept, where most is held", &out);
   if (m.all_to_all > 0) {
     AppendRow("all-to-all buffers", FormatMemory(m.all_to_all),
               fmt::format("estimate; the fullest rank gets {} x the mean", options.overload), &out);

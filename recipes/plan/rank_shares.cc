@@ -1,6 +1,7 @@
 #include "recipes/plan/rank_shares.h"
 
 #include <utility>
+#include <vector>
 
 #include "core/status.h"
 #include "recipes/plan/model_size.h"
@@ -37,13 +38,51 @@ double KeysAndValues(const Recipe& recipe) {
                              (m.head_dim_qk + m.head_dim_v));
 }
 
+RankArrivals ArrivalsOf(int64_t experts, int64_t per_token, int64_t ranks, double factor) {
+  const auto real = [](int64_t n) { return static_cast<double>(n); };
+  const int64_t here = experts / ranks, away = experts - here;
+  // chance[j]: j of the choices so far are of this rank.
+  std::vector<double> chance(static_cast<size_t>(per_token) + 1, 0.0);
+  chance[0] = 1;
+  for (int64_t taken = 0; taken < per_token; ++taken) {
+    std::vector<double> next(chance.size(), 0.0);
+    for (int64_t j = 0; j <= taken; ++j) {
+      const double mine = factor * real(here - j), others = real(away - (taken - j));
+      if (mine < 0 || others < 0 || mine + others <= 0) continue;
+      const double to_me = mine / (mine + others), now = chance[static_cast<size_t>(j)];
+      next[static_cast<size_t>(j) + 1] += now * to_me;
+      next[static_cast<size_t>(j)] += now * (1 - to_me);
+    }
+    chance = next;
+  }
+  RankArrivals arrivals{.rows = 1 - chance[0]};
+  for (size_t j = 0; j < chance.size(); ++j) arrivals.choices += static_cast<double>(j) * chance[j];
+  return arrivals;
+}
+
+double ArrivalFactor(int64_t experts, int64_t per_token, int64_t ranks, double overload) {
+  if (overload == 1) return 1;
+  const double wanted = overload * static_cast<double>(per_token) / static_cast<double>(ranks);
+  double low = 1, high = 2;
+  // Choices grow with it, towards all that there are.
+  constexpr double kMost = 1e9;
+  while (high < kMost && ArrivalsOf(experts, per_token, ranks, high).choices < wanted) high *= 2;
+  for (int i = 0; i < 60; ++i) {
+    const double middle = (low + high) / 2;
+    (ArrivalsOf(experts, per_token, ranks, middle).choices < wanted ? low : high) = middle;
+  }
+  return high;
+}
+
+double ArrivingRows(const Recipe& recipe, double overload) {
+  const int64_t experts = recipe.moe.num_experts, chosen = recipe.moe.experts_per_token,
+                ranks = recipe.parallel.expert;
+  const double factor = ArrivalFactor(experts, chosen, ranks, overload);
+  return static_cast<double>(ranks) * ArrivalsOf(experts, chosen, ranks, factor).rows;
+}
+
 double ExpectedDestinations(const Recipe& recipe) {
-  const int64_t experts = recipe.moe.num_experts, ranks = recipe.parallel.expert;
-  const int64_t elsewhere = experts - experts / ranks;
-  double none = 1;  // the chance that none of a rank's experts is chosen
-  for (int64_t k = 0; k < recipe.moe.experts_per_token; ++k)
-    none *= static_cast<double>(elsewhere - k) / static_cast<double>(experts - k);
-  return static_cast<double>(ranks) * (1 - (elsewhere < recipe.moe.experts_per_token ? 0 : none));
+  return ArrivingRows(recipe, 1);
 }
 
 double ExpectedRemoteDestinations(const Recipe& recipe) {

@@ -28,9 +28,23 @@ double KeysAndValues(const Recipe& recipe);
 // Of the rows that the experts of all ranks get on average, what the fullest rank is planned for.
 inline constexpr double kPlannedOverload = 1.3;
 
+// A token takes K of E experts one after the other without replacement; one rank of P, which has E /
+// P of them, is `factor` times as likely a choice as another: the chance that the token has a choice
+// there, and how many it has there on average.
+struct RankArrivals {
+  double rows = 0, choices = 0;
+};
+RankArrivals ArrivalsOf(int64_t experts, int64_t per_token, int64_t ranks, double factor);
+// The factor with which that rank gets `overload` times an even share of the choices, overload >= 1
+// and below min(K, E / P) P / K.
+double ArrivalFactor(int64_t experts, int64_t per_token, int64_t ranks, double overload);
+
+// Rows that a rank's experts get for each token of its own, tokens of P = parallel.expert ranks
+// together.
+double ArrivingRows(const Recipe& recipe, double overload);
 // Ranks to which the experts of a token belong, on average over uniform routing: a token's row is
 // sent to each of them once.
-//   P (1 - C(E - E / P, K) / C(E, K)), P = parallel.expert
+//   P (1 - C(E - E / P, K) / C(E, K))
 double ExpectedDestinations(const Recipe& recipe);
 // Those of them that are not the token's own rank: (P - 1) / P of it.
 double ExpectedRemoteDestinations(const Recipe& recipe);

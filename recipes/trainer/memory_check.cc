@@ -21,7 +21,7 @@ absl::Status CheckMemory(const Recipe& recipe, int64_t ranks, const std::string&
                                                         {"gradients", m.gradients},
                                                         {"optimizer", m.master + m.moments},
                                                         {"activations", m.activations},
-                                                        {"head or recomputation", m.transient},
+                                                        {"loss or last layer", m.transient},
                                                         {"all-to-all", m.all_to_all},
                                                         {"keys and values", m.context},
                                                         {"buckets", m.sharding},

@@ -74,6 +74,7 @@ TrainingStep::Losses TrainingStep::Accumulate(const std::vector<Batch>& micro_ba
   const double share = 1.0 / (static_cast<double>(micro_batches.size()) * comm_.size());
   Losses losses;
   for (size_t i = 0; i < micro_batches.size(); ++i) {
+    if (observer_ != nullptr) observer_->MicroBatchBegins();
     const Batch& batch = micro_batches[i];
     const PackedSequences sequences = batch.sequences.To(device);
     std::optional<ContextShare> context;
@@ -103,6 +104,7 @@ TrainingStep::Losses TrainingStep::Accumulate(const std::vector<Batch>& micro_ba
     tape.BackwardFrom(result.loss, /*fire_hooks=*/last || reducer_.every_micro_batch());
     if (!last && reducer_.every_micro_batch()) reducer_.FinishBackward();
   }
+  if (observer_ != nullptr) observer_->MicroBatchesEnd();
   return losses;
 }
 

@@ -43,6 +43,15 @@ struct StepResult {
   std::string skipped;
 };
 
+// Is told where a step's work is queued, for measurements.
+class StepObserver {
+ public:
+  virtual ~StepObserver() = default;
+  virtual void MicroBatchBegins() = 0;
+  // Behind the last one.
+  virtual void MicroBatchesEnd() = 0;
+};
+
 class TrainingStep {
  public:
   // All arguments must outlive this; `sequence_length` is the rows of a sample. `context`: the
@@ -51,6 +60,9 @@ class TrainingStep {
                double clip_norm, int64_t sequence_length, Communicator* context = nullptr);
   // ForwardContext::deterministic; true at first.
   void set_deterministic(bool deterministic) { deterministic_ = deterministic; }
+
+  // None at first; must outlive the steps.
+  void set_observer(StepObserver* observer) { observer_ = observer; }
 
   // `micro_batches`: this rank's (of a context group's rank, its rows of them: KeepContextRows);
   // every rank has as many. Metrics are collected, summed over ranks,
@@ -86,6 +98,7 @@ class TrainingStep {
   Communicator* context_;
   int64_t rows_of_sample_;  // on this rank
   bool deterministic_ = true;
+  StepObserver* observer_ = nullptr;
 };
 
 // Sums over the ranks, in place.
