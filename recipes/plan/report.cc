@@ -83,7 +83,8 @@ void AppendRun(const Recipe& recipe, int64_t ranks, std::string* out) {
               out);
   }
   AppendRow("micro-batches of a step and rank",
-            FormatCount(t.global_batch / (ranks * t.micro_batch)), "", out);
+            FormatCount(t.global_batch * recipe.parallel.context / (ranks * t.micro_batch)), "",
+            out);
   AppendRow("steps", FormatCount(t.steps), "", out);
   AppendRow("tokens", FormatMagnitude(tokens), "", out);
   AppendRow("training FLOPs", fmt::format("{:.3g}", tokens * FlopsPerToken(recipe).total()), "",

@@ -130,6 +130,24 @@ class Resume(TrainTest):
             for loss, norm in values:
                 self.assertAlmostEqual(loss, expected[step][0][0], delta=1e-11)
 
+    def test_samples_on_any_number_of_ranks(self):
+        """1 -> 4 -> 2 -> 4 -> 1 ranks, each with whole samples, halves or quarters: the losses are one rank's to f64 rounding."""
+        f64 = lambda text: text.replace("log_every: 1", "log_every: 1\n  dtype: f64")
+        self.train(1, self.recipe("samples_steady", f64))
+        recipe = self.recipe("samples_moving", f64)
+        for ranks, steps, context, expert in ((1, 3, 1, 1), (4, 5, 4, 2), (2, 7, 2, 1), (4, 9, 2, 4), (1, 12, 1, 1)):
+            output = self.train_until(ranks, recipe, steps, "--resume", "--set", "train.checkpoint_every=3",
+                                      "--set", f"parallel.context={context}", "--set", f"parallel.expert={expert}")
+            self.assertNotIn("error", output)
+        expected, found = self.losses("samples_steady"), self.losses("samples_moving")
+        self.assertEqual(sorted(found), sorted(expected))
+        for step, values in found.items():
+            for loss, norm in values:
+                self.assertAlmostEqual(loss, expected[step][0][0], delta=1e-11)
+                self.assertAlmostEqual(norm, expected[step][0][1], delta=1e-10)
+        refused = self.train(4, self.recipe("samples_odd"), "--set", "parallel.context=3", expect=2)
+        self.assertRegex(refused.stdout + refused.stderr, "parallel.context = 3: ")
+
     def test_experts_on_any_number_of_ranks(self):
         """1 -> 4 -> 2 -> 4 -> 1 ranks, each with all experts, a half or a quarter of them: the losses are one rank's to f64 rounding."""
         f64 = lambda text: text.replace("log_every: 1", "log_every: 1\n  dtype: f64")
