@@ -6,6 +6,7 @@
 
 #include "nn/optimizer.h"
 #include "recipes/model_builder.h"
+#include "recipes/plan/layer_memory.h"
 #include "recipes/plan/memory.h"
 #include "recipes/plan/step_time.h"
 #include "recipes/trainer/memory_check.h"
@@ -77,7 +78,13 @@ TEST(RankPlan, SamplesOnSeveralRanks) {
               (static_cast<double>(a.activations) - keys) / 4 + keys, 1e4);
   EXPECT_EQ(a.context, 0);
   EXPECT_DOUBLE_EQ(static_cast<double>(b.context), 2 * 3 * layer);
-  EXPECT_NEAR(static_cast<double>(b.all_to_all), static_cast<double>(a.all_to_all) / 4, 1e3);
+  // Rows of a quarter of the tokens; which moment is the largest may differ, and with it the rows that
+  // are on their way then.
+  const TokenMemory row = ReceivedKept(whole, kPlannedOverload);
+  const double kept = 29 * 8192 * row.Bytes(DType::kBF16);
+  EXPECT_NEAR(static_cast<double>(a.all_to_all), kept + 2 * kept / 29, 1e3);
+  EXPECT_GE(static_cast<double>(b.all_to_all), kept / 4 * (1 - 1.0 / 29) - 1e3);
+  EXPECT_LE(static_cast<double>(b.all_to_all), (kept + 2 * kept / 29) / 4 + 1e3);
   // 256 micro-batches of a group of four; forward and backward, three quarters from and to others.
   const StepTraffic before = TrafficOfStep(whole, 8), after = TrafficOfStep(shared, 8);
   EXPECT_EQ(before.keys, 0);

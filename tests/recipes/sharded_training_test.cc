@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "distributed/checkpoint_writer.h"
 #include "tests/recipes/rank_case.h"
 #include "tests/support/compare.h"
 #include "tests/support/mpi_world.h"
