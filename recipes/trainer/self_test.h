@@ -16,7 +16,7 @@ namespace lacuna {
 struct SelfTestRow {
   std::string what;  // "f32, experts over 4 ranks, zero 2, recompute"
   // Largest relative differences: of the loss, over all steps; over the first four, of the gradient's
-  // norm and of the telemetry (auxiliary losses, gates, tokens per expert).
+  // norm and of the telemetry (auxiliary losses, gates; but in bf16 tokens per expert).
   double loss = 0, norm = 0, telemetry = 0;
   double bias = 0;        // of the routers' bias after the last step, absolute
   double limit = 0;       // of norm and telemetry; the bias may differ where experts' loads tie
