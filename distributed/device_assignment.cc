@@ -1,12 +1,11 @@
 #include "distributed/device_assignment.h"
 
-#include <unistd.h>
-
 #include <cstdlib>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "core/host_name.h"
 #include "core/stream.h"
 #include "distributed/device_communicator.h"
 
@@ -14,9 +13,7 @@ namespace lacuna {
 namespace {
 
 RankDevices OwnDevices() {
-  char host[256] = "";
-  ::gethostname(host, sizeof(host) - 1);
-  RankDevices mine{host, {}};
+  RankDevices mine{HostName(), {}};
   for (int i = 0; i < NumCudaDevices(); ++i) mine.ids.push_back(InfoOfCudaDevice(CudaDevice(i)).id);
   return mine;
 }

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <ctime>
 
+#include "core/host_name.h"
+
 namespace lacuna {
 namespace {
 
@@ -21,12 +23,6 @@ std::string ReadOwner(const FileDescriptor& file) {
   if (!file.ReadAt(0, owner.data(), static_cast<int64_t>(owner.size())).ok()) return "";
   std::erase_if(owner, [](char c) { return static_cast<unsigned char>(c) < ' '; });
   return owner;
-}
-
-std::string HostName() {
-  char name[256] = "?";
-  ::gethostname(name, sizeof(name) - 1);
-  return name;
 }
 
 }  // namespace

@@ -1,12 +1,11 @@
 #include "distributed/state_snapshot.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <map>
 
 #include "core/host_memory.h"
+#include "core/host_name.h"
 #include "core/out_of_memory.h"
 #include "core/parallel.h"
 #include "core/status.h"
@@ -143,10 +142,8 @@ absl::Status CheckSnapshotsFit(const std::vector<SnapshotNeed>& ranks) {
 }
 
 absl::Status CheckSnapshotsFit(Communicator& comm, int64_t bytes) {
-  char host[256] = "";
-  ::gethostname(host, sizeof(host) - 1);
   const nlohmann::json mine = {
-      {"host", host}, {"bytes", bytes}, {"available", MemoryOfHost().available}};
+      {"host", HostName()}, {"bytes", bytes}, {"available", MemoryOfHost().available}};
   std::vector<SnapshotNeed> ranks;
   for (const std::string& text :
        AllGatherNow(comm, mine.dump(), AfterSeconds(comm.timeout_seconds()))) {

@@ -1,7 +1,5 @@
 #include "distributed/watchdog.h"
 
-#include <unistd.h>
-
 #include <atomic>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -9,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/host_name.h"
 #include "distributed/datagram_socket.h"
 #include "distributed/hang_report.h"
 
@@ -21,12 +20,6 @@ using nlohmann::json;
 constexpr double kAnswerSeconds = 2, kAskAgainSeconds = 0.25;
 // How long the thread sleeps at most.
 constexpr double kTickSeconds = 0.1;
-
-std::string HostName() {
-  char name[256] = "";
-  ::gethostname(name, sizeof(name) - 1);
-  return name;
-}
 
 json ToJson(const PeerState& state) {
   json text = {{"rank", state.rank},

@@ -2,6 +2,7 @@
 
 #include "core/memory_category.h"
 #include "distributed/communicator.h"
+#include "distributed/moving_rows.h"
 #include "moe/dispatcher.h"
 #include "moe/expert_load.h"
 #include "moe/permute.h"
@@ -10,28 +11,16 @@
 namespace lacuna {
 namespace {
 
-// Rows on their way to other ranks.
-struct Moving {
-  Tensor sent, received;
-  Request request;
-
-  Tensor Arrive() {
-    Moving arrived = std::move(*this);
-    arrived.request.Wait();
-    return std::move(arrived.received);
-  }
-};
-
 // One forward's rows and the way of their gradients back, shared by the tape's nodes.
 struct Journey {
   Communicator& group;
   Stream stream;
   int64_t num_experts;
-  SavedTensor ids;                         // [N, K]
-  Tensor position = {};                    // [N, M]: rows by rank
-  std::vector<int64_t> away = {};          // rows that go to each rank
-  std::vector<int64_t> here = {};          // rows that come from each rank
-  Moving dy = {}, dx = {}, dweights = {};  // in backward
+  SavedTensor ids;                             // [N, K]
+  Tensor position = {};                        // [N, M]: rows by rank
+  std::vector<int64_t> away = {};              // rows that go to each rank
+  std::vector<int64_t> here = {};              // rows that come from each rank
+  MovingRows dy = {}, dx = {}, dweights = {};  // in backward
 
   Tensor New(int64_t rows, int64_t columns, const Tensor& like, DType dtype) const {
     return Tensor::Empty({rows, columns}, dtype, like.device());
@@ -56,14 +45,14 @@ struct Journey {
                        stream);
     return y;
   }
-  Moving Move(Tensor rows, const std::vector<int64_t>& send,
-              const std::vector<int64_t>& receive) const {
+  MovingRows Move(Tensor rows, const std::vector<int64_t>& send,
+                  const std::vector<int64_t>& receive) const {
     Tensor out = New(Sum(receive), rows.dim(1), rows, rows.dtype());
     Request request = group.AllToAllRows(rows, send, out, receive);
     return {std::move(rows), std::move(out), std::move(request)};
   }
-  Moving ToExperts(Tensor rows) const { return Move(std::move(rows), away, here); }
-  Moving Home(Tensor rows) const { return Move(std::move(rows), here, away); }
+  MovingRows ToExperts(Tensor rows) const { return Move(std::move(rows), away, here); }
+  MovingRows Home(Tensor rows) const { return Move(std::move(rows), here, away); }
 };
 
 // The tape's edge between the halves of a way: the rows are in the Journey, where they may not be
@@ -212,7 +201,7 @@ class AllToAllExchange : public Exchange {
   Tape& tape_;
   std::shared_ptr<Journey> journey_;
   int64_t experts_here_, num_choices_ = 0;
-  Moving x_, ids_, weights_, y_;
+  MovingRows x_, ids_, weights_, y_;
   Variable edge_;
 };
 

@@ -6,22 +6,10 @@
 #include "core/memory_category.h"
 #include "core/ops/embedding.h"
 #include "core/ops/reduce.h"
-#include "distributed/communicator.h"
+#include "distributed/moving_rows.h"
 
 namespace lacuna {
-
 namespace {
-
-struct Moving {
-  Tensor sent, received;
-  Request request;
-
-  Tensor Arrive() {
-    Moving arrived = std::move(*this);
-    arrived.request.Wait();
-    return std::move(arrived.received);
-  }
-};
 
 // The tape's edge between the two steps: the rows are in the Journey.
 Tensor Edge(const Tensor& like) {
@@ -36,7 +24,7 @@ struct ContextGather::Journey {
 
   const ContextShare& share;
   Stream stream;
-  Moving rows;
+  MovingRows rows;
 
   int64_t ranks() const { return share.group().size(); }
 

@@ -1,11 +1,10 @@
 #include "recipes/trainer/event_file.h"
 
-#include <unistd.h>
-
 #include <array>
 #include <chrono>
 #include <cstring>
 
+#include "core/host_name.h"
 #include "core/status.h"
 
 namespace lacuna {
@@ -57,10 +56,8 @@ uint32_t MaskedCrc32c(const std::string& data) {
 }
 
 absl::StatusOr<EventFile> EventFile::Create(const std::string& directory) {
-  char host[256] = "host";
-  gethostname(host, sizeof(host) - 1);
   const std::string path = fmt::format("{}/events.out.tfevents.{}.{}", directory,
-                                       static_cast<int64_t>(WallTime()), host);
+                                       static_cast<int64_t>(WallTime()), HostName());
   std::FILE* file = std::fopen(path.c_str(), "wb");
   if (file == nullptr) return ConfigError("{}: cannot create: {}", path, std::strerror(errno));
   EventFile events(file);

@@ -1,7 +1,6 @@
 #include "recipes/trainer/preflight.h"
 
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -13,6 +12,7 @@
 
 #include "core/card_facts.h"
 #include "core/host_memory.h"
+#include "core/host_name.h"
 #include "core/out_of_memory.h"
 #include "core/status.h"
 #include "core/stream.h"
@@ -120,9 +120,7 @@ void WarnOfPairs(const Rows& ranks, std::vector<std::string>* warnings) {
 
 PreflightRow OwnRow(const Recipe& recipe, const Communicator& comm, Device device) {
   PreflightRow row;
-  char host[256] = "?";
-  ::gethostname(host, sizeof(host) - 1);
-  row.host = host;
+  row.host = HostName();
   if (comm.size() > 1) row.mpi = MpiLibrary();
   if (device == kCpu) {
     const HostMemory memory = MemoryOfHost();
