@@ -102,6 +102,32 @@ class KillSweep : public testing::Test {
         << what << " step " << loaded->step;
   }
 
+  // Either rank, at each of these calls; -> in how many runs it was killed.
+  int KillOneRankOfTwo(const std::vector<std::string>& syscalls, const std::vector<int>& calls,
+                       const std::string& steps) {
+    const std::string launch =
+        Environment("LACUNA_MPIEXEC") + " --allow-run-as-root --oversubscribe --bind-to none";
+    int kills = 0;
+    for (const int victim : {0, 1}) {
+      for (const std::string& syscall : syscalls) {
+        for (const int call : calls) {
+          const std::string what = fmt::format("rank {} killed at {} {}", victim, syscall, call);
+          Restore();
+          const std::string traced =
+              " -n 1 " + Program(Inject(syscall, "signal=SIGKILL", std::to_string(call)), steps);
+          const std::string plain = " -n 1 " + Program("", steps);
+          const SaveRun run =
+              StartCommand(launch + (victim == 0 ? traced + " :" + plain : plain + " :" + traced));
+          kills += run.killed ? 1 : 0;
+          EXPECT_TRUE(run.killed || run.last_saved == 3) << what;
+          ExpectLoads(run.last_saved, what);
+        }
+      }
+    }
+    std::printf("%d kills\n", kills);
+    return kills;
+  }
+
   void ExpectClean(const std::string& what) {
     const auto names = ListDirectory(dir_ / "run/ckpt", kCode);
     ASSERT_TRUE(names.ok());
@@ -168,51 +194,11 @@ TEST_F(KillSweep, KilledAtEverySystemCallOfASaveInTheBackground) {
 
 // One rank of two is killed; mpirun ends the other one wherever it is.
 TEST_F(KillSweep, OneRankOfTwoKilledDuringTheSave) {
-  const std::string launch =
-      Environment("LACUNA_MPIEXEC") + " --allow-run-as-root --oversubscribe --bind-to none";
-  int kills = 0;
-  for (const int victim : {0, 1}) {
-    for (const char* syscall : {"fsync", "rename"}) {
-      for (int call = 1; call <= 10; call += 3) {
-        const std::string what = fmt::format("rank {} killed at {} {}", victim, syscall, call);
-        Restore();
-        const std::string traced =
-            " -n 1 " + Program(Inject(syscall, "signal=SIGKILL", std::to_string(call)), kSteps);
-        const std::string plain = " -n 1 " + Program("", kSteps);
-        const SaveRun run =
-            StartCommand(launch + (victim == 0 ? traced + " :" + plain : plain + " :" + traced));
-        kills += run.killed ? 1 : 0;
-        EXPECT_TRUE(run.killed || run.last_saved == 3) << what;
-        ExpectLoads(run.last_saved, what);
-      }
-    }
-  }
-  EXPECT_GE(kills, 8);
-  std::printf("%d kills\n", kills);
+  EXPECT_GE(KillOneRankOfTwo({"fsync", "rename"}, {1, 4, 7, 10}, kSteps), 8);
 }
 
 TEST_F(KillSweep, OneRankOfTwoKilledDuringASaveInTheBackground) {
-  const std::string launch =
-      Environment("LACUNA_MPIEXEC") + " --allow-run-as-root --oversubscribe --bind-to none";
-  int kills = 0;
-  for (const int victim : {0, 1}) {
-    for (const char* syscall : {"fsync", "pwrite64", "rename"}) {
-      for (const int call : {1, 2}) {
-        const std::string what = fmt::format("rank {} killed at {} {}", victim, syscall, call);
-        Restore();
-        const std::string traced =
-            " -n 1 " + Program(Inject(syscall, "signal=SIGKILL", std::to_string(call)), "b2 3");
-        const std::string plain = " -n 1 " + Program("", "b2 3");
-        const SaveRun run =
-            StartCommand(launch + (victim == 0 ? traced + " :" + plain : plain + " :" + traced));
-        kills += run.killed ? 1 : 0;
-        EXPECT_TRUE(run.killed || run.last_saved == 3) << what;
-        ExpectLoads(run.last_saved, what);
-      }
-    }
-  }
-  EXPECT_GE(kills, 8);
-  std::printf("%d kills\n", kills);
+  EXPECT_GE(KillOneRankOfTwo({"fsync", "pwrite64", "rename"}, {1, 2}, "b2 3"), 8);
 }
 
 struct Fault {
