@@ -20,7 +20,7 @@ struct CoreSet {
   std::optional<Variable> o;
 };
 
-CoreSet MakeCore(const BenchSizes& sizes, Device device, uint64_t seed) {
+CoreSet MakeCore(const BenchSizes& sizes, Device device, uint64_t seed, bool backward) {
   const ModelConfig& m = sizes.model;
   const auto rows = [&](int64_t heads, int64_t width, uint64_t i) {
     return NormalTensor({sizes.tokens, heads, width}, DType::kBF16, device, 1000 + 8 * seed + i);
@@ -31,10 +31,12 @@ CoreSet MakeCore(const BenchSizes& sizes, Device device, uint64_t seed) {
             .k_win = rows(m.num_groups, m.head_dim_qk, 2),
             .v_win = rows(m.num_groups, m.head_dim_v, 3),
             .gate = FilledTensor({sizes.tokens, m.num_heads, 3}, DType::kF32, device, 0.5),
-            .d_o = rows(m.num_heads, m.head_dim_v, 4),
+            .d_o = backward ? rows(m.num_heads, m.head_dim_v, 4) : Tensor(),
             .given = {},
             .tape = nullptr,
             .o = std::nullopt};
+  // The tape makes its own, and at 1M tokens these are most of a card.
+  s.cmp.o = s.cmp.d_o = s.cmp.dq = s.cmp.dk = s.cmp.dv = {};
   if (const auto lists = GivenLists(sizes))
     s.given =
         Tensor::FromVector(lists->blocks, {lists->tokens, lists->groups, lists->places}).To(device);
@@ -75,15 +77,17 @@ void AddNsaCoreRows(const BenchSizes& sizes, Device device, BenchRows& rows) {
   const auto d = [](int64_t n) { return static_cast<double>(n); };
   const double of_heads = 2 * d(m.num_heads) * d(pairs.nsa()),
                bytes = 2 * d(sizes.tokens) * d(m.num_heads) * d(m.head_dim_qk + m.head_dim_v);
-  const auto make = [=](uint64_t seed) { return MakeCore(sizes, device, seed); };
+  const auto make_for = [=](bool backward) {
+    return [=](uint64_t seed) { return MakeCore(sizes, device, seed, backward); };
+  };
   const auto forward = [=](CoreSet& s) { RunForward(s, nsa, stream); };
   const auto lists = [=] { return MeasureLists(sizes, device); };
   rows.Flops("nsa_attention_core_fwd", sizes.tokens, of_heads * d(m.head_dim_qk + m.head_dim_v),
-             "2H pairs (Dk + Dv), pairs of three branches", bytes, make, forward);
+             "2H pairs (Dk + Dv), pairs of three branches", bytes, make_for(false), forward);
   rows.rows.back().lists = lists;
-  rows.Flops("nsa_attention_core_bwd", sizes.tokens,
-             of_heads * d(3 * m.head_dim_qk + 2 * m.head_dim_v),
-             "2H pairs (3Dk + 2Dv), pairs of three branches", bytes, make, RunBackward, forward);
+  rows.Flops(
+      "nsa_attention_core_bwd", sizes.tokens, of_heads * d(3 * m.head_dim_qk + 2 * m.head_dim_v),
+      "2H pairs (3Dk + 2Dv), pairs of three branches", bytes, make_for(true), RunBackward, forward);
   rows.rows.back().lists = lists;
 }
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "core/parallel.h"
+#include "recipes/trainer/training_trace.h"
 #include "tests/support/communicator_before.h"
 #include "tests/support/mpi_world.h"
 
@@ -39,9 +40,42 @@ TEST(SelfTest, RoutingIsComparedRowByRow) {
   EXPECT_EQ(CompareRouting({0, 1, 0}, record, 2).alike, 0);
 }
 
+TEST(SelfTest, StepsAreAlikeUntilAChoiceIsAnother) {
+  const TrainingTrace one{.losses = {3, 2, 1},
+                          .norms = {},
+                          .telemetry = {},
+                          .bias = {},
+                          .routing = {},
+                          .choices = {7, 9, 8, 8, 6, 10}};
+  TrainingTrace other = one;
+  EXPECT_EQ(StepsWithTheSameChoices(other, one), 3);
+  other.choices[3] = 9;
+  EXPECT_EQ(StepsWithTheSameChoices(other, one), 1);
+  other.choices[0] = 6;
+  EXPECT_EQ(StepsWithTheSameChoices(other, one), 0);
+  other.losses = {3, 2.5, 1};
+  EXPECT_EQ(LargestDifference(other.losses, one.losses, 1e-3, 0, 1), 0);
+  EXPECT_EQ(LargestDifference(other.losses, one.losses, 1e-3, 1), 0.25);
+}
+
+TEST(SelfTest, LossesBehindAnotherChoiceHaveALimitOfTheirOwn) {
+  SelfTestRow row{.what = "f32", .limit = 1e-5, .routing = {.rows = 1, .alike = 1}};
+  row.late_limit = 1e-2;
+  row.late_loss = 9e-3;
+  EXPECT_TRUE(row.passed());
+  row.late_loss = 2e-2;
+  EXPECT_FALSE(row.passed());
+}
+
+TEST(SelfTest, AnUnknownTypeIsNamed) {
+  const auto result = RunSelfTest(World(), kCpu, {.dtype = DType::kBF16});
+  ASSERT_FALSE(result.ok());
+  EXPECT_NE(result.status().message().find("bf16"), std::string::npos);
+}
+
 TEST(SelfTest, MoreStepsCompareTheLoss) {
   SetNumThreads(1);
-  const auto result = RunSelfTest(World(), kCpu, {.steps = 6});
+  const auto result = RunSelfTest(World(), kCpu, {.steps = 6, .dtype = DType::kF32});
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_TRUE(result->passed()) << result->Table();
 }

@@ -1,7 +1,11 @@
 // lacuna selftest: does training on these ranks compute what one rank computes?
 #include <fmt/format.h>
 
+#include <cstdio>
+#include <map>
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "core/status.h"
 #include "core/stream.h"
@@ -35,10 +39,15 @@ absl::Status Test(const Options& options, const std::shared_ptr<Communicator>& h
   const bool leader = comm->rank() == 0;
   if (leader)
     fmt::print("{} rank{} on {}\n", comm->size(), comm->size() == 1 ? "" : "s", Describe(device));
-  LACUNA_ASSIGN_OR_RETURN(const SelfTestResult result, RunSelfTest(*comm, device, options.test));
-  if (leader)
-    fmt::print("{}{} in {:.1f} s\n", result.Table(), result.passed() ? "passed" : "FAILED",
-               result.seconds);
+  SelfTestOptions test = options.test;
+  if (leader) {
+    test.on_row = [first = true](const SelfTestRow& row) mutable {
+      fmt::print("{}{}", std::exchange(first, false) ? TitleLine() : "", Line(row));
+      std::fflush(stdout);
+    };
+  }
+  LACUNA_ASSIGN_OR_RETURN(const SelfTestResult result, RunSelfTest(*comm, device, test));
+  if (leader) fmt::print("{} in {:.1f} s\n", result.passed() ? "passed" : "FAILED", result.seconds);
   if (result.passed()) return absl::OkStatus();
   return MakeError(ExitCode::kNumerics,
                    "selftest: ranks compute something else than one rank does; "
@@ -56,6 +65,11 @@ void AddSelftestCommand(CLI::App& app, Runner& run) {
   command->add_option("--steps", options->test.steps, "Optimizer steps of each way of sharing")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  command
+      ->add_option("--dtype", options->test.dtype,
+                   "Of the model, one of the two that are tested alone")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, DType>{
+          {"f64", DType::kF64}, {"f32", DType::kF32}, {"bf16", DType::kBF16}}));
   command->footer("Example: mpirun -n 8 --bind-to none lacuna selftest");
   command->callback([options, &run] {
     run = [options] {
