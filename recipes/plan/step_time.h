@@ -29,9 +29,9 @@ struct StepTraffic {
 StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks);
 
 // Share of the product's rate that a whole model's forward and backward reaches, recomputation
-// counted as work: 0.41 (NSA) to 0.59 (full attention) at 300M parameters on an H100
-// (docs/benchmarks.md).
-inline constexpr double kMatMulShare = 0.5;
+// counted as work: a 27B model's rank with sparse attention on an H200, 8k tokens 0.60 and 32k 0.58;
+// narrow models less, 0.41 at 300M parameters on an H100 (docs/benchmarks.md).
+inline constexpr double kMatMulShare = 0.59;
 
 struct StepTime {
   double compute = 0;  // seconds; the fullest rank's experts set the pace of all
