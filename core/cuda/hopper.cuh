@@ -161,24 +161,24 @@ __device__ inline uint32_t ClusterRank() {
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
+// All threads of the cluster; between the two a thread may do anything but meet it again.
+__device__ inline void ArriveCluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ inline void WaitCluster() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
 __device__ inline void SyncCluster() {
-  asm volatile(
-      "barrier.cluster.arrive.release.aligned;\n"
-      "barrier.cluster.wait.acquire.aligned;" ::
-          : "memory");
+  ArriveCluster();
+  WaitCluster();
 }
 
-// 4, 8 and 16 bytes at the same place in block `rank`'s shared memory. What that block wrote is there
-// after SyncCluster, and stays until it goes on from the next one.
+// 4, 8 and 16 bytes at the same place in block `rank`'s shared memory. What was written is there after
+// SyncCluster, and stays until the writer goes on from the next one.
 __device__ inline uint32_t AddressInBlock(uint32_t shared, uint32_t rank) {
   uint32_t address;
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared), "r"(rank));
   return address;
-}
-__device__ inline uint32_t LoadFromBlock4(uint32_t shared, uint32_t rank) {
-  uint32_t v;
-  asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(v) : "r"(AddressInBlock(shared, rank)));
-  return v;
 }
 __device__ inline float2 LoadFromBlock8(uint32_t shared, uint32_t rank) {
   float2 v;
@@ -193,6 +193,15 @@ __device__ inline uint4 LoadFromBlock16(uint32_t shared, uint32_t rank) {
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "r"(AddressInBlock(shared, rank)));
   return v;
+}
+__device__ inline void StoreToBlock4(uint32_t shared, uint32_t rank, uint32_t value) {
+  asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(AddressInBlock(shared, rank)), "r"(value)
+               : "memory");
+}
+__device__ inline void StoreToBlock8(uint32_t shared, uint32_t rank, float2 value) {
+  asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(AddressInBlock(shared, rank)),
+               "f"(value.x), "f"(value.y)
+               : "memory");
 }
 
 // --- Registers a thread, for a whole warpgroup; multiples of 8. ---

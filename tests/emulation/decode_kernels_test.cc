@@ -24,6 +24,9 @@ struct Grid {
 constexpr Grid kPaper = {32, 16, 64, 16, 1, 2, 512};
 constexpr Grid kSmall = {8, 4, 16, 5, 1, 2, 20};
 
+template <int kDk, int kDv, int kStages>
+using Branches = hopper::decode_branches::Config<kDk, kDv, kStages>;
+
 template <class Config>
 class Batch {
  public:
@@ -157,12 +160,11 @@ class Batch {
                                                .places = grid_.places,
                                                .num_init = grid_.num_init,
                                                .num_local = grid_.num_local,
-                                               .score_stride = (rows + 127) / 128 * 16 + 8,
+                                               .score_stride = (rows + 255) / 256 * 32,
                                                .factor = kLog2E / std::sqrt(float{kDk})};
-    emulation::Run(
-        {hopper::decode_branches::kBlocks, hopper::decode_branches::kBlocks, decode::kTileThreads,
-         static_cast<unsigned>(groups_), static_cast<unsigned>(tokens.size())},
-        seed_, [&] { hopper::decode_branches::BranchesKernel<Config>(p); });
+    emulation::Run({Config::kBlocks, Config::kBlocks, decode::kTileThreads,
+                    static_cast<unsigned>(groups_), static_cast<unsigned>(tokens.size())},
+                   seed_, [&] { hopper::decode_branches::BranchesKernel<Config>(p); });
   }
 
   void CheckBranches() {
@@ -263,24 +265,23 @@ TEST(DecodeKernels, FullAttentionInSplits) {
 }
 
 TEST(DecodeKernels, BranchesOfShortAndLongSequences) {
-  Batch<decode::Config<64, 64, 2>>(6, 2, {1, 7, 8, 16, 17, 48, 49, 95, 300}, kSmall, 3)
-      .CheckBranches();
+  Batch<Branches<64, 64, 2>>(6, 2, {1, 7, 8, 16, 17, 48, 49, 95, 300}, kSmall, 3).CheckBranches();
   // 513 compressed rows: tiles of four or five a block; blocks are left out.
-  Batch<decode::Config<64, 64, 2>>(16, 1, {2056}, kSmall, 4).CheckBranches();
-  Batch<decode::Config<128, 128, 1>>(4, 1, {77}, {6, 6, 12, 3, 0, 1, 200}, 5).CheckBranches();
-  Batch<decode::Config<192, 128, 1>>(16, 1, {31, 33, 1500}, kPaper, 6).CheckBranches();
+  Batch<Branches<64, 64, 2>>(16, 1, {2056}, kSmall, 4).CheckBranches();
+  Batch<Branches<128, 128, 1>>(4, 1, {77}, {6, 6, 12, 3, 0, 1, 200}, 5).CheckBranches();
+  Batch<Branches<192, 128, 1>>(16, 1, {31, 33, 1500}, kPaper, 6).CheckBranches();
 }
 
 // Equal scores go to the lowest index.
 TEST(DecodeKernels, TiesGoToTheLowestIndex) {
-  Batch<decode::Config<64, 64, 2>> batch(4, 1, {256}, {16, 16, 16, 6, 1, 2, 20}, 7, 0);
+  Batch<Branches<64, 64, 2>> batch(4, 1, {256}, {16, 16, 16, 6, 1, 2, 20}, 7, 0);
   batch.CheckBranches();
   EXPECT_EQ(batch.lists(), (std::vector<int32_t>{0, 1, 2, 3, 14, 15}));
 }
 
 // A sequence has the bits that it has alone, whatever the longest one of its batch.
 TEST(DecodeKernels, NothingDependsOnTheBatch) {
-  Batch<decode::Config<64, 64, 2>> batch(4, 1, {150, 900, 31}, kSmall, 8);
+  Batch<Branches<64, 64, 2>> batch(4, 1, {150, 900, 31}, kSmall, 8);
   batch.CheckBranches();
   Bits together, alone;
   batch.RunBranches(&together);

@@ -29,14 +29,15 @@ bool DispatchConfig(const DecodeBranchesArgs& args, F&& f) {
   return true;
 }
 
-// Floats of a row of scores in the longest sequence. Rows are 8 banks apart.
+// Floats of a row of scores in the longest sequence.
+template <class Config>
 int64_t ScoreStride(const DecodeBranchesArgs& args) {
-  constexpr int64_t kShared = kBlocks * kKeys;
-  return (args.max_compressed() + kShared - 1) / kShared * kKeys + 8;
+  constexpr int64_t kShared = Config::kBlocks * 32;
+  return (args.max_compressed() + kShared - 1) / kShared * 32;
 }
 template <class Config>
 int64_t SharedBytes(const DecodeBranchesArgs& args) {
-  const int64_t compressed = args.max_compressed(), stride = ScoreStride(args),
+  const int64_t compressed = args.max_compressed(), stride = ScoreStride<Config>(args),
                 blocks = args.max_length / args.select_block + 1;
   return Memory<Config>::Scores(static_cast<int>(args.blocks.dim(2))) +
          4 * std::max(kRows * stride, stride + compressed + 4 + blocks);
@@ -65,12 +66,12 @@ void Launch(const DecodeBranchesArgs& args, Stream stream) {
                     .places = static_cast<int>(args.blocks.dim(2)),
                     .num_init = static_cast<int>(args.num_init),
                     .num_local = static_cast<int>(args.num_local),
-                    .score_stride = static_cast<int>(ScoreStride(args)),
+                    .score_stride = static_cast<int>(ScoreStride<Config>(args)),
                     .factor = static_cast<float>(args.scale) * kLog2E};
-  LaunchGrid(
-      BranchesKernel<Config>,
-      dim3(kBlocks, static_cast<unsigned>(p.groups), static_cast<unsigned>(args.tokens.dim(0))),
-      kTileThreads, SharedBytes<Config>(args), stream, p);
+  LaunchGrid(BranchesKernel<Config>,
+             dim3(Config::kBlocks, static_cast<unsigned>(p.groups),
+                  static_cast<unsigned>(args.tokens.dim(0))),
+             kTileThreads, SharedBytes<Config>(args), stream, p);
 }
 
 template <class Config>
