@@ -10,6 +10,7 @@
 // splits does it in the order of their numbers. Which keys a warp has depends on its sequence alone.
 #pragma once
 
+#include "core/cuda/divide.cuh"
 #include "core/cuda/tensor_core.cuh"
 #include "core/dtype.h"
 #include "core/ops/cuda/hopper/attention_softmax.cuh"
@@ -37,27 +38,30 @@ __device__ inline uint32_t Swizzled(int row, int piece) {
 // Keys of a sequence and group, by slots [0, count): rows in order, or those of listed blocks.
 struct KeyRows {
   const BFloat16 *k, *v;
-  int64_t k_stride, v_stride;  // from row to row, in elements
+  int k_stride, v_stride;  // from row to row, in elements
   int count;
   const int32_t* list = nullptr;
-  int block = 0;
+  int block = 1;
+  Divider per_block = Divider(1);  // by `block`
 
-  __device__ int64_t Row(int slot) const {
-    return list == nullptr ? slot : int64_t{list[slot / block]} * block + slot % block;
+  __device__ int Row(int slot) const {
+    if (list == nullptr) return slot;
+    const int place = static_cast<int>(per_block.Divide(static_cast<uint32_t>(slot)));
+    return slot + (list[place] - place) * block;
   }
 };
 
 // Starts to copy slots first ... first + 15 of `from`, a warp's tile: eight lanes take a row, 128
 // bytes of it at once.
 template <int kWidth>
-__device__ void StartTile(uint32_t to, const KeyRows& rows, const BFloat16* from, int64_t stride,
+__device__ void StartTile(uint32_t to, const KeyRows& rows, const BFloat16* from, int stride,
                           int first) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int n = 0; n < kKeys; n += 4) {
     const int r = n + lane / 8;
     const bool valid = first + r < rows.count;
-    const BFloat16* row = from + rows.Row(valid ? first + r : 0) * stride + lane % 8 * 8;
+    const BFloat16* row = from + int64_t{rows.Row(valid ? first + r : 0)} * stride + lane % 8 * 8;
     const uint32_t at = to + static_cast<uint32_t>(r * 2 * kWidth) + Swizzled(r, lane % 8);
 #pragma unroll
     for (int c = 0; c < kWidth; c += 64)

@@ -49,10 +49,9 @@ __global__ void __launch_bounds__(kTileThreads, 2) SplitKernel(const __grid_cons
   static_assert(kWarps * kRows * kSumStride<Config> * 4 <= Attention::kRingBytes);
   Attention attention;
   attention.ring = SharedAddress(shared) + static_cast<uint32_t>(warp * Attention::kWarpBytes);
-  const int64_t k_stride = int64_t{p.groups} * Config::kDk,
-                v_stride = int64_t{p.groups} * Config::kDv;
-  const KeyRows rows{.k = p.Cache(token, 0) + begin * k_stride + group * Config::kDk,
-                     .v = p.Cache(token, 1) + begin * v_stride + group * Config::kDv,
+  const int k_stride = p.groups * Config::kDk, v_stride = p.groups * Config::kDv;
+  const KeyRows rows{.k = p.Cache(token, 0) + int64_t{begin} * k_stride + group * Config::kDk,
+                     .v = p.Cache(token, 1) + int64_t{begin} * v_stride + group * Config::kDv,
                      .k_stride = k_stride,
                      .v_stride = v_stride,
                      .count = min(keys, length - begin)};

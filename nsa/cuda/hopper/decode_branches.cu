@@ -67,7 +67,8 @@ void Launch(const DecodeBranchesArgs& args, Stream stream) {
                     .num_init = static_cast<int>(args.num_init),
                     .num_local = static_cast<int>(args.num_local),
                     .score_stride = static_cast<int>(ScoreStride<Config>(args)),
-                    .factor = static_cast<float>(args.scale) * kLog2E};
+                    .factor = static_cast<float>(args.scale) * kLog2E,
+                    .per_block = Divider(static_cast<uint32_t>(args.select_block))};
   LaunchGrid(BranchesKernel<Config>,
              dim3(Config::kBlocks, static_cast<unsigned>(p.groups),
                   static_cast<unsigned>(args.tokens.dim(0))),

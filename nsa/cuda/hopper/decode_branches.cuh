@@ -24,6 +24,7 @@
 #pragma once
 
 #include "core/cuda/decode_block.cuh"
+#include "core/cuda/divide.cuh"
 #include "core/cuda/hopper.cuh"
 #include "nsa/cuda/hopper/block_choice.cuh"
 
@@ -51,6 +52,7 @@ struct Params {
   int places, num_init, num_local;
   int score_stride;  // floats, a multiple of 32: at least the rows of a block
   float factor;
+  Divider per_block;  // by select_block
 };
 
 template <class Config>
@@ -158,8 +160,8 @@ struct Decoder {
     };
     return {.k = base(0, Config::kDk),
             .v = base(1, Config::kDv),
-            .k_stride = int64_t{p.groups} * Config::kDk,
-            .v_stride = int64_t{p.groups} * Config::kDv,
+            .k_stride = p.groups * Config::kDk,
+            .v_stride = p.groups * Config::kDv,
             .count = count};
   }
 
@@ -175,6 +177,7 @@ struct Decoder {
     KeyRows rows = Rows(p.slc, tokens);
     rows.list = List();
     rows.block = p.select_block;
+    rows.per_block = p.per_block;
     BeginShare(rows);
   }
 
