@@ -36,6 +36,12 @@ __device__ inline char* DynamicShared() {
   return dynamic_shared;
 }
 
+// Of a kernel that LaunchEarly started (core/cuda/launch.cuh): until the kernels before it are done and
+// what they wrote is there. All threads.
+__device__ inline void WaitForPrevious() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
 // --- Barriers: 8 bytes in shared memory; a phase ends when all arrivals and all bytes are in. ---
 
 __device__ inline void InitBarrier(uint32_t barrier, int arrivals) {

@@ -12,6 +12,9 @@
 //   output       outputs of the branches, weighted by their gates and shares, are summed in registers,
 //                sent to the block that has their rows, and summed over the blocks there
 //
+// It may start before the kernel that appends the token's rows is done: what it reads before it waits
+// for that one, tokens and addresses, is older.
+//
 // Nothing but K and V is read from memory and nothing but o and the list is written. Three clusters'
 // blocks are on a multiprocessor together (in the usual grid up to 65,536 tokens): one reads while
 // others meet.
@@ -112,7 +115,9 @@ struct Decoder {
   }
 
   __device__ void Run() {
-    BeginShare(Rows(p.cmp, compressed));
+    const KeyRows rows = Rows(p.cmp, compressed);
+    WaitForPrevious();
+    BeginShare(rows);
     LoadQueries<Config>(p.q + FirstHead() * Config::kDk, rep, attention.q);
     if (const int i = static_cast<int>(threadIdx.x); i < 3 * rep)
       At<float>(Memory<Config>::kGates)[i] = p.gate[FirstHead() * 3 + i];
@@ -123,9 +128,10 @@ struct Decoder {
       });
       if (branch == kWin) WaitCluster();  // the sums are there
       attention.StoreStates(States(branch));
-      if (branch == kCmp) BeginShare(Rows(p.win, min(p.window, position + 1)));
       if (branch == kWin && rank == 0) ChooseBlocks();
-      SyncCluster();
+      ArriveCluster();
+      if (branch == kCmp) BeginShare(Rows(p.win, min(p.window, position + 1)));
+      WaitCluster();
       if (branch == kWin) BeginSelected();
       AddBranch(branch);
       if (branch != kCmp) continue;

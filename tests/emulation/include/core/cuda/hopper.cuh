@@ -124,6 +124,8 @@ inline void WaitSentRead() {
 }
 inline void FenceAsyncProxy() {}
 
+inline void WaitForPrevious() {}
+
 inline uint32_t ClusterRank() {
   return emulation::ThisThread().rank;
 }
