@@ -298,5 +298,17 @@ TEST(DecodeKernels, NothingDependsOnTheBatch) {
   }
 }
 
+// Nor on how many tiles are on their way.
+TEST(DecodeKernels, NothingDependsOnTheStages) {
+  const std::vector<int> lengths = {31, 700};
+  Batch<Branches<64, 64, 1>> shallow(4, 2, lengths, kSmall, 9);
+  Batch<Branches<64, 64, 3>> deep(4, 2, lengths, kSmall, 9);
+  Bits of_shallow, of_deep;
+  shallow.RunBranches(&of_shallow);
+  deep.RunBranches(&of_deep);
+  for (int b = 0; b < 2; ++b) EXPECT_TRUE(shallow.SameRow(of_shallow, of_deep, b)) << b;
+  EXPECT_EQ(shallow.lists(), deep.lists());
+}
+
 }  // namespace
 }  // namespace lacuna::cuda

@@ -13,16 +13,23 @@ using namespace decode_branches;  // NOLINT
 
 constexpr int64_t kSharedLimit = 227 * 1024;
 
-// Calls f with the configuration for these widths; false where there is none.
+// Both compute the same bits.
+template <int kDk, int kDv, int kStages, int kDeepStages>
+struct Forms {
+  using Usual = Config<kDk, kDv, kStages>;
+  using Deep = Config<kDk, kDv, kDeepStages, Usual::kBlocks, 1>;  // for blocks that are alone
+};
+
+// Calls f with the forms for these widths; false where there are none.
 template <class F>
-bool DispatchConfig(const DecodeBranchesArgs& args, F&& f) {
+bool DispatchForms(const DecodeBranchesArgs& args, F&& f) {
   const int64_t dk = args.q.dim(2), dv = args.o.dim(2);
   if (dk == 192 && dv == 128) {
-    f(Config<192, 128, 1>{});
+    f(Forms<192, 128, 1, 3>{});
   } else if (dk == 128 && dv == 128) {
-    f(Config<128, 128, 1>{});
+    f(Forms<128, 128, 1, 3>{});
   } else if (dk == 64 && dv == 64) {
-    f(Config<64, 64, 2>{});
+    f(Forms<64, 64, 2, 6>{});
   } else {
     return false;
   }
@@ -82,6 +89,18 @@ bool HasCode(Stream stream) {
   return has;
 }
 
+// Deep rings where half of the multiprocessors are enough for a block each.
+template <class Forms>
+void LaunchForm(const DecodeBranchesArgs& args, Stream stream) {
+  using Deep = typename Forms::Deep;
+  const int64_t blocks = args.tokens.dim(0) * args.groups * Deep::kBlocks;
+  if (2 * blocks <= NumMultiprocessors(stream) && SharedBytes<Deep>(args) <= kSharedLimit) {
+    Launch<Deep>(args, stream);
+  } else {
+    Launch<typename Forms::Usual>(args, stream);
+  }
+}
+
 }  // namespace
 
 bool Supports(const DecodeBranchesArgs& args, Stream stream) {
@@ -90,17 +109,15 @@ bool Supports(const DecodeBranchesArgs& args, Stream stream) {
   if (!IsAligned(args.q.data) || !IsAligned(args.o.data) || args.max_length > INT32_MAX / 2)
     return false;
   bool fits = false;
-  return DispatchConfig(args,
-                        [&](auto config) {
-                          using Config = decltype(config);
-                          fits =
-                              SharedBytes<Config>(args) <= kSharedLimit && HasCode<Config>(stream);
-                        }) &&
-         fits;
+  DispatchForms(args, [&](auto forms) {
+    using Usual = typename decltype(forms)::Usual;
+    fits = SharedBytes<Usual>(args) <= kSharedLimit && HasCode<Usual>(stream);
+  });
+  return fits;
 }
 
 void DecodeBranches(const DecodeBranchesArgs& args, Stream stream) {
-  DispatchConfig(args, [&](auto config) { Launch<decltype(config)>(args, stream); });
+  DispatchForms(args, [&](auto forms) { LaunchForm<decltype(forms)>(args, stream); });
 }
 
 }  // namespace lacuna::cuda::hopper
