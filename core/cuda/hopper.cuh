@@ -115,7 +115,10 @@ __device__ inline void CopyBytes(uint32_t to, const void* from, uint32_t bytes, 
       "l"(from), "r"(bytes), "r"(barrier)
       : "memory");
 }
-// To L2 only.
+// To L2 only; plain bytes as above.
+__device__ inline void PrefetchBytes(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
 __device__ inline void PrefetchTile(const CUtensorMap& map, int c0, int c1, int c2) {
   asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global.tile [%0, {%1, %2, %3}];" ::"l"(&map),
                "r"(c0), "r"(c1), "r"(c2)

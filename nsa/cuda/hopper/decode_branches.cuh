@@ -5,7 +5,8 @@
 //   sums         probabilities summed over the heads, a column a thread
 //   -- cluster: sums; blocks arrive and go on --
 //   window       each block an eighth; its first tiles are fetched before the first meeting
-//   choice       block 0 gathers the sums, scores the blocks, chooses, and hands out the list
+//   choice       block 0 gathers the sums, scores the blocks, chooses, and hands out the list; others
+//                fetch to L2 what every list has
 //   -- cluster: the list, the window's states --
 //   selected     each block an eighth of the list's tokens
 //   -- cluster: its states --
@@ -128,7 +129,8 @@ struct Decoder {
       });
       if (branch == kWin) WaitCluster();  // the sums are there
       attention.StoreStates(States(branch));
-      if (branch == kWin && rank == 0) ChooseBlocks();
+      if (branch == kWin) rank == 0 ? ChooseBlocks() : PrefetchForced();
+      __syncwarp();
       ArriveCluster();
       if (branch == kCmp) BeginShare(Rows(p.win, min(p.window, position + 1)));
       WaitCluster();
@@ -136,6 +138,7 @@ struct Decoder {
       AddBranch(branch);
       if (branch != kCmp) continue;
       SumHeads();
+      __syncwarp();
       ArriveCluster();
     }
     StoreOutput();
@@ -168,7 +171,9 @@ struct Decoder {
             .v = base(1, Config::kDv),
             .k_stride = p.groups * Config::kDk,
             .v_stride = p.groups * Config::kDv,
-            .count = count};
+            .count = count,
+            .block = p.select_block,
+            .per_block = p.per_block};
   }
 
   // Starts with this block's slots.
@@ -182,9 +187,22 @@ struct Decoder {
               tokens = min(p.places - 1, own) * p.select_block + position % p.select_block + 1;
     KeyRows rows = Rows(p.slc, tokens);
     rows.list = List();
-    rows.block = p.select_block;
-    rows.per_block = p.per_block;
     BeginShare(rows);
+  }
+
+  // Keys and values of the blocks that are in any list, to L2, for memory has nothing else to do while
+  // block 0 chooses.
+  __device__ void PrefetchForced() const {
+    const int own = position / p.select_block, init = min(p.num_init, own + 1),
+              local = max(init, own - p.num_local + 1), initial = init * p.select_block,
+              skipped = (local - init) * p.select_block;
+    const KeyRows rows = Rows(p.slc, position + 1 - skipped);
+    for (int i = (rank - 1) * kTileThreads + static_cast<int>(threadIdx.x); i < rows.count;
+         i += (kBlocks - 1) * kTileThreads) {
+      const int64_t row = i < initial ? i : i + skipped;
+      PrefetchBytes(rows.k + row * rows.k_stride, 2 * Config::kDk);
+      PrefetchBytes(rows.v + row * rows.v_stride, 2 * Config::kDv);
+    }
   }
 
   // Columns of eight rows' scores that threads set together are in different banks.

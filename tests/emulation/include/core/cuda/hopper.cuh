@@ -125,6 +125,7 @@ inline void WaitSentRead() {
 inline void FenceAsyncProxy() {}
 
 inline void WaitForPrevious() {}
+inline void PrefetchBytes(const void*, uint32_t) {}
 
 inline uint32_t ClusterRank() {
   return emulation::ThisThread().rank;
