@@ -297,15 +297,22 @@ struct Decoder {
     __syncthreads();
     const int reached = compressed == 0 ? 0 : (compressed + p.overlap - 2) / p.pieces + 1;
     float* const of_blocks = sums + 4 * packs;
-    for (int j = static_cast<int>(threadIdx.x); j < reached; j += kTileThreads) {
-      const int begin = j * p.pieces;
-      float score = 0;
-      for (int row = max(0, begin - p.overlap + 1); row < min(compressed, begin + p.pieces);
-           ++row) {
-        const int count = min(p.overlap, begin + p.pieces - row) - max(0, begin - row);
-        score += static_cast<float>(count) * sums[row];
+    for (int first = static_cast<int>(threadIdx.x); first < reached;
+         first += kTogether * kTileThreads) {
+      float score[kTogether] = {};
+      for (int k = 1 - p.overlap; k < p.pieces; ++k) {  // rows from a block's first piece on
+        const auto count = static_cast<float>(min(p.overlap, p.pieces - k) - max(0, -k));
+#pragma unroll
+        for (int n = 0; n < kTogether; ++n) {
+          const int row = (first + n * kTileThreads) * p.pieces + k;
+          if (row >= 0 && row < compressed) score[n] += count * sums[row];
+        }
       }
-      of_blocks[j] = score;
+#pragma unroll
+      for (int n = 0; n < kTogether; ++n) {
+        const int j = first + n * kTileThreads;
+        if (j < reached) of_blocks[j] = score[n];
+      }
     }
     __syncthreads();
     if (attention.warp > 0) return;
