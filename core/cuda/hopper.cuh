@@ -36,7 +36,7 @@ __device__ inline char* DynamicShared() {
   return dynamic_shared;
 }
 
-// Of a kernel that LaunchEarly started (core/cuda/launch.cuh): until the kernels before it are done and
+// Of a kernel that LaunchEarly started (core/cuda/early_launch.cuh): until the kernels before it are done and
 // what they wrote is there. All threads.
 __device__ inline void WaitForPrevious() {
   asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -53,34 +53,6 @@ void LaunchGrid(void (*kernel)(Parameters...), dim3 grid, dim3 block, int64_t sh
   LACUNA_CUDA_CHECK(cudaGetLastError());
 }
 
-// The same for a kernel that may start as soon as all blocks of the kernel before it in the stream have
-// called LetNextStart or ended: behind WaitForPrevious (core/cuda/hopper.cuh) it finds what that one
-// wrote, before only what is older. Compute capability 9 and later.
-template <class... Parameters, class... Args>
-void LaunchEarly(void (*kernel)(Parameters...), dim3 grid, dim3 block, int64_t shared,
-                 Stream stream, Args... args) {
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-  LACUNA_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                         static_cast<int>(shared)));
-  cudaLaunchAttribute early = {};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = grid;
-  config.blockDim = block;
-  config.dynamicSmemBytes = static_cast<size_t>(shared);
-  config.stream = static_cast<cudaStream_t>(stream.handle);
-  config.attrs = &early;
-  config.numAttrs = 1;
-  LACUNA_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
-}
-
-__device__ inline void LetNextStart() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;");
-#endif
-}
-
 // kernel(args...) over n elements on the stream; nothing is launched for n = 0.
 template <class... Parameters, class... Args>
 void Launch(void (*kernel)(Parameters...), int64_t n, Stream stream, Args... args) {

@@ -2,6 +2,7 @@
 // where they rotate; items of a head are numbered rotating ones first.
 #include <algorithm>
 
+#include "core/cuda/early_launch.cuh"
 #include "core/cuda/vector.cuh"
 #include "core/ops/cache_rows.h"
 

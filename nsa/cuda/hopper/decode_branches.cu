@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/cuda/early_launch.cuh"
 #include "core/cuda/runtime.h"
 #include "core/cuda/tensor_map.h"
 #include "core/cuda/vector.cuh"
