@@ -11,15 +11,13 @@ namespace lacuna::cuda {
 // Montgomery, Division by Invariant Integers using Multiplication, 1994).
 class Divider {
  public:
-  explicit Divider(uint32_t divisor) {
+  explicit constexpr Divider(uint32_t divisor) {
     while ((uint64_t{1} << shift_) < divisor) ++shift_;
     magic_ = static_cast<uint32_t>(((uint64_t{1} << (31 + shift_)) + divisor - 1) / divisor);
   }
-#ifdef __CUDACC__
-  __device__ uint32_t Divide(uint32_t n) const {
+  constexpr uint32_t Divide(uint32_t n) const {
     return static_cast<uint32_t>((uint64_t{n} * magic_) >> (31 + shift_));
   }
-#endif
 
  private:
   uint32_t magic_ = 0;

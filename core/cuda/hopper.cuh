@@ -36,6 +36,12 @@ __device__ inline char* DynamicShared() {
   return dynamic_shared;
 }
 
+// Of a kernel that LaunchEarly started (core/cuda/early_launch.cuh): until the kernels before it are done and
+// what they wrote is there. All threads.
+__device__ inline void WaitForPrevious() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
 // --- Barriers: 8 bytes in shared memory; a phase ends when all arrivals and all bytes are in. ---
 
 __device__ inline void InitBarrier(uint32_t barrier, int arrivals) {
@@ -109,7 +115,10 @@ __device__ inline void CopyBytes(uint32_t to, const void* from, uint32_t bytes, 
       "l"(from), "r"(bytes), "r"(barrier)
       : "memory");
 }
-// To L2 only.
+// To L2 only; plain bytes as above.
+__device__ inline void PrefetchBytes(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
 __device__ inline void PrefetchTile(const CUtensorMap& map, int c0, int c1, int c2) {
   asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global.tile [%0, {%1, %2, %3}];" ::"l"(&map),
                "r"(c0), "r"(c1), "r"(c2)
@@ -161,24 +170,24 @@ __device__ inline uint32_t ClusterRank() {
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
+// All threads of the cluster; between the two a thread may do anything but meet it again.
+__device__ inline void ArriveCluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ inline void WaitCluster() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
 __device__ inline void SyncCluster() {
-  asm volatile(
-      "barrier.cluster.arrive.release.aligned;\n"
-      "barrier.cluster.wait.acquire.aligned;" ::
-          : "memory");
+  ArriveCluster();
+  WaitCluster();
 }
 
-// 4, 8 and 16 bytes at the same place in block `rank`'s shared memory. What that block wrote is there
-// after SyncCluster, and stays until it goes on from the next one.
+// 4, 8 and 16 bytes at the same place in block `rank`'s shared memory. What was written is there after
+// SyncCluster, and stays until the writer goes on from the next one.
 __device__ inline uint32_t AddressInBlock(uint32_t shared, uint32_t rank) {
   uint32_t address;
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared), "r"(rank));
   return address;
-}
-__device__ inline uint32_t LoadFromBlock4(uint32_t shared, uint32_t rank) {
-  uint32_t v;
-  asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(v) : "r"(AddressInBlock(shared, rank)));
-  return v;
 }
 __device__ inline float2 LoadFromBlock8(uint32_t shared, uint32_t rank) {
   float2 v;
@@ -193,6 +202,15 @@ __device__ inline uint4 LoadFromBlock16(uint32_t shared, uint32_t rank) {
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "r"(AddressInBlock(shared, rank)));
   return v;
+}
+__device__ inline void StoreToBlock4(uint32_t shared, uint32_t rank, uint32_t value) {
+  asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(AddressInBlock(shared, rank)), "r"(value)
+               : "memory");
+}
+__device__ inline void StoreToBlock8(uint32_t shared, uint32_t rank, float2 value) {
+  asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(AddressInBlock(shared, rank)),
+               "f"(value.x), "f"(value.y)
+               : "memory");
 }
 
 // --- Registers a thread, for a whole warpgroup; multiples of 8. ---

@@ -44,6 +44,7 @@ struct Fiber {
   std::vector<char> stack;
   bool done = false;
   int pending_sends = 0;
+  unsigned arrived = 0;  // at the cluster's barrier: the generation it had
   AsyncCopies copies;
 };
 
@@ -69,14 +70,20 @@ void Yield() {
   swapcontext(&fiber.context, &card->scheduler);
   card->now = &fiber;
 }
-void Meet(Meeting& meeting, int threads) {
+// The generation that ends when all have arrived.
+unsigned Arrive(Meeting& meeting, int threads) {
   const unsigned generation = meeting.generation;
   if (++meeting.count == threads) {
     meeting.count = 0;
     ++meeting.generation;
-  } else {
-    while (meeting.generation == generation) Yield();
   }
+  return generation;
+}
+void Wait(const Meeting& meeting, unsigned generation) {
+  while (meeting.generation == generation) Yield();
+}
+void Meet(Meeting& meeting, int threads) {
+  Wait(meeting, Arrive(meeting, threads));
 }
 Barrier& BarrierAt(uint32_t address, unsigned rank) {
   auto& barriers = card->blocks.at(rank).barriers;
@@ -191,8 +198,12 @@ void SyncWarp() {
 void SyncNamed(int id, int threads) {
   Meet(ThisBlock().named[id], threads);
 }
-void SyncCluster() {
-  Meet(card->cluster, static_cast<int>(card->shape.cluster * card->shape.threads));
+void ArriveCluster() {
+  card->now->arrived =
+      Arrive(card->cluster, static_cast<int>(card->shape.cluster * card->shape.threads));
+}
+void WaitCluster() {
+  Wait(card->cluster, card->now->arrived);
 }
 void SyncWarpgroup() {
   Meet(ThisBlock().warpgroups[ThisThread().thread_index.x / 128], 128);

@@ -43,7 +43,8 @@ void WaitAtRandom();
 void SyncBlock();
 void SyncWarp();
 void SyncNamed(int id, int threads);
-void SyncCluster();
+void ArriveCluster();
+void WaitCluster();
 void SyncWarpgroup();
 
 // Values of 8 bytes at most, of all lanes of the warp.

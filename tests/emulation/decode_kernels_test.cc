@@ -24,6 +24,9 @@ struct Grid {
 constexpr Grid kPaper = {32, 16, 64, 16, 1, 2, 512};
 constexpr Grid kSmall = {8, 4, 16, 5, 1, 2, 20};
 
+template <int kDk, int kDv, int kStages>
+using Branches = hopper::decode_branches::Config<kDk, kDv, kStages>;
+
 template <class Config>
 class Batch {
  public:
@@ -136,33 +139,34 @@ class Batch {
     const int rows = longest < grid_.block ? 0 : (longest - grid_.block) / grid_.stride + 1;
     o->assign(lengths_.size() * heads_ * kDv, BFloat16(NAN));
     lists_.assign(tokens.size() * groups_ * grid_.places, -7);
-    const hopper::decode_branches::Params p = {.q = q_.data(),
-                                               .gate = gate_.data(),
-                                               .tokens = tokens.data(),
-                                               .addresses = addresses_.data(),
-                                               .o = o->data(),
-                                               .blocks = lists_.data(),
-                                               .heads = heads_,
-                                               .groups = groups_,
-                                               .columns = 6,
-                                               .cmp = 2,
-                                               .slc = 0,
-                                               .win = 4,
-                                               .block = grid_.block,
-                                               .stride = grid_.stride,
-                                               .select_block = grid_.select_block,
-                                               .pieces = grid_.select_block / grid_.stride,
-                                               .overlap = grid_.block / grid_.stride,
-                                               .window = grid_.window,
-                                               .places = grid_.places,
-                                               .num_init = grid_.num_init,
-                                               .num_local = grid_.num_local,
-                                               .score_stride = (rows + 127) / 128 * 16 + 8,
-                                               .factor = kLog2E / std::sqrt(float{kDk})};
-    emulation::Run(
-        {hopper::decode_branches::kBlocks, hopper::decode_branches::kBlocks, decode::kTileThreads,
-         static_cast<unsigned>(groups_), static_cast<unsigned>(tokens.size())},
-        seed_, [&] { hopper::decode_branches::BranchesKernel<Config>(p); });
+    const hopper::decode_branches::Params p = {
+        .q = q_.data(),
+        .gate = gate_.data(),
+        .tokens = tokens.data(),
+        .addresses = addresses_.data(),
+        .o = o->data(),
+        .blocks = lists_.data(),
+        .heads = heads_,
+        .groups = groups_,
+        .columns = 6,
+        .cmp = 2,
+        .slc = 0,
+        .win = 4,
+        .block = grid_.block,
+        .stride = grid_.stride,
+        .select_block = grid_.select_block,
+        .pieces = grid_.select_block / grid_.stride,
+        .overlap = grid_.block / grid_.stride,
+        .window = grid_.window,
+        .places = grid_.places,
+        .num_init = grid_.num_init,
+        .num_local = grid_.num_local,
+        .score_stride = (rows + 255) / 256 * 32,
+        .factor = kLog2E / std::sqrt(float{kDk}),
+        .per_block = Divider(static_cast<uint32_t>(grid_.select_block))};
+    emulation::Run({Config::kBlocks, Config::kBlocks, decode::kTileThreads,
+                    static_cast<unsigned>(groups_), static_cast<unsigned>(tokens.size())},
+                   seed_, [&] { hopper::decode_branches::BranchesKernel<Config>(p); });
   }
 
   void CheckBranches() {
@@ -263,24 +267,23 @@ TEST(DecodeKernels, FullAttentionInSplits) {
 }
 
 TEST(DecodeKernels, BranchesOfShortAndLongSequences) {
-  Batch<decode::Config<64, 64, 2>>(6, 2, {1, 7, 8, 16, 17, 48, 49, 95, 300}, kSmall, 3)
-      .CheckBranches();
+  Batch<Branches<64, 64, 2>>(6, 2, {1, 7, 8, 16, 17, 48, 49, 95, 300}, kSmall, 3).CheckBranches();
   // 513 compressed rows: tiles of four or five a block; blocks are left out.
-  Batch<decode::Config<64, 64, 2>>(16, 1, {2056}, kSmall, 4).CheckBranches();
-  Batch<decode::Config<128, 128, 1>>(4, 1, {77}, {6, 6, 12, 3, 0, 1, 200}, 5).CheckBranches();
-  Batch<decode::Config<192, 128, 1>>(16, 1, {31, 33, 1500}, kPaper, 6).CheckBranches();
+  Batch<Branches<64, 64, 2>>(16, 1, {2056}, kSmall, 4).CheckBranches();
+  Batch<Branches<128, 128, 1>>(4, 1, {77}, {6, 6, 12, 3, 0, 1, 200}, 5).CheckBranches();
+  Batch<Branches<192, 128, 1>>(16, 1, {31, 33, 1500}, kPaper, 6).CheckBranches();
 }
 
 // Equal scores go to the lowest index.
 TEST(DecodeKernels, TiesGoToTheLowestIndex) {
-  Batch<decode::Config<64, 64, 2>> batch(4, 1, {256}, {16, 16, 16, 6, 1, 2, 20}, 7, 0);
+  Batch<Branches<64, 64, 2>> batch(4, 1, {256}, {16, 16, 16, 6, 1, 2, 20}, 7, 0);
   batch.CheckBranches();
   EXPECT_EQ(batch.lists(), (std::vector<int32_t>{0, 1, 2, 3, 14, 15}));
 }
 
 // A sequence has the bits that it has alone, whatever the longest one of its batch.
 TEST(DecodeKernels, NothingDependsOnTheBatch) {
-  Batch<decode::Config<64, 64, 2>> batch(4, 1, {150, 900, 31}, kSmall, 8);
+  Batch<Branches<64, 64, 2>> batch(4, 1, {150, 900, 31}, kSmall, 8);
   batch.CheckBranches();
   Bits together, alone;
   batch.RunBranches(&together);
@@ -293,6 +296,18 @@ TEST(DecodeKernels, NothingDependsOnTheBatch) {
     batch.RunFull(&alone, b);
     EXPECT_TRUE(batch.SameRow(together, alone, b)) << b;
   }
+}
+
+// Nor on how many tiles are on their way.
+TEST(DecodeKernels, NothingDependsOnTheStages) {
+  const std::vector<int> lengths = {31, 700};
+  Batch<Branches<64, 64, 1>> shallow(4, 2, lengths, kSmall, 9);
+  Batch<Branches<64, 64, 3>> deep(4, 2, lengths, kSmall, 9);
+  Bits of_shallow, of_deep;
+  shallow.RunBranches(&of_shallow);
+  deep.RunBranches(&of_deep);
+  for (int b = 0; b < 2; ++b) EXPECT_TRUE(shallow.SameRow(of_shallow, of_deep, b)) << b;
+  EXPECT_EQ(shallow.lists(), deep.lists());
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 
 #include "core/ops/cache_rows.h"
 #include "core/ops/decode_attention.h"
@@ -63,8 +64,10 @@ struct Batch {
     return b;
   }
 
-  // Of the given sequences (row i of q is sequence i's), in this order.
-  test::DecodeResult Run(const std::vector<int64_t>& sequences, bool full) {
+  // Of the given sequences (row i of q is sequence i's), in this order. `before` gets the tables of
+  // the tokens and addresses and queues what comes immediately before the operator.
+  test::DecodeResult Run(const std::vector<int64_t>& sequences, bool full,
+                         const std::function<void(const Tensor&, const Tensor&)>& before = {}) {
     const Device device = q.device();
     std::vector<NewToken> tokens;
     std::vector<int64_t> addresses;
@@ -84,6 +87,7 @@ struct Batch {
             {static_cast<int64_t>(sequences.size()), widths.groups, config.num_selected},
             DType::kI32, device)};
     const double scale = 1 / std::sqrt(static_cast<double>(widths.dk));
+    if (before) before(table.table, at);
     if (full) {
       ops::DecodeAttention({.q = q.Ref(),
                             .tokens = table.table.Ref(),
@@ -160,6 +164,37 @@ TEST(CudaDecode, OperatorsEqualTheCpus) {
 // More splits than one; more candidates than a warp's registers hold.
 TEST(CudaDecode, LongSequences) {
   CheckAgainstCpu(kPaper, {16, 1, 192, 128}, {40000, 9, 70001}, DType::kBF16);
+}
+
+// The kernel of the branches starts while rows are appended, and waits for them.
+TEST(CudaDecode, BranchesFindTheRowsAppendedBefore) {
+  constexpr int64_t kTokens = 40;
+  Batch batch =
+      Batch::Random(kPaper, {64, 4, 192, 128}, std::vector<int64_t>(kTokens, 600), DType::kBF16)
+          .Mapped([](const Tensor& x) { return x.To(CudaDevice()); });
+  const Stream stream = ComputeStream(CudaDevice());
+  const Tensor q = batch.q,
+               k = test::RandomTensor({kTokens, 4, 192}, DType::kBF16, 1).To(CudaDevice());
+  RopeTable rope({.rotary_dims = 64}, DType::kBF16, CudaDevice());
+  rope.Prepare(600);
+  const auto run = [&](bool wait) {
+    batch.q = Tensor::Zeros({kTokens, 64, 192}, DType::kBF16, CudaDevice());
+    for (int64_t i = 0; i < kTokens; ++i)
+      batch.caches[static_cast<size_t>(i * kNumCacheColumns + kKeyWin)].Zero();
+    return batch.Run(batch.All(), false, [&](const Tensor& tokens, const Tensor& addresses) {
+      ops::AppendRows(tokens.Ref(), addresses.Ref(), rope.cos().Ref(), rope.sin().Ref(),
+                      {{.x = q.Ref(), .y = batch.q.MutableRef(), .rotate = true},
+                       {.x = k.Ref(), .column = kKeyWin, .rotate = true, .ring = kPaper.window}},
+                      stream);
+      if (wait) Synchronize(stream);
+    });
+  };
+  const test::DecodeResult expected = run(true);
+  for (int i = 0; i < 10; ++i) {
+    const test::DecodeResult actual = run(false);
+    EXPECT_TRUE(test::SameBits(actual.o, expected.o)) << i;
+    EXPECT_TRUE(test::SameBits(actual.blocks, expected.blocks)) << i;
+  }
 }
 
 // Token by token behind prompts, what the whole documents give at once.

@@ -2,6 +2,7 @@
 // where they rotate; items of a head are numbered rotating ones first.
 #include <algorithm>
 
+#include "core/cuda/early_launch.cuh"
 #include "core/cuda/vector.cuh"
 #include "core/ops/cache_rows.h"
 
@@ -26,6 +27,7 @@ template <int kCount, class T>
 __global__ void __launch_bounds__(kThreads)
     AppendKernel(const __grid_constant__ Parts parts, const int4* tokens, const int64_t* addresses,
                  int columns, Table table) {
+  LetNextStart();
   const Part& p = parts.part[blockIdx.x];
   const int4 token = tokens[blockIdx.y];
   const int64_t position = token.y, row_size = int64_t{p.heads} * p.width;

@@ -38,7 +38,7 @@ void LaunchSplits(const DecodeAttentionArgs& args, Params p, Stream stream) {
   p.states = reinterpret_cast<float2*>(p.partial + rows * Config::kDv);
   LaunchGrid(SplitKernel<Config>,
              dim3(static_cast<unsigned>(p.splits), static_cast<unsigned>(p.groups), batch),
-             kTileThreads, Config::kRingBytes + kWarps * kRows * 8, stream, p);
+             kTileThreads, WarpAttention<Config>::kRingBytes + kWarps * kRows * 8, stream, p);
   LaunchGrid(MergeKernel, dim3(static_cast<unsigned>(p.heads), batch), Config::kDv, 0, stream, p);
 }
 

@@ -45,22 +45,23 @@ __global__ void __launch_bounds__(kTileThreads, 2) SplitKernel(const __grid_cons
   if (begin >= length) return;
   const int warp = static_cast<int>(threadIdx.x) / 32, rep = p.heads / p.groups;
   char* const shared = DynamicShared();
-  WarpAttention<Config> attention;
-  attention.ring = SharedAddress(shared) + static_cast<uint32_t>(warp * Config::kWarpBytes);
-  const int64_t k_stride = int64_t{p.groups} * Config::kDk,
-                v_stride = int64_t{p.groups} * Config::kDv;
-  const KeyRows rows{.k = p.Cache(token, 0) + begin * k_stride + group * Config::kDk,
-                     .v = p.Cache(token, 1) + begin * v_stride + group * Config::kDv,
+  using Attention = WarpAttention<Config>;
+  static_assert(kWarps * kRows * kSumStride<Config> * 4 <= Attention::kRingBytes);
+  Attention attention;
+  attention.ring = SharedAddress(shared) + static_cast<uint32_t>(warp * Attention::kWarpBytes);
+  const int k_stride = p.groups * Config::kDk, v_stride = p.groups * Config::kDv;
+  const KeyRows rows{.k = p.Cache(token, 0) + int64_t{begin} * k_stride + group * Config::kDk,
+                     .v = p.Cache(token, 1) + int64_t{begin} * v_stride + group * Config::kDv,
                      .k_stride = k_stride,
                      .v_stride = v_stride,
                      .count = min(keys, length - begin)};
   attention.Begin(rows, 0, (rows.count + kKeys - 1) / kKeys, warp);
-  attention.LoadQueries(
+  LoadQueries<Config>(
       static_cast<const BFloat16*>(p.q) + (int64_t{token.x} * p.heads + group * rep) * Config::kDk,
-      rep);
-  attention.Attend(p.factor, [](int, const float(&)[8]) {});
+      rep, attention.q);
+  attention.Attend(p.factor);
 
-  auto* const states = reinterpret_cast<float2*>(shared + Config::kRingBytes);  // [warps][rows]
+  auto* const states = reinterpret_cast<float2*>(shared + Attention::kRingBytes);  // [warps][rows]
   float weight[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {

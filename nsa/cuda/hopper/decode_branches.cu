@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/cuda/early_launch.cuh"
 #include "core/cuda/runtime.h"
 #include "core/cuda/tensor_map.h"
 #include "core/cuda/vector.cuh"
@@ -13,30 +14,38 @@ using namespace decode_branches;  // NOLINT
 
 constexpr int64_t kSharedLimit = 227 * 1024;
 
-// Calls f with the configuration for these widths; false where there is none.
+// Both compute the same bits.
+template <int kDk, int kDv, int kStages, int kDeepStages>
+struct Forms {
+  using Usual = Config<kDk, kDv, kStages>;
+  using Deep = Config<kDk, kDv, kDeepStages, Usual::kBlocks, 1>;  // for blocks that are alone
+};
+
+// Calls f with the forms for these widths; false where there are none.
 template <class F>
-bool DispatchConfig(const DecodeBranchesArgs& args, F&& f) {
+bool DispatchForms(const DecodeBranchesArgs& args, F&& f) {
   const int64_t dk = args.q.dim(2), dv = args.o.dim(2);
   if (dk == 192 && dv == 128) {
-    f(Config<192, 128, 1>{});
+    f(Forms<192, 128, 1, 3>{});
   } else if (dk == 128 && dv == 128) {
-    f(Config<128, 128, 1>{});
+    f(Forms<128, 128, 1, 3>{});
   } else if (dk == 64 && dv == 64) {
-    f(Config<64, 64, 2>{});
+    f(Forms<64, 64, 2, 6>{});
   } else {
     return false;
   }
   return true;
 }
 
-// Floats of a row of scores in the longest sequence. Rows are 8 banks apart.
+// Floats of a row of scores in the longest sequence.
+template <class Config>
 int64_t ScoreStride(const DecodeBranchesArgs& args) {
-  constexpr int64_t kShared = kBlocks * kKeys;
-  return (args.max_compressed() + kShared - 1) / kShared * kKeys + 8;
+  constexpr int64_t kShared = Config::kBlocks * 32;
+  return (args.max_compressed() + kShared - 1) / kShared * 32;
 }
 template <class Config>
 int64_t SharedBytes(const DecodeBranchesArgs& args) {
-  const int64_t compressed = args.max_compressed(), stride = ScoreStride(args),
+  const int64_t compressed = args.max_compressed(), stride = ScoreStride<Config>(args),
                 blocks = args.max_length / args.select_block + 1;
   return Memory<Config>::Scores(static_cast<int>(args.blocks.dim(2))) +
          4 * std::max(kRows * stride, stride + compressed + 4 + blocks);
@@ -65,12 +74,13 @@ void Launch(const DecodeBranchesArgs& args, Stream stream) {
                     .places = static_cast<int>(args.blocks.dim(2)),
                     .num_init = static_cast<int>(args.num_init),
                     .num_local = static_cast<int>(args.num_local),
-                    .score_stride = static_cast<int>(ScoreStride(args)),
-                    .factor = static_cast<float>(args.scale) * kLog2E};
-  LaunchGrid(
-      BranchesKernel<Config>,
-      dim3(kBlocks, static_cast<unsigned>(p.groups), static_cast<unsigned>(args.tokens.dim(0))),
-      kTileThreads, SharedBytes<Config>(args), stream, p);
+                    .score_stride = static_cast<int>(ScoreStride<Config>(args)),
+                    .factor = static_cast<float>(args.scale) * kLog2E,
+                    .per_block = Divider(static_cast<uint32_t>(args.select_block))};
+  LaunchGrid(BranchesKernel<Config>,
+             dim3(Config::kBlocks, static_cast<unsigned>(p.groups),
+                  static_cast<unsigned>(args.tokens.dim(0))),
+             kTileThreads, SharedBytes<Config>(args), stream, p);
 }
 
 template <class Config>
@@ -78,6 +88,18 @@ bool HasCode(Stream stream) {
   static const bool has =
       HasHopperCode(reinterpret_cast<const void*>(BranchesKernel<Config>), ComputeMajor(stream));
   return has;
+}
+
+// Deep rings where half of the multiprocessors are enough for a block each.
+template <class Forms>
+void LaunchForm(const DecodeBranchesArgs& args, Stream stream) {
+  using Deep = typename Forms::Deep;
+  const int64_t blocks = args.tokens.dim(0) * args.groups * Deep::kBlocks;
+  if (2 * blocks <= NumMultiprocessors(stream) && SharedBytes<Deep>(args) <= kSharedLimit) {
+    Launch<Deep>(args, stream);
+  } else {
+    Launch<typename Forms::Usual>(args, stream);
+  }
 }
 
 }  // namespace
@@ -88,17 +110,15 @@ bool Supports(const DecodeBranchesArgs& args, Stream stream) {
   if (!IsAligned(args.q.data) || !IsAligned(args.o.data) || args.max_length > INT32_MAX / 2)
     return false;
   bool fits = false;
-  return DispatchConfig(args,
-                        [&](auto config) {
-                          using Config = decltype(config);
-                          fits =
-                              SharedBytes<Config>(args) <= kSharedLimit && HasCode<Config>(stream);
-                        }) &&
-         fits;
+  DispatchForms(args, [&](auto forms) {
+    using Usual = typename decltype(forms)::Usual;
+    fits = SharedBytes<Usual>(args) <= kSharedLimit && HasCode<Usual>(stream);
+  });
+  return fits;
 }
 
 void DecodeBranches(const DecodeBranchesArgs& args, Stream stream) {
-  DispatchConfig(args, [&](auto config) { Launch<decltype(config)>(args, stream); });
+  DispatchForms(args, [&](auto forms) { LaunchForm<decltype(forms)>(args, stream); });
 }
 
 }  // namespace lacuna::cuda::hopper

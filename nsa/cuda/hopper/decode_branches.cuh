@@ -3,24 +3,32 @@
 //   compressed   each block an eighth of the rows; scores of all heads stay in its shared memory
 //   -- cluster: largest scores and sums -> the branch's log-sum-exps --
 //   sums         probabilities summed over the heads, a column a thread
-//   window       each block an eighth; its first tiles are fetched before the meeting
-//   -- cluster: sums, and the window's states --
-//   choice       block 0 gathers the sums, scores the blocks and chooses
-//   -- cluster: the list --
+//   -- cluster: sums; blocks arrive and go on --
+//   window       each block an eighth; its first tiles are fetched before the first meeting
+//   choice       block 0 gathers the sums, scores the blocks, chooses, and hands out the list; others
+//                fetch to L2 what every list has
+//   -- cluster: the list, the window's states --
 //   selected     each block an eighth of the list's tokens
 //   -- cluster: its states --
 //   output       outputs of the branches, weighted by their gates and shares, are summed in registers,
-//                then over warps, then over blocks, an eighth of the elements a block
+//                sent to the block that has their rows, and summed over the blocks there
 //
-// Nothing but K and V is read from memory and nothing but o and the list is written. Two clusters'
-// blocks are on a multiprocessor together: one reads while the other meets.
+// It may start before the kernel that appends the token's rows is done: what it reads before it waits
+// for that one, tokens and addresses, is older.
 //
-// Shared memory: the warps' rings (in their place: sums of outputs); states [3][warps][rows] and
-// [blocks][rows]; log-sum-exps [rows]; gates [rows][3]; the list; scores [rows][score_stride] (in
-// their place: the columns' sums in row 0; in block 0 behind it all sums, then scores of blocks).
+// Nothing but K and V is read from memory and nothing but o and the list is written. Three clusters'
+// blocks are on a multiprocessor together (in the usual grid up to 65,536 tokens): one reads while
+// others meet.
+//
+// Shared memory: the ring (in its place in the end: the other blocks' outputs of this block's rows);
+// weights (in their place, between tiles: states [blocks][rows], and of all blocks [rows]); what warps
+// tell each other; states [3][rows]; gates [rows][3]; the list; scores [rows][score_stride] (in their
+// place: the columns' sums in row 0; in block 0 behind it all sums, then scores of blocks). Columns of
+// scores are swizzled by their row.
 #pragma once
 
-#include "core/cuda/decode_tiles.cuh"
+#include "core/cuda/decode_block.cuh"
+#include "core/cuda/divide.cuh"
 #include "core/cuda/hopper.cuh"
 #include "nsa/cuda/hopper/block_choice.cuh"
 
@@ -28,8 +36,12 @@ namespace lacuna::cuda::hopper::decode_branches {
 
 using namespace decode;  // NOLINT: the vocabulary of one token's attention
 
-inline constexpr int kBlocks = 8;  // of a cluster
-static_assert(kBlocks * kRows == kTileThreads);
+template <int kKeyWidth, int kValueWidth, int kTileStages, int kClusterBlocks = 8,
+          int kBlocksTogether = 3>
+struct Config : decode::Config<kKeyWidth, kValueWidth, kTileStages> {
+  static constexpr int kBlocks = kClusterBlocks;     // of a cluster
+  static constexpr int kTogether = kBlocksTogether;  // on a multiprocessor
+};
 
 struct Params {
   const BFloat16* q;
@@ -42,83 +54,94 @@ struct Params {
   int cmp, slc, win;  // columns of their keys, values behind them
   int block, stride, select_block, pieces, overlap, window;
   int places, num_init, num_local;
-  int score_stride;  // floats; at least 16 tiles' share of a block, and 8
+  int score_stride;  // floats, a multiple of 32: at least the rows of a block
   float factor;
+  Divider per_block;  // by select_block
 };
 
 template <class Config>
 struct Memory {
-  static constexpr int kStates = Config::kRingBytes;
-  static constexpr int kBlockStates = kStates + 3 * kWarps * kRows * 8;
-  static constexpr int kRowStates = kBlockStates + kBlocks * kRows * 8;
-  static constexpr int kGates = kRowStates + kRows * 8;
+  using Attention = BlockAttention<Config>;
+  static constexpr int kWeights = Attention::kRingBytes;
+  static constexpr int kBlockStates = kWeights;
+  static constexpr int kRowStates = kBlockStates + Config::kBlocks * kRows * 8;
+  static constexpr int kOfWarps =
+      std::max(kWeights + Attention::kWeightBytes, kRowStates + kRows * 8);
+  static constexpr int kStates = kOfWarps + Attention::kRowFloats * 4;
+  static constexpr int kGates = kStates + 3 * kRows * 8;
   static constexpr int kList = kGates + 3 * kRows * 4;
-  // Outputs summed over the warps, [kRows][kDv], behind those that are not.
-  static constexpr int kOutput = kWarps * kRows * Config::kSumStride * 4;
-  static_assert(kOutput + kRows * Config::kDv * 4 <= Config::kRingBytes);
+  static_assert(kRows * Config::kDv * 4 <= Attention::kRingBytes);
 
   __host__ __device__ static int Scores(int places) { return kList + (places * 4 + 15) / 16 * 16; }
 };
 
-// Tiles [begin, end) of a branch that are a block's.
+// Slots [begin, end) of a branch are a block's; all blocks but the last have `size`.
 struct Share {
   int size, begin, end;
-  __device__ Share(int count, int rank) {
-    const int tiles = (count + kKeys - 1) / kKeys;
-    size = (tiles + kBlocks - 1) / kBlocks;
-    begin = min(rank * size, tiles);
-    end = min(begin + size, tiles);
+  __device__ Share(int count, int blocks, int rank) {
+    size = ((count + kKeys - 1) / kKeys + blocks - 1) / blocks * kKeys;
+    begin = min(rank * size, count);
+    end = min(begin + size, count);
   }
 };
 
 template <class Config>
 struct Decoder {
   enum Branch { kCmp, kWin, kSlc };  // in their order here
+  static constexpr int kBlocks = Config::kBlocks;
+  using Attention = BlockAttention<Config>;
 
   const Params& p;
   char* const shared;
-  const int group, rank, warp, rep;
+  const int group, rank, rep;
   const int token_row, position, sequence;
   const int compressed;
-  WarpAttention<Config> attention;
-  float sum[Config::kDv / 8][4] = {};  // of the branches
+  Attention attention;
+  float sum[Attention::kColumns / 8][4] = {};  // of the branches
 
   __device__ Decoder(const Params& params, const int4& token, char* memory)
       : p(params),
         shared(memory),
         group(static_cast<int>(blockIdx.y)),
         rank(static_cast<int>(ClusterRank())),
-        warp(static_cast<int>(threadIdx.x) / 32),
         rep(p.heads / p.groups),
         token_row(token.x),
         position(token.y),
         sequence(token.z),
         compressed(position + 1 < p.block ? 0 : (position + 1 - p.block) / p.stride + 1) {
-    attention.ring = SharedAddress(shared) + static_cast<uint32_t>(warp * Config::kWarpBytes);
+    attention.ring = SharedAddress(shared);
+    attention.weights = SharedAddress(shared + Memory<Config>::kWeights);
+    attention.of_warps = At<float>(Memory<Config>::kOfWarps);
+    attention.warp = static_cast<int>(threadIdx.x) / 32;
   }
 
   __device__ void Run() {
-    BeginShare(Rows(p.cmp, compressed));
-    attention.LoadQueries(p.q + FirstHead() * Config::kDk, rep);
+    const KeyRows rows = Rows(p.cmp, compressed);
+    WaitForPrevious();
+    BeginShare(rows);
+    LoadQueries<Config>(p.q + FirstHead() * Config::kDk, rep, attention.q);
     if (const int i = static_cast<int>(threadIdx.x); i < 3 * rep)
       At<float>(Memory<Config>::kGates)[i] = p.gate[FirstHead() * 3 + i];
 #pragma unroll 1  // the code of a tile exists once
     for (int branch = kCmp; branch <= kSlc; ++branch) {
-      attention.Attend(p.factor, [&](int tile, const float(&s)[8]) {
-        if (branch == kCmp) Keep(tile - (attention.first - warp), s);
+      attention.Attend(p.factor, [&](int key, const float(&s)[8]) {
+        if (branch == kCmp) Keep(key, s);
       });
-      Publish(branch);
+      if (branch == kWin) WaitCluster();  // the sums are there
+      attention.StoreStates(States(branch));
+      if (branch == kWin) rank == 0 ? ChooseBlocks() : PrefetchForced();
+      __syncwarp();
+      ArriveCluster();
       if (branch == kCmp) BeginShare(Rows(p.win, min(p.window, position + 1)));
-      SyncCluster();
+      WaitCluster();
+      if (branch == kWin) BeginSelected();
       AddBranch(branch);
-      if (branch == kCmp) SumHeads(Share(compressed, rank));
-      if (branch != kWin) continue;
-      if (rank == 0) ChooseBlocks(Share(compressed, rank).size * kKeys);
-      SyncCluster();
-      BeginSelected(FetchList());
+      if (branch != kCmp) continue;
+      SumHeads();
+      __syncwarp();
+      ArriveCluster();
     }
     StoreOutput();
-    SyncCluster();  // others read this block's shared memory until here
   }
 
  private:
@@ -133,7 +156,7 @@ struct Decoder {
     return At<float>(Memory<Config>::Scores(p.places));
   }
   __device__ float2* States(int branch) const {
-    return At<float2>(Memory<Config>::kStates) + branch * kWarps * kRows;
+    return At<float2>(Memory<Config>::kStates) + branch * kRows;
   }
   __device__ int64_t FirstHead() const {
     return int64_t{token_row} * p.heads + group * rep;
@@ -146,53 +169,70 @@ struct Decoder {
     };
     return {.k = base(0, Config::kDk),
             .v = base(1, Config::kDv),
-            .k_stride = int64_t{p.groups} * Config::kDk,
-            .v_stride = int64_t{p.groups} * Config::kDv,
-            .count = count};
+            .k_stride = p.groups * Config::kDk,
+            .v_stride = p.groups * Config::kDv,
+            .count = count,
+            .block = p.select_block,
+            .per_block = p.per_block};
   }
 
-  // Starts with this block's tiles.
+  // Starts with this block's slots.
   __device__ void BeginShare(const KeyRows& rows) {
-    const Share share(rows.count, rank);
-    attention.Begin(rows, share.begin, share.end, warp);
+    const Share share(rows.count, kBlocks, rank);
+    attention.Begin(rows, share.begin, share.end);
   }
   // Of the list, whose last block is the token's own.
-  __device__ void BeginSelected(int chosen) {
-    KeyRows rows = Rows(p.slc, (chosen - 1) * p.select_block + position % p.select_block + 1);
+  __device__ void BeginSelected() {
+    const int own = position / p.select_block,
+              tokens = min(p.places - 1, own) * p.select_block + position % p.select_block + 1;
+    KeyRows rows = Rows(p.slc, tokens);
     rows.list = List();
-    rows.block = p.select_block;
     BeginShare(rows);
   }
 
-  // The scores of a tile, the block's `tile`th.
-  __device__ void Keep(int tile, const float (&s)[8]) const {
-#pragma unroll
-    for (int x = 0; x < 8; ++x) {
-      Scores()[(FragmentRow() + x % 4 / 2 * 8) * p.score_stride + tile * kKeys + x / 4 * 8 +
-               FragmentColumn() + x % 2] = s[x] * p.factor;
+  // Keys and values of the blocks that are in any list, to L2, for memory has nothing else to do while
+  // block 0 chooses.
+  __device__ void PrefetchForced() const {
+    const int own = position / p.select_block, init = min(p.num_init, own + 1),
+              local = max(init, own - p.num_local + 1), initial = init * p.select_block,
+              skipped = (local - init) * p.select_block;
+    const KeyRows rows = Rows(p.slc, position + 1 - skipped);
+    for (int i = (rank - 1) * kTileThreads + static_cast<int>(threadIdx.x); i < rows.count;
+         i += (kBlocks - 1) * kTileThreads) {
+      const int64_t row = i < initial ? i : i + skipped;
+      PrefetchBytes(rows.k + row * rows.k_stride, 2 * Config::kDk);
+      PrefetchBytes(rows.v + row * rows.v_stride, 2 * Config::kDv);
     }
   }
 
-  __device__ void Publish(int branch) const {
+  // Columns of eight rows' scores that threads set together are in different banks.
+  __device__ static int Swizzle(int row, int column) {
+    return column ^ row % 4 * 8;
+  }
+  // Scores of the block's keys from `key` on.
+  __device__ void Keep(int key, const float (&s)[8]) const {
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const float2 state = attention.RowState(r);
-      if (threadIdx.x % 4 == 0) States(branch)[warp * kRows + FragmentRow() + 8 * r] = state;
+    for (int x = 0; x < 8; x += 2) {
+      const int row = FragmentRow() + x % 4 / 2 * 8,
+                column = Swizzle(row, key + x / 4 * 8 + FragmentColumn());
+      *reinterpret_cast<float2*>(Scores() + row * p.score_stride + column) =
+          make_float2(s[x] * p.factor, s[x + 1] * p.factor);
     }
   }
-  // Adds this warp's part of a branch, with the states that all blocks have published. Leaves (shift,
+
+  // Adds this block's part of a branch, with the states that all blocks have stored. Leaves (shift,
   // 1 / sum) of the rows in shared memory, after a barrier.
   __device__ void AddBranch(int branch) {
     auto* const of_blocks = At<float2>(Memory<Config>::kBlockStates);
     auto* const of_rows = At<float2>(Memory<Config>::kRowStates);
     const int thread = static_cast<int>(threadIdx.x);
-    float2 parts[kWarps];
 #pragma unroll
-    for (int w = 0; w < kWarps; ++w) {
-      parts[w] = LoadFromBlock8(SharedAddress(States(branch) + w * kRows + thread % kRows),
-                                static_cast<uint32_t>(thread / kRows));
+    for (int i = 0; i < kBlocks * kRows; i += kTileThreads) {
+      if (const int at = i + thread; at < kBlocks * kRows) {
+        of_blocks[at] = LoadFromBlock8(SharedAddress(States(branch) + at % kRows),
+                                       static_cast<uint32_t>(at / kRows));
+      }
     }
-    of_blocks[thread] = MergeStates(kWarps, [&](int w) { return parts[w]; });
     __syncthreads();
     if (thread < kRows) {
       const float2 all = MergeStates(kBlocks, [&](int b) { return of_blocks[b * kRows + thread]; });
@@ -210,7 +250,7 @@ struct Decoder {
       const float gate = row < rep ? At<float>(Memory<Config>::kGates)[row * 3 + c] : 0.0f;
       const float weight = own * all.y * gate;
 #pragma unroll
-      for (int n = 0; n < Config::kDv / 8; ++n) {
+      for (int n = 0; n < Attention::kColumns / 8; ++n) {
         sum[n][2 * r] += weight * attention.o[n][2 * r];
         sum[n][2 * r + 1] += weight * attention.o[n][2 * r + 1];
       }
@@ -218,22 +258,24 @@ struct Decoder {
   }
 
   // Row 0 of the scores becomes the probabilities summed over the heads.
-  __device__ void SumHeads(const Share& share) const {
-    const int columns = (share.end - share.begin) * kKeys;
+  __device__ void SumHeads() const {
+    const Share share(compressed, kBlocks, rank);
     const float2* of_rows = At<float2>(Memory<Config>::kRowStates);
     float* const scores = Scores();
-    for (int i = static_cast<int>(threadIdx.x); i < columns; i += kTileThreads) {
+    for (int i = static_cast<int>(threadIdx.x); i < share.end - share.begin; i += kTileThreads) {
       float total = 0;
+#pragma unroll 8
       for (int row = 0; row < rep; ++row)
-        total += select::WithFloor(Exp2(scores[row * p.score_stride + i] - of_rows[row].x) *
-                                   of_rows[row].y);
+        total += select::WithFloor(
+            Exp2(scores[row * p.score_stride + Swizzle(row, i)] - of_rows[row].x) * of_rows[row].y);
       scores[i] = total;
     }
   }
 
-  // In block 0. A block has the sums of `columns` rows.
-  __device__ void ChooseBlocks(int columns) const {
+  // In block 0.
+  __device__ void ChooseBlocks() const {
     constexpr int kTogether = 8;
+    const int columns = Share(compressed, kBlocks, 0).size;
     float* const sums = Scores() + p.score_stride;
     const uint32_t from = SharedAddress(Scores());
     const int packs = (compressed + 3) / 4;
@@ -255,18 +297,25 @@ struct Decoder {
     __syncthreads();
     const int reached = compressed == 0 ? 0 : (compressed + p.overlap - 2) / p.pieces + 1;
     float* const of_blocks = sums + 4 * packs;
-    for (int j = static_cast<int>(threadIdx.x); j < reached; j += kTileThreads) {
-      const int begin = j * p.pieces;
-      float score = 0;
-      for (int row = max(0, begin - p.overlap + 1); row < min(compressed, begin + p.pieces);
-           ++row) {
-        const int count = min(p.overlap, begin + p.pieces - row) - max(0, begin - row);
-        score += static_cast<float>(count) * sums[row];
+    for (int first = static_cast<int>(threadIdx.x); first < reached;
+         first += kTogether * kTileThreads) {
+      float score[kTogether] = {};
+      for (int k = 1 - p.overlap; k < p.pieces; ++k) {  // rows from a block's first piece on
+        const auto count = static_cast<float>(min(p.overlap, p.pieces - k) - max(0, -k));
+#pragma unroll
+        for (int n = 0; n < kTogether; ++n) {
+          const int row = (first + n * kTileThreads) * p.pieces + k;
+          if (row >= 0 && row < compressed) score[n] += count * sums[row];
+        }
       }
-      of_blocks[j] = score;
+#pragma unroll
+      for (int n = 0; n < kTogether; ++n) {
+        const int j = first + n * kTileThreads;
+        if (j < reached) of_blocks[j] = score[n];
+      }
     }
     __syncthreads();
-    if (warp > 0) return;
+    if (attention.warp > 0) return;
     const select::Choice choice{.blocks = nullptr,
                                 .scores = nullptr,
                                 .entropy = nullptr,
@@ -278,54 +327,51 @@ struct Decoder {
                        List());
     __syncwarp();
     int32_t* const out = p.blocks + (int64_t{blockIdx.z} * p.groups + group) * p.places;
-    for (int i = static_cast<int>(threadIdx.x); i < p.places; i += 32) out[i] = List()[i];
+    const int lane = static_cast<int>(threadIdx.x);
+    for (int i = lane; i < p.places; i += 32) out[i] = List()[i];
+    for (int i = lane; i < (kBlocks - 1) * p.places; i += 32) {
+      const int32_t* place = List() + i % p.places;
+      StoreToBlock4(SharedAddress(place), static_cast<uint32_t>(1 + i / p.places),
+                    static_cast<uint32_t>(*place));
+    }
     __syncwarp();
   }
 
-  // Block 0's list -> how many blocks it has.
-  __device__ int FetchList() const {
-    if (rank > 0) {
-      for (int i = static_cast<int>(threadIdx.x); i < p.places; i += kTileThreads)
-        List()[i] = static_cast<int32_t>(LoadFromBlock4(SharedAddress(List() + i), 0));
-    }
-    __syncthreads();
-    return min(p.places, position / p.select_block + 1);
-  }
-
+  // A block has kRows / kBlocks of the rows. All are through with their rings.
   __device__ void StoreOutput() const {
-    constexpr int kPairs = kRows * Config::kDv / 2;
-    auto* const sums = At<float>(0);
-    auto* const output = At<float2>(Memory<Config>::kOutput);
-    const float one[2] = {1, 1};
-    StoreWeighted<Config>(sum, one, sums, warp);
-    __syncthreads();
-    for (int i = static_cast<int>(threadIdx.x); i < kPairs; i += kTileThreads)
-      output[i] = SumOverWarps<Config>(sums, i / (Config::kDv / 2), i % (Config::kDv / 2) * 2);
-    SyncCluster();
-    const int end = (rank + 1) * kPairs / kBlocks;
-    for (int i = rank * kPairs / kBlocks + static_cast<int>(threadIdx.x); i < end;
-         i += kTileThreads) {
-      float2 parts[kBlocks];
+    constexpr int kOwn = kRows / kBlocks, kPairs = kOwn * Config::kDv / 2;
+    auto* const inbox = At<float2>(0);  // [blocks][kPairs]
+    const int thread = static_cast<int>(threadIdx.x);
 #pragma unroll
-      for (int b = 0; b < kBlocks; ++b)
-        parts[b] = LoadFromBlock8(SharedAddress(output + i), static_cast<uint32_t>(b));
+    for (int r = 0; r < 2; ++r) {
+      const int row = FragmentRow() + 8 * r,
+                first = rank * kPairs + (row % kOwn * Config::kDv +
+                                         attention.warp * Attention::kColumns + FragmentColumn()) /
+                                            2;
+#pragma unroll
+      for (int n = 0; n < Attention::kColumns / 8; ++n)
+        StoreToBlock8(SharedAddress(inbox + first + 4 * n), static_cast<uint32_t>(row / kOwn),
+                      make_float2(sum[n][2 * r], sum[n][2 * r + 1]));
+    }
+    SyncCluster();
+    for (int i = thread; i < kPairs; i += kTileThreads) {
       float2 total = make_float2(0, 0);
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b) {
-        total.x += parts[b].x;
-        total.y += parts[b].y;
+        const float2 part = inbox[b * kPairs + i];
+        total.x += part.x;
+        total.y += part.y;
       }
-      const int row = i / (Config::kDv / 2);
+      const int row = rank * kOwn + i / (Config::kDv / 2);
       if (row >= rep) continue;
-      auto* const out = reinterpret_cast<uint32_t*>(p.o + FirstHead() * Config::kDv) + i;
-      *out = PackBFloat16(total.x, total.y);
+      auto* const out = reinterpret_cast<uint32_t*>(p.o + FirstHead() * Config::kDv);
+      out[rank * kPairs + i] = PackBFloat16(total.x, total.y);
     }
-    __syncwarp();
   }
 };
 
 template <class Config>
-__global__ void LACUNA_CLUSTER(kBlocks) __launch_bounds__(kTileThreads, 2)
+__global__ void LACUNA_CLUSTER(Config::kBlocks) __launch_bounds__(kTileThreads, Config::kTogether)
     BranchesKernel(const __grid_constant__ Params p) {
 #if LACUNA_HOPPER_CODE
   Decoder<Config>(p, p.tokens[blockIdx.z], DynamicShared()).Run();

@@ -6,7 +6,7 @@
 namespace lacuna::cuda::hopper {
 
 // (Dk, Dv) of (192, 128), (128, 128) and (64, 64), groups of up to 16 heads, as many tokens as shared
-// memory has room for their compressed rows' scores (300 thousand in the usual grid).
+// memory has room for their compressed rows' scores (370 thousand in the usual grid).
 bool Supports(const DecodeBranchesArgs&, Stream);
 
 // Only what Supports says yes to.

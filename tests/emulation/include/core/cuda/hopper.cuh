@@ -124,11 +124,21 @@ inline void WaitSentRead() {
 }
 inline void FenceAsyncProxy() {}
 
+inline void WaitForPrevious() {}
+inline void PrefetchBytes(const void*, uint32_t) {}
+
 inline uint32_t ClusterRank() {
   return emulation::ThisThread().rank;
 }
+inline void ArriveCluster() {
+  emulation::ArriveCluster();
+}
+inline void WaitCluster() {
+  emulation::WaitCluster();
+}
 inline void SyncCluster() {
-  emulation::SyncCluster();
+  ArriveCluster();
+  WaitCluster();
 }
 template <class T>
 T LoadFromBlock(uint32_t shared, uint32_t rank) {
@@ -136,8 +146,11 @@ T LoadFromBlock(uint32_t shared, uint32_t rank) {
   std::memcpy(&value, emulation::Shared(shared, rank), sizeof value);
   return value;
 }
-inline uint32_t LoadFromBlock4(uint32_t shared, uint32_t rank) {
-  return LoadFromBlock<uint32_t>(shared, rank);
+inline void StoreToBlock4(uint32_t shared, uint32_t rank, uint32_t value) {
+  std::memcpy(emulation::Shared(shared, rank), &value, sizeof value);
+}
+inline void StoreToBlock8(uint32_t shared, uint32_t rank, float2 value) {
+  std::memcpy(emulation::Shared(shared, rank), &value, sizeof value);
 }
 inline float2 LoadFromBlock8(uint32_t shared, uint32_t rank) {
   return LoadFromBlock<float2>(shared, rank);
