@@ -32,10 +32,7 @@ RunSaver::~RunSaver() {
 }
 
 absl::Status RunSaver::Prepare(int64_t steps) {
-  const int64_t every = recipe_.train.checkpoint_every;
-  if (!recipe_.train.async_checkpoint || every == 0 ||
-      (steps / every + 1) * every >= recipe_.train.steps)
-    return absl::OkStatus();
+  if (!recipe_.train.SavesInBackground(steps)) return absl::OkStatus();
   const TrainingState share = writer_.ShareOf(TensorsOf(model_, &optimizer_));
   // On the CPU the copy is in the memory that the limit is there to spare.
   if (model_.model->device() == kCpu && recipe_.train.memory_limit_gib > 0) {
