@@ -26,7 +26,7 @@ absl::Status BackgroundSave::Begin(int64_t step, const TrainingState& state,
   LACUNA_CHECK(!under_way(), "a save begins while one is under way");
   LACUNA_ASSIGN_OR_RETURN(SaveAttempt attempt, writer_.Begin(step, state));
   const SteadyClock::time_point begin = SteadyClock::now();
-  state_ = snapshot.Take(state);
+  state_ = snapshot.Take(writer_.ShareOf(state));
   *copy_seconds = SecondsSince(begin);
   attempt_ = std::move(attempt);
   committing_ = false;

@@ -31,8 +31,9 @@ class BackgroundSave {
   ~BackgroundSave();
 
   bool under_way() const { return attempt_.has_value(); }
-  // Collective, with no save under way; CheckpointWriter::Begin's errors. Afterwards `state` may
-  // change; the snapshot is this save's until it is done. Sets *copy_seconds.
+  // Collective, with no save under way; CheckpointWriter::Begin's errors. Copies this rank's share of
+  // `state`, which may change afterwards; the snapshot, reserved for such a share, is this save's
+  // until it is done. Sets *copy_seconds.
   absl::Status Begin(int64_t step, const TrainingState& state, StateSnapshot& snapshot,
                      double* copy_seconds);
   // Whether this rank's thread is through with its phase; true where no save is under way.

@@ -117,6 +117,26 @@ std::vector<SharePiece> PlanShare(const TrainingState& state, int rank, int size
   return pieces;
 }
 
+TrainingState ShareOf(const TrainingState& state, int rank, int size) {
+  TrainingState share = state;
+  for (TensorSlice& slice : share.tensors) {
+    slice.tensor = Tensor::Empty({0}, slice.tensor.dtype());
+    slice.replica = 0;
+    slice.replicas = 1;
+  }
+  for (const SharePiece& piece : PlanShare(state, rank, size)) {
+    const Tensor& whole = state.tensors[piece.slice].tensor;
+    TensorSlice& slice = share.tensors[piece.slice];
+    slice.offset += piece.begin;
+    slice.tensor = piece.count == whole.numel() ? whole : whole.View(piece.begin, {piece.count});
+  }
+  return share;
+}
+
+TrainingState CheckpointWriter::ShareOf(const TrainingState& state) const {
+  return lacuna::ShareOf(state, rank_, size_);
+}
+
 absl::Status CheckpointWriter::WriteShare(const SaveAttempt& attempt, const TrainingState& state,
                                           const std::atomic<bool>* stop,
                                           std::string* record) const {

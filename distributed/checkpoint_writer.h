@@ -87,6 +87,8 @@ class CheckpointWriter {
   absl::StatusOr<SaveReport> End(SaveAttempt attempt, const absl::Status& committed);
 
   int rank() const { return rank_; }
+  // This rank's (below).
+  TrainingState ShareOf(const TrainingState& state) const;
 
  private:
   absl::StatusOr<std::string> MakeTemporary(int64_t step, int64_t bytes) const;
@@ -109,5 +111,8 @@ struct SharePiece {
 // What `rank` of `size` ranks writes of its list; the parts of all ranks together are every element
 // once.
 std::vector<SharePiece> PlanShare(const TrainingState& state, int rank, int size);
+// The same as a state: views of these parts, of which no other rank has a copy, and the names of
+// what others write. A save of all ranks' shares is a save of `state`.
+TrainingState ShareOf(const TrainingState& state, int rank, int size);
 
 }  // namespace lacuna

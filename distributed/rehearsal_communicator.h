@@ -7,7 +7,7 @@
 //   all-reduce       the tensor is read and written; its values stay
 //   reduce-scatter   all of `in` is read; `out` is this rank's part of it
 //   all-gather       all of `out` is read and written; of its values, this rank's part is `in`, and
-//                    the others stay
+//                    the others stay where AbsentPeers does not say what comes
 //   all-to-all       AbsentPeers says what comes, otherwise the sent rows again and again
 //   broadcast        as all-reduce
 // Text comes back as if every rank had given this one's. Requests are done at once.
@@ -44,14 +44,17 @@ class CollectiveRecorder {
   virtual void Waited(int64_t number) = 0;
 };
 
-// Speaks for the ranks that are not there.
+// Speaks for the ranks that are not there. Each function returns false where it has nothing to say.
 class AbsentPeers {
  public:
   virtual ~AbsentPeers() = default;
-  // Sets `out` to the rows that come from them, arguments as Communicator::AllToAllRows's; false
-  // where it has nothing to say.
-  virtual bool Receive(const Tensor& in, const std::vector<int64_t>& send_rows, Tensor& out,
-                       const std::vector<int64_t>& receive_rows) = 0;
+  // Sets `out` to the rows that come from them, arguments as Communicator::AllToAllRows's.
+  virtual bool Receive(const Tensor& /*in*/, const std::vector<int64_t>& /*send_rows*/,
+                       Tensor& /*out*/, const std::vector<int64_t>& /*receive_rows*/) {
+    return false;
+  }
+  // Sets all parts of `out`, that of this rank, number `rank`, to `in`: Communicator::AllGatherInto.
+  virtual bool Gather(const Tensor& /*in*/, Tensor& /*out*/, int /*rank*/) { return false; }
 };
 
 struct RehearsedRank {

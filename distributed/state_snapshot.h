@@ -1,5 +1,6 @@
 // StateSnapshot: a copy of a training state in host memory, from which a checkpoint is written while
-// training goes on. One block, reserved once and used for every copy.
+// training goes on. One block, reserved once and used for every copy. A rank copies what it writes
+// (ShareOf, distributed/checkpoint_writer.h), not what it has.
 //
 // Tensors that stand side by side in one allocation are copied at once: of flat buffers that is a
 // few copies of their whole size, at the speed of the link (page-locked memory, the compute stream).

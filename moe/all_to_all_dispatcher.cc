@@ -111,6 +111,9 @@ class AllToAllExchange : public Exchange {
     y_ = journey_->Home(y.value());
     edge_ = tape_.Record("combine_begin", {y}, {}, Edge(y.value()),
                          [&tape = tape_, journey = journey_](GradContext& g) {
+                           // Of what stands between the halves: under the way, and gone before the
+                           // experts' turn.
+                           tape.RunDeferred();
                            g.Set(0, journey->dy.Arrive());
                            tape.HoldDeferred(true);
                          });

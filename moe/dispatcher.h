@@ -1,6 +1,6 @@
 // Brings rows to their experts and back. Each way is a Begin and a Finish, so that a dispatcher
-// between ranks can move rows while others compute (the shared experts on the way there, deferred
-// weight gradients on the way back).
+// between ranks can move rows while others compute (half of the shared experts on each way, and
+// deferred weight gradients in backward).
 #pragma once
 
 #include <memory>
@@ -59,8 +59,8 @@ class LocalDispatcher : public Dispatcher {
 // experts: what is received needs a place, and on a card a place that is asked for later would be
 // in use until the work that was queued before it is done. Backward holds deferred weight gradients
 // (Tape::HoldDeferred) until rows are on their way: those of the experts run under the way back of
-// dx, those of the modules before the layer (of the next attention, in a transformer) under the way
-// there of dy.
+// dx, those of the modules before the layer (of the next attention, in a transformer) and of what
+// stands between BeginCombine and FinishCombine under the way there of dy.
 class AllToAllDispatcher : public Dispatcher {
  public:
   // group, which must outlive the dispatcher and its tapes, carries tensors of the layer's device

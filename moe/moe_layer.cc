@@ -1,5 +1,7 @@
 #include "moe/moe_layer.h"
 
+#include <utility>
+
 #include "autograd/functions/activation.h"
 #include "distributed/communicator.h"
 
@@ -37,9 +39,10 @@ Variable MoeLayer::Forward(ForwardContext& ctx, const Variable& x, const Variabl
   const Routing routing = router_.Forward(ctx, x, name());
   const std::unique_ptr<Exchange> exchange =
       dispatcher_->BeginDispatch(ctx.tape, x, routing.ids, routing.weights);
-  // Here, because they need no other rank: they fill the time the rows are on their way.
-  const Variable base = shared_ ? shared_->Forward(ctx, x, residual) : residual;
+  // The shared experts need no other rank: their halves fill the time the rows are on their ways.
+  Variable hidden = shared_ ? shared_->Hidden(ctx, x) : Variable();
   exchange->BeginCombine(experts_.Forward(ctx.tape, exchange->FinishDispatch()));
+  const Variable base = shared_ ? shared_->Output(ctx, std::move(hidden), residual) : residual;
   const Variable routed = exchange->FinishCombine();
   return base.defined() ? Add(ctx.tape, base, routed) : routed;
 }

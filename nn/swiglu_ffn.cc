@@ -10,7 +10,15 @@ SwiGluFfn::SwiGluFfn(int64_t width, int64_t hidden, double init_std, double down
       down_(&AddParameter("down_proj.weight", {width, hidden}, Init::Normal(down_std))) {}
 
 Variable SwiGluFfn::Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) {
-  return Linear(ctx.tape, SwiGlu(ctx.tape, Linear(ctx.tape, x, *gate_up_)), *down_, residual);
+  return Output(ctx, Hidden(ctx, x), residual);
+}
+
+Variable SwiGluFfn::Hidden(ForwardContext& ctx, const Variable& x) {
+  return SwiGlu(ctx.tape, Linear(ctx.tape, x, *gate_up_));
+}
+
+Variable SwiGluFfn::Output(ForwardContext& ctx, Variable hidden, const Variable& residual) {
+  return Linear(ctx.tape, hidden, *down_, residual);
 }
 
 }  // namespace lacuna

@@ -12,6 +12,11 @@ class SwiGluFfn : public FeedForward {
   SwiGluFfn(int64_t width, int64_t hidden, double init_std, double down_std);
 
   Variable Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) override;
+  // Its halves, for who has something to do between them:
+  //   Hidden  silu(gate x) * up x, [N, F]: two thirds of the FLOPs
+  //   Output  residual + down hidden, [N, C]
+  Variable Hidden(ForwardContext& ctx, const Variable& x);
+  Variable Output(ForwardContext& ctx, Variable hidden, const Variable& residual);
 
  private:
   Parameter* gate_up_;

@@ -123,7 +123,8 @@ TokenMemory ExpertsWork(const Recipe& recipe, double overload) {
   const ExpertRows rows = RowsOf(recipe, overload);
   const double width = Real(recipe.model.width);
   // The rows' gradients before and behind the experts, and the weighted activations; the stream's
-  // gradient, and where nothing travels that of the layer's input.
+  // gradient, and where nothing travels that of the layer's input. The shared experts' hidden layer
+  // has given its place to its gradient by then.
   return {.compute = rows.choices * (2 * width + Real(e.expert_width)) +
                      (recipe.parallel.expert > 1 ? width : 2 * width),
           .accumulation = rows.tokens * Real(e.experts_per_token)};

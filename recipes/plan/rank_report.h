@@ -14,6 +14,8 @@ struct PlanOptions {
   int64_t ranks = 1;
   double overload = kPlannedOverload;
   const PlannedDevice* device = nullptr;  // none: no verdict and no times
+  int64_t hosts = 1;                      // with the same number of ranks each
+  double host_memory_gib = 0;             // of a host; 0: not known, so no verdict
 };
 
 // Bytes of a rank by category; the device's beside them, where there is one.

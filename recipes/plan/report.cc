@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "recipes/plan/host_report.h"
 #include "recipes/plan/model_size.h"
 #include "recipes/plan/yarn.h"
 #include "recipes/schema/recipe_keys.h"
@@ -146,6 +147,7 @@ std::string PlanText(const Recipe& recipe, const PlanOptions& options) {
   AppendParameters(recipe, &out);
   AppendFlops(recipe, &out);
   out += MemoryText(recipe, options);
+  out += HostMemoryText(recipe, options);
   AppendRun(recipe, options.ranks, &out);
   out += StepText(recipe, options);
   AppendSparsity(recipe, &out);

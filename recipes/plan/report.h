@@ -8,7 +8,7 @@
 
 namespace lacuna {
 
-// Tables of parameters, FLOPs, memory of a rank, the run's length, communication and time of a step,
+// Tables of parameters, FLOPs, memory of a rank and a host, the run's length, communication and time of a step,
 // and NSA's sparsity.
 std::string PlanText(const Recipe& recipe, const PlanOptions& options);
 

@@ -8,6 +8,7 @@
 #include "core/status.h"
 #include "core/stream.h"
 #include "nn/schedule.h"
+#include "recipes/rehearsal/context_peers.h"
 #include "recipes/rehearsal/received_choices.h"
 #include "recipes/rehearsal/timeline_recorder.h"
 #include "recipes/trainer/batch_share.h"
@@ -22,9 +23,6 @@ namespace {
 
 absl::Status Check(const Recipe& recipe, const RehearsalOptions& options) {
   LACUNA_RETURN_IF_ERROR(CheckParallel(recipe, options.ranks));
-  if (recipe.parallel.context > 1)
-    return ConfigError("parallel.context = {}: a rehearsal has whole samples; 1 is allowed",
-                       recipe.parallel.context);
   if (options.rank < 0 || options.rank >= options.ranks)
     return ConfigError("--rank {}: must be 0 to {}, of --ranks {}", options.rank, options.ranks - 1,
                        options.ranks);
@@ -40,8 +38,9 @@ struct RehearsedMesh {
   Mesh mesh;
 };
 
-RehearsedMesh MakeRehearsedMesh(const RehearsalOptions& options, int64_t expert, Device device,
-                                CollectiveRecorder& recorder, AbsentPeers* peers) {
+RehearsedMesh MakeRehearsedMesh(const RehearsalOptions& options, const ParallelConfig& parallel,
+                                Device device, CollectiveRecorder& recorder,
+                                AbsentPeers* expert_peers, AbsentPeers* context_peers) {
   const auto group = [&](int64_t rank, int64_t size, const char* name, AbsentPeers* with) {
     if (size == 1) return MakeSelfCommunicator();
     auto comm = MakeRehearsalCommunicator({.rank = static_cast<int>(rank),
@@ -55,8 +54,9 @@ RehearsedMesh MakeRehearsedMesh(const RehearsalOptions& options, int64_t expert,
   RehearsedMesh rehearsed;
   rehearsed.world = group(options.rank, options.ranks, "world", nullptr);
   rehearsed.mesh.world = rehearsed.world.get();
-  rehearsed.mesh.expert = group(options.rank % expert, expert, "expert", peers);
-  rehearsed.mesh.context = MakeSelfCommunicator();
+  const int64_t expert = parallel.expert, context = parallel.context;
+  rehearsed.mesh.expert = group(options.rank % expert, expert, "expert", expert_peers);
+  rehearsed.mesh.context = group(options.rank % context, context, "context", context_peers);
   rehearsed.mesh.replica = group(options.rank / expert, options.ranks / expert, "replica", nullptr);
   return rehearsed;
 }
@@ -93,7 +93,7 @@ class Rehearsal {
       : recipe_(recipe), options_(options), recorder_(device) {
     result_.device = device;
     const TrainConfig& train = recipe.train;
-    result_.recipe_micro_batches = train.global_batch / (options.ranks * train.micro_batch);
+    result_.recipe_micro_batches = train.global_batch / (groups() * train.micro_batch);
     result_.micro_batches = std::min(options.micro_batches, result_.recipe_micro_batches);
   }
 
@@ -112,13 +112,17 @@ class Rehearsal {
   }
 
  private:
+  // Of ranks that share samples.
+  int64_t groups() const { return options_.ranks / recipe_.parallel.context; }
+
   absl::Status DrawChoices() {
     const int64_t expert = recipe_.parallel.expert;
     if (expert == 1) return absl::OkStatus();
     distribution_ = {.num_experts = recipe_.moe.num_experts,
                      .experts_per_token = recipe_.moe.experts_per_token,
                      .ranks = expert,
-                     .tokens = recipe_.train.micro_batch * recipe_.train.sequence_length,
+                     .tokens = recipe_.train.micro_batch * recipe_.train.sequence_length /
+                               recipe_.parallel.context,
                      .balance = options_.balance,
                      .seed = static_cast<uint64_t>(recipe_.run.seed)};
     LACUNA_RETURN_IF_ERROR(distribution_.Validate());
@@ -131,8 +135,8 @@ class Rehearsal {
   }
 
   void Build() {
-    mesh_ = MakeRehearsedMesh(options_, recipe_.parallel.expert, result_.device, recorder_,
-                              choices_.get());
+    mesh_ = MakeRehearsedMesh(options_, recipe_.parallel, result_.device, recorder_, choices_.get(),
+                              &context_peers_);
     Communicator& world = *mesh_.world;
     model_ = BuildModel(recipe_.model, recipe_.nsa, recipe_.moe, recipe_.train.recompute,
                         recipe_.train.dtype, static_cast<uint64_t>(recipe_.run.seed),
@@ -141,9 +145,9 @@ class Rehearsal {
     optimizer_ = std::make_unique<AdamW>(*model_.parameters, recipe_.optimizer);
     reducer_ =
         std::make_unique<GradientReducer>(*model_.parameters, world, mesh_.mesh.replica.get());
-    step_ =
-        std::make_unique<TrainingStep>(model_, *optimizer_, *reducer_, world,
-                                       recipe_.optimizer.clip_norm, recipe_.train.sequence_length);
+    step_ = std::make_unique<TrainingStep>(
+        model_, *optimizer_, *reducer_, world, recipe_.optimizer.clip_norm,
+        recipe_.train.sequence_length, mesh_.mesh.context_group());
     step_->set_deterministic(recipe_.train.deterministic);
     step_->set_observer(&recorder_);
     reducer_->GatherValues();
@@ -152,18 +156,23 @@ class Rehearsal {
   }
 
   absl::StatusOr<std::vector<Batch>> Load(int64_t step) const {
-    const int64_t ranks = options_.ranks, micro_batches = result_.micro_batches,
-                  global_batch = ranks * micro_batches * recipe_.train.micro_batch;
+    const int64_t micro_batches = result_.micro_batches, context = recipe_.parallel.context,
+                  group = options_.rank / context,
+                  global_batch = groups() * micro_batches * recipe_.train.micro_batch;
     if (!options_.random_data)
       return LoadShare(*inputs_.loader, {.first_sample = step * global_batch,
                                          .global_batch = global_batch,
                                          .micro_batch = recipe_.train.micro_batch,
-                                         .ranks = static_cast<int>(ranks),
-                                         .rank = static_cast<int>(options_.rank)});
+                                         .ranks = static_cast<int>(options_.ranks),
+                                         .rank = static_cast<int>(options_.rank),
+                                         .context = static_cast<int>(context)});
     std::vector<Batch> batches;
-    for (int64_t i = 0; i < micro_batches; ++i)
+    for (int64_t i = 0; i < micro_batches; ++i) {
       batches.push_back(RandomBatch(
-          recipe_, static_cast<uint64_t>((step * micro_batches + i) * ranks + options_.rank)));
+          recipe_, static_cast<uint64_t>((step * micro_batches + i) * groups() + group)));
+      KeepContextRows(&batches.back(), recipe_.train.sequence_length, static_cast<int>(context),
+                      static_cast<int>(options_.rank % context));
+    }
     return batches;
   }
 
@@ -229,6 +238,7 @@ class Rehearsal {
   RunInputs inputs_;
   ChoiceDistribution distribution_;
   std::unique_ptr<ReceivedChoices> choices_;
+  ContextPeers context_peers_;
   RehearsedMesh mesh_;
   BuiltModel model_;
   std::unique_ptr<AdamW> optimizer_;
@@ -242,7 +252,7 @@ class Rehearsal {
 
 double RehearsalResult::tokens(const Recipe& recipe) const {
   return static_cast<double>(recipe_micro_batches * recipe.train.micro_batch *
-                             recipe.train.sequence_length);
+                             recipe.train.sequence_length / recipe.parallel.context);
 }
 
 absl::StatusOr<RehearsalResult> Rehearse(const Recipe& recipe, const RehearsalOptions& options) {

@@ -48,7 +48,8 @@ void AppendCompute(const Recipe& recipe, const RehearsalOptions& options,
   *out += fmt::format(
       "\nCompute of a step, measured ({} micro-batches of {}; median of {} steps of {})\n",
       result.recipe_micro_batches,
-      FormatCount(recipe.train.micro_batch * recipe.train.sequence_length),
+      FormatCount(recipe.train.micro_batch * recipe.train.sequence_length /
+                  recipe.parallel.context),
       options.steps - options.warmup, result.micro_batches);
   AppendRow("a micro-batch", Milliseconds(result.micro_batch), "", out);
   AppendRow("once a step", Milliseconds(result.once), "optimizer, clipping, the step's numbers",
@@ -167,9 +168,11 @@ std::string RehearsalText(const Recipe& recipe, const RehearsalOptions& options,
   std::string out = fmt::format(
       "rehearsal: one rank of {} on one card; communication is local copies; step time is "
       "modelled\n"
-      "{}: rank {} of {}, parallel.expert = {}, parallel.zero = {}, recompute: {}; on {}\n",
+      "{}: rank {} of {}, parallel.expert = {}, parallel.context = {}, parallel.zero = {}, "
+      "recompute: {}; on {}\n",
       options.ranks, recipe.run.name, options.rank, options.ranks, recipe.parallel.expert,
-      recipe.parallel.zero, ValueText(recipe.train.recompute), Describe(result.device));
+      recipe.parallel.context, recipe.parallel.zero, ValueText(recipe.train.recompute),
+      Describe(result.device));
   AppendCompute(recipe, options, result, &out);
   AppendMemory(recipe, options, result, &out);
   AppendRows(result, &out);

@@ -94,4 +94,9 @@ int64_t TrainConfig::SamplesIn(int64_t steps_done) const {
   return samples + steps_done * global_batch;
 }
 
+bool TrainConfig::SavesInBackground(int64_t steps_done) const {
+  if (!async_checkpoint || checkpoint_every == 0) return false;
+  return (steps_done / checkpoint_every + 1) * checkpoint_every < steps;
+}
+
 }  // namespace lacuna

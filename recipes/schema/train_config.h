@@ -69,6 +69,8 @@ struct TrainConfig {
   int64_t StepOfSample(int64_t sample) const;
   // Samples of the first `steps_done` steps.
   int64_t SamplesIn(int64_t steps_done) const;
+  // Whether a save after `steps_done`, other than the last one, is to be written in the background.
+  bool SavesInBackground(int64_t steps_done) const;
 
   // Appends one line for every violated rule, naming `section`.key and value.
   void Validate(const std::string& section, std::vector<std::string>* violations) const;

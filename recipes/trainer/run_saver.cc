@@ -32,18 +32,15 @@ RunSaver::~RunSaver() {
 }
 
 absl::Status RunSaver::Prepare(int64_t steps) {
-  const int64_t every = recipe_.train.checkpoint_every;
-  if (!recipe_.train.async_checkpoint || every == 0 ||
-      (steps / every + 1) * every >= recipe_.train.steps)
-    return absl::OkStatus();
-  const TrainingState live = TensorsOf(model_, &optimizer_);
-  // On the CPU the copy is as large as the state, and the limit is there to keep the rank small.
+  if (!recipe_.train.SavesInBackground(steps)) return absl::OkStatus();
+  const TrainingState share = writer_.ShareOf(TensorsOf(model_, &optimizer_));
+  // On the CPU the copy is in the memory that the limit is there to spare.
   if (model_.model->device() == kCpu && recipe_.train.memory_limit_gib > 0) {
     return MakeError(ExitCode::kHardware,
                      "train.memory_limit_gib leaves no room for a copy of the state");
   }
-  LACUNA_RETURN_IF_ERROR(CheckSnapshotsFit(comm_, StateSnapshot::BytesFor(live)));
-  absl::StatusOr<StateSnapshot> snapshot = StateSnapshot::Reserve(live);
+  LACUNA_RETURN_IF_ERROR(CheckSnapshotsFit(comm_, StateSnapshot::BytesFor(share)));
+  absl::StatusOr<StateSnapshot> snapshot = StateSnapshot::Reserve(share);
   LACUNA_RETURN_IF_ERROR(
       AgreeOnStatus(comm_, snapshot.status(), AfterSeconds(comm_.timeout_seconds())));
   snapshot_ = *std::move(snapshot);
@@ -73,7 +70,8 @@ absl::Status RunSaver::Save(const RunState& state, bool last) {
   // Nothing changes the tensors meanwhile: those on the CPU are written as they stand.
   const bool copies = snapshot_ && model_.model->device() != kCpu;
   const SteadyClock::time_point copy_begin = SteadyClock::now();
-  const TrainingState host = copies ? snapshot_->Take(live) : OnHost(live);
+  const TrainingState share = writer_.ShareOf(live),
+                      host = copies ? snapshot_->Take(share) : OnHost(share);
   outcome.copy_seconds = SecondsSince(copy_begin);
   const absl::StatusOr<SaveReport> report = writer_.Save(state.step, host);
   outcome.stall_seconds = SecondsSince(begin);

@@ -28,7 +28,7 @@ class Rank {
   Rank(Communicator& comm, const std::string& directory)
       : comm_(comm),
         writer_(comm, {.directory = directory, .keep_latest = 2}),
-        snapshot_(*StateSnapshot::Reserve(CheckpointState(0))),
+        snapshot_(*StateSnapshot::Reserve(writer_.ShareOf(CheckpointState(0)))),
         save_(writer_) {}
 
   absl::Status Begin(int64_t step) {
@@ -232,6 +232,32 @@ TEST(StateSnapshot, CopiesFlatBuffersAtOnceAndKeepsEveryView) {
   const TrainingState zeros = snapshot->Take(state);
   snapshot = absl::CancelledError();
   EXPECT_TRUE(test::SameBits(zeros.tensors[1].tensor, state.tensors[1].tensor));
+}
+
+// Of one flat buffer that all ranks have, each reserves and copies its part.
+TEST(StateSnapshot, HoldsWhatTheRankWrites) {
+  constexpr int kRanks = 4;
+  const Tensor flat = test::RandomTensor({4096}, DType::kF32, 1);
+  TrainingState state;
+  state.Add("a", flat.View(0, {30, 100}));
+  state.Add("b", flat.View(3008, {1088}));
+  std::vector<int64_t> covered(state.tensors.size());
+  for (int rank = 0; rank < kRanks; ++rank) {
+    const TrainingState share = ShareOf(state, rank, kRanks);
+    EXPECT_LE(StateSnapshot::BytesFor(share), 4096 * 4 / kRanks + 256);
+    auto snapshot = StateSnapshot::Reserve(share);
+    ASSERT_TRUE(snapshot.ok()) << snapshot.status();
+    const TrainingState copy = snapshot->Take(share);
+    for (size_t i = 0; i < copy.tensors.size(); ++i) {
+      const TensorSlice& piece = copy.tensors[i];
+      if (piece.tensor.numel() == 0) continue;
+      EXPECT_EQ(piece.offset, covered[i]);
+      covered[i] += piece.tensor.numel();
+      EXPECT_TRUE(test::SameBits(piece.tensor,
+                                 state.tensors[i].tensor.View(piece.offset, piece.tensor.shape())));
+    }
+  }
+  EXPECT_EQ(covered, (std::vector<int64_t>{3000, 1088}));
 }
 
 TEST(StateSnapshot, TheRanksOfAHostNeedRoomTogether) {

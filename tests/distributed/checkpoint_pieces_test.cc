@@ -90,6 +90,12 @@ TrainingState PiecesOf(const Layout& layout, int rank, bool fill) {
   return state;
 }
 
+int64_t BytesOf(const TrainingState& state) {
+  int64_t bytes = 0;
+  for (const TensorSlice& slice : state.tensors) bytes += slice.tensor.bytes();
+  return bytes;
+}
+
 uint64_t Save(const std::string& directory, const Layout& layout, int64_t step) {
   uint64_t hash = 0;
   Mailbox box;
@@ -157,6 +163,40 @@ TEST(CheckpointPieces, EveryElementIsInOneFileAndReplicasShareTheWork) {
   for (const CheckpointTensor& tensor : reader->manifest().tensors)
     EXPECT_EQ(elements[tensor.name], NumElements(tensor.shape)) << tensor.name;
   for (const int64_t bytes : of_files) EXPECT_NEAR(bytes, total / 8, 64);
+}
+
+// What a rank writes, as a state of its own: nothing twice, nothing missing, and of the same hash.
+TEST(CheckpointPieces, SharesAreTheStateCutAnotherWay) {
+  const TempDir dir;
+  for (const Layout& layout : kLayouts) {
+    const uint64_t hash = Save(dir.path(), layout, 1);
+    Mailbox box;
+    RunRanks(box, layout.ranks, [&](Communicator& comm) {
+      CheckpointWriter writer(comm, {.directory = dir.path()});
+      const TrainingState state = PiecesOf(layout, comm.rank(), true),
+                          share = writer.ShareOf(state);
+      ASSERT_EQ(share.tensors.size(), state.tensors.size());
+      for (size_t t = 0; t < state.tensors.size(); ++t) {
+        EXPECT_EQ(share.tensors[t].name, state.tensors[t].name);
+        EXPECT_EQ(share.tensors[t].tensor.dtype(), state.tensors[t].tensor.dtype());
+        EXPECT_TRUE(share.tensors[t].tensor.numel() == 0 ||
+                    share.tensors[t].tensor.SharesStorage(state.tensors[t].tensor));
+      }
+      EXPECT_EQ(StateHash(comm, share), hash);
+      const auto report = writer.Save(2, share);
+      ASSERT_TRUE(report.ok()) << report.status();
+      EXPECT_EQ(report->state_hash, hash);
+      Tensor sum = Tensor::FromVector(std::vector<int64_t>{BytesOf(share)}, {1});
+      comm.AllReduceSum(sum).Wait();
+      EXPECT_EQ(sum.data<int64_t>()[0], BytesOf(PiecesOf({1, 1, false}, 0, true)));
+    });
+    const auto of_state = CheckpointReader::Open(dir / "step_1"),
+               of_shares = CheckpointReader::Open(dir / "step_2");
+    ASSERT_TRUE(of_state.ok() && of_shares.ok());
+    for (size_t f = 0; f < of_state->manifest().files.size(); ++f)
+      EXPECT_EQ(of_shares->manifest().files[f].slices.size(),
+                of_state->manifest().files[f].slices.size());
+  }
 }
 
 TEST(CheckpointPieces, HashSeesNamesPlacesAndBits) {

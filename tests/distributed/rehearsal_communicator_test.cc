@@ -53,6 +53,26 @@ TEST_F(RehearsalCommunicatorTest, GatheredPartsOfOthersStay) {
   EXPECT_EQ(all.ToDoubles(), (std::vector<double>{0, 1, 20, 30, 4, 5, 6, 7}));
 }
 
+TEST_F(RehearsalCommunicatorTest, PeersSayWhatIsGathered) {
+  struct Sevens : AbsentPeers {
+    bool Gather(const Tensor& in, Tensor& out, int rank) override {
+      EXPECT_EQ(rank, 1);
+      for (int64_t i = 0; i < out.numel(); ++i)
+        out.mutable_data<float>()[i] = i / 2 == rank ? in.data<float>()[i % 2] : 7;
+      return true;
+    }
+  } sevens;
+  comm_ =
+      MakeRehearsalCommunicator({.rank = 1, .size = 4, .recorder = &recorder_, .peers = &sevens});
+  Tensor all = Numbers(8);
+  comm_->AllGatherInto(Tensor::FromVector(std::vector<float>{20, 30}, {2}), all).Wait();
+  EXPECT_EQ(all.ToDoubles(), (std::vector<double>{7, 7, 20, 30, 7, 7, 7, 7}));
+  EXPECT_DOUBLE_EQ(recorder_.launched[0].link_bytes, 32 * 3 / 4.0);
+  Tensor out = Tensor::Zeros({4}, DType::kF32);
+  comm_->AllToAllRows(Numbers(4), {1, 1, 1, 1}, out, {1, 1, 1, 1}).Wait();
+  EXPECT_EQ(out.ToDoubles(), Numbers(4).ToDoubles());
+}
+
 TEST_F(RehearsalCommunicatorTest, SentRowsStandForReceivedOnes) {
   const Tensor in = Numbers(6).Reshape({3, 2});
   Tensor out = Tensor::Zeros({5, 2}, DType::kF32);

@@ -16,7 +16,7 @@ namespace {
 
 absl::StatusOr<SaveReport> SaveInBackground(CheckpointWriter& writer, int64_t step) {
   TrainingState state = test::SmallCheckpointState(step);
-  absl::StatusOr<StateSnapshot> snapshot = StateSnapshot::Reserve(state);
+  absl::StatusOr<StateSnapshot> snapshot = StateSnapshot::Reserve(writer.ShareOf(state));
   LACUNA_RETURN_IF_ERROR(snapshot.status());
   BackgroundSave save(writer);
   double copy_seconds = 0;

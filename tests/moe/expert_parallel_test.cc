@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/kernel.h"
 #include "core/parallel.h"
 #include "tests/distributed/thread_transport.h"
 #include "tests/moe/expert_parallel_case.h"
@@ -186,8 +187,54 @@ TEST(ExpertParallelBalance, LossesCountsAndBiasAreThoseOfOneRank) {
   }
 }
 
+// What is queued while rows are under way, by the kernels behind an exchange: forward the shared
+// experts' halves, each on its way; backward the same, the other way round.
+TEST(ExpertParallelOverlap, TheHalvesOfTheSharedExpertsFillTheWays) {
+  const MoeConfig config{
+      .num_experts = kExperts, .experts_per_token = 2, .expert_width = 6, .num_shared = 1};
+  struct Names : KernelObserver {
+    explicit Names(std::vector<std::string>& to) : events(to) {}
+    void OnCall(const KernelCall& call, const std::function<void()>& run) override {
+      events.emplace_back(call.name);
+      run();
+    }
+    std::vector<std::string>& events;
+  };
+  OnEveryRank([&](Communicator& comm) {
+    RecordingCommunicator recorded(comm);
+    MoeFixture f(kWidth, config, DType::kF32, 1, kCpu, &recorded);
+    Names names(recorded.events);
+    const ObserveKernels observed(names);
+    Tape tape;
+    const PackedSequences sequences = PackedSequences::Single(11);
+    ForwardContext ctx{.tape = tape, .sequences = sequences};
+    const Variable x = tape.Leaf(RandomTensor({11, kWidth}, DType::kF32, 5));
+    const Variable y = f.layer().Forward(ctx, x, {});
+    // Behind exchange number `i`, up to the kernel `end`.
+    const auto behind = [&](size_t i, const std::string& end) {
+      auto at = recorded.events.begin();
+      for (size_t n = 0; n <= i; ++n)
+        at = std::find(at + (n > 0 ? 1 : 0), recorded.events.end(), "exchange");
+      return std::vector<std::string>(at + 1, std::find(at + 1, recorded.events.end(), end));
+    };
+    // Exchanges: counts, tokens, ids, weights; home.
+    EXPECT_EQ(behind(3, "sort_by_expert"), (std::vector<std::string>{"matmul", "swiglu_fwd"}));
+    EXPECT_EQ(behind(4, "unpermute_rows"), std::vector<std::string>{"matmul"});
+    recorded.events.clear();
+    tape.Backward({{y, RandomTensor({11, kWidth}, DType::kF32, 6)}});
+    // Exchanges: dy; dx and dweights.
+    const std::vector<std::string> of_dy = behind(0, "exchange");
+    ASSERT_GE(of_dy.size(), 2u);
+    EXPECT_EQ(of_dy[0] + " " + of_dy[1], "matmul matmul");
+    EXPECT_EQ(std::count(of_dy.begin(), of_dy.end(), "swiglu_bwd"), 0);
+    const std::vector<std::string> of_dx = behind(2, "unpermute_rows");
+    EXPECT_EQ(std::count(of_dx.begin(), of_dx.end(), "swiglu_bwd"), 1);
+    EXPECT_EQ(std::count(of_dx.begin(), of_dx.end(), "matmul"), 2);
+  });
+}
+
 // Weight gradients are worked out while rows are under way: the experts' after dx has left, those
-// of the layer above, from its gate up, after dy of the layer below has left.
+// of the layer above, from its gate up, and of the shared experts' last product after dy has left.
 TEST(ExpertParallelOverlap, WeightGradientsFillTheWaits) {
   const MoeConfig config{
       .num_experts = kExperts, .experts_per_token = 2, .expert_width = 6, .num_shared = 1};
@@ -211,11 +258,11 @@ TEST(ExpertParallelOverlap, WeightGradientsFillTheWaits) {
     recorded.events.clear();
     tape.Backward({{y, RandomTensor({11, kWidth}, DType::kF32, 6)}}, /*fire_hooks=*/true);
     const auto layer = [](const std::string& name) {
-      return std::vector<std::string>{"exchange",
+      return std::vector<std::string>{name + ".shared_experts.down_proj.weight",
+                                      "exchange",
                                       "exchange",
                                       name + ".experts.gate_up_proj.weight",
                                       name + ".experts.down_proj.weight",
-                                      name + ".shared_experts.down_proj.weight",
                                       name + ".shared_experts.gate_up_proj.weight"};
     };
     std::vector<std::string> expected = {"exchange"};

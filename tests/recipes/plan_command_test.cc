@@ -38,12 +38,14 @@ TEST(PlanCommand, PrintsThePlan) {
   const test::TempDir dir;
   const std::string path = dir / "r.yaml";
   std::ofstream(path) << test::kValidRecipe;
-  const Outcome plan = RunLacuna("plan " + path + " --ranks 4 --set train.dtype=bf16");
+  const Outcome plan = RunLacuna("plan " + path +
+                                 " --ranks 4 --hosts 2 --host-memory 2 --set train.dtype=bf16 "
+                                 "--set train.checkpoint_every=1");
   EXPECT_EQ(plan.exit_code, 0) << plan.text;
   for (const char* part :
        {"tiny: 2 layers of width 64, native sparse attention, 4 experts top-2 + 1 shared, bf16",
-        "Parameters", "master weights", "4 ranks", "micro-batches of a step and rank",
-        "Sparsity"}) {
+        "Parameters", "master weights", "4 ranks", "micro-batches of a step and rank", "a host",
+        "2 ranks; fits, ", "Sparsity"}) {
     EXPECT_THAT(plan.text, HasSubstr(part));
   }
   EXPECT_THAT(plan.text, testing::Not(HasSubstr("nan")));
@@ -88,6 +90,8 @@ TEST(PlanCommand, MistakesExitWithTwo) {
   expect("plan " + path + " --ranks 3", path +
                                             ":32:17: train.global_batch = 8: must be a multiple of "
                                             "3 ranks times train.micro_batch = 1\n");
+  expect("plan " + path + " --ranks 4 --hosts 3",
+         "lacuna: --hosts 3: must divide the number of ranks, 4\n");
   expect("plan " + path + " --ranks 0", "--ranks");
   expect("plan " + path + " --rank 2", "--rank");
 }

@@ -4,11 +4,16 @@
 
 #include <cstdlib>
 
+#include "distributed/checkpoint_writer.h"
+#include "distributed/rehearsal_communicator.h"
+#include "distributed/state_snapshot.h"
 #include "nn/optimizer.h"
 #include "recipes/model_builder.h"
+#include "recipes/plan/host_report.h"
 #include "recipes/plan/layer_memory.h"
 #include "recipes/plan/memory.h"
 #include "recipes/plan/step_time.h"
+#include "recipes/trainer/checkpoints.h"
 #include "recipes/trainer/memory_check.h"
 #include "tests/recipes/schema_texts.h"
 
@@ -143,6 +148,64 @@ TEST(RankPlan, StatesAreWhatIsAllocated) {
       }
     }
   }
+}
+
+// What the plan says of a host's copies is what a rank reserves, up to padding and routers' biases.
+TEST(RankPlan, HostMemoryIsWhatSavesReserve) {
+  constexpr int kRanks = 4;
+  for (const char* dtype : {"train.dtype=bf16", "train.dtype=f32"}) {
+    for (const int zero : {0, 2}) {
+      for (const int expert : {1, 2}) {
+        const auto recipe =
+            ParseRecipe(test::kValidRecipe, "r.yaml",
+                        {dtype, fmt::format("parallel.zero={}", zero),
+                         fmt::format("parallel.expert={}", expert), "train.checkpoint_every=1"},
+                        kRanks);
+        ASSERT_TRUE(recipe.ok()) << recipe.status();
+        const int64_t plan = SnapshotMemory(*recipe, kRanks);
+        for (const int rank : {0, kRanks - 1}) {
+          const auto group = MakeRehearsalCommunicator({.rank = rank % expert, .size = expert});
+          BuiltModel built =
+              BuildModel(recipe->model, recipe->nsa, recipe->moe, {}, recipe->train.dtype, 1,
+                         /*gradients=*/true, kCpu,
+                         {.whole = {.size = kRanks, .rank = rank},
+                          .parts = {.size = kRanks / expert, .rank = rank / expert},
+                          .bucket_bytes = recipe->train.bucket_mb << 20,
+                          .shard_updates = zero >= 2},
+                         expert > 1 ? group.get() : nullptr);
+          AdamW optimizer(*built.parameters, recipe->optimizer);
+          const TrainingState share = ShareOf(TensorsOf(built, &optimizer), rank, kRanks);
+          const int64_t bytes = StateSnapshot::BytesFor(share);
+          const auto padding = static_cast<int64_t>(3 * 64 * built.parameters->entries().size());
+          EXPECT_NEAR(static_cast<double>(bytes), static_cast<double>(plan),
+                      static_cast<double>(padding))
+              << dtype << " zero " << zero << " expert " << expert << " rank " << rank;
+        }
+      }
+    }
+  }
+}
+
+TEST(RankPlan, HostMemoryIsJudgedWhereItIsKnown) {
+  const Recipe recipe = Paper();
+  // 12 bytes of 27.93 B parameters.
+  EXPECT_NEAR(8 * static_cast<double>(SnapshotMemory(recipe, 8)) / kGB, 12 * 27.93, 0.1);
+  EXPECT_EQ(SnapshotMemory(Paper({"train.async_checkpoint=false"}), 8), 0);
+  EXPECT_EQ(SnapshotMemory(Paper({"train.checkpoint_every=0"}), 8), 0);
+  EXPECT_EQ(SnapshotMemory(Paper({"train.device=cpu", "train.memory_limit_gib=64"}), 8), 0);
+  EXPECT_EQ(HostMemoryText(Paper({"train.async_checkpoint=false"}), {.ranks = 8}), "");
+  EXPECT_EQ(HostMemoryText(recipe, {.ranks = 8}),
+            "\nHost memory that saves in the background reserve (page-locked)\n"
+            "  a rank                                     39.01 GiB   what it writes of a "
+            "checkpoint\n"
+            "  a host                                    312.12 GiB   8 ranks\n");
+  EXPECT_THAT(HostMemoryText(recipe, {.ranks = 8, .host_memory_gib = 1024}),
+              HasSubstr("8 ranks; fits, 711.88 GiB to spare\n"));
+  EXPECT_THAT(HostMemoryText(recipe, {.ranks = 8, .host_memory_gib = 320}),
+              HasSubstr("8 ranks; more than nine tenths of 320.00 GiB: training waits for each "
+                        "save\n"));
+  EXPECT_THAT(HostMemoryText(recipe, {.ranks = 8, .hosts = 2, .host_memory_gib = 320}),
+              HasSubstr("4 ranks; fits, "));
 }
 
 TEST(RankPlan, WhatDoesNotFitIsRefusedWithWhatHelps) {

@@ -10,6 +10,8 @@
 #include "core/parallel.h"
 #include "core/status.h"
 #include "nn/flat_layout.h"
+#include "recipes/plan/step_time.h"
+#include "recipes/rehearsal/context_peers.h"
 #include "recipes/rehearsal/report.h"
 #include "tests/recipes/schema_texts.h"
 
@@ -54,13 +56,16 @@ TEST_P(Rehearsed, TrainsOneRanksShard) {
     ASSERT_EQ(result->losses.size(), 4u);
     for (const double loss : result->losses) EXPECT_NEAR(loss, std::log(512.0), 0.5);
     EXPECT_EQ(result->micro_batches, 2);
-    EXPECT_EQ(result->recipe_micro_batches, 4);
+    const int64_t context = recipe.parallel.context, micro_batches = 4 * context;
+    EXPECT_EQ(result->recipe_micro_batches, micro_batches);
+    EXPECT_EQ(result->tokens(recipe), 4 * 64);
     EXPECT_GT(result->step.compute, 0);
-    EXPECT_NEAR(result->step.compute, result->once + 4 * result->micro_batch,
+    EXPECT_NEAR(result->step.compute,
+                result->once + static_cast<double>(micro_batches) * result->micro_batch,
                 1e-9 * result->step.compute);
     EXPECT_GT(result->step.exposed, 0);
     EXPECT_LE(result->step.exposed, result->step.communication);
-    EXPECT_EQ(result->arrived.even_share, recipe.parallel.expert > 1 ? 64 * 2 : 0);
+    EXPECT_EQ(result->arrived.even_share, recipe.parallel.expert > 1 ? 64 * 2 / context : 0);
 
     // This rank's shares, up to the padding of the buffers and the allocator's eighth.
     const MemoryComparison comparison = CompareMemory(recipe, options, *result);
@@ -79,7 +84,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(std::vector<std::string>{}, std::vector<std::string>{"train.dtype=bf16"},
                     std::vector<std::string>{"train.recompute=block"},
                     std::vector<std::string>{"parallel.expert=2"},
-                    std::vector<std::string>{"parallel.expert=1", "parallel.zero=0"}));
+                    std::vector<std::string>{"parallel.expert=1", "parallel.zero=0"},
+                    std::vector<std::string>{"parallel.context=2", "train.recompute=block"},
+                    std::vector<std::string>{"parallel.context=4", "model.attention=full"}));
 
 // What a step held, all of it, beside the plan's estimates.
 class Planned : public testing::TestWithParam<std::vector<std::string>> {};
@@ -110,6 +117,7 @@ INSTANTIATE_TEST_SUITE_P(
                     std::vector<std::string>{"train.recompute=[feed_forward]"},
                     std::vector<std::string>{"parallel.expert=2"},
                     std::vector<std::string>{"parallel.expert=1", "parallel.zero=0"},
+                    std::vector<std::string>{"parallel.context=2"},
                     std::vector<std::string>{"model.attention=full"}));
 
 // By hand for zero 2: every parameter that is no expert's once a micro-batch, its weights once a step.
@@ -127,6 +135,22 @@ TEST(Rehearsal, VolumesOfAStep) {
   // 7 all-to-alls of rows a layer of experts (x, ids and weights, results, and three back) and the
   // counts'.
   EXPECT_EQ(kind(CollectiveKind::kAllToAll).collectives, 4 * 8);
+}
+
+// Keys and values of both ranks of a group, forward to this one, and backward their gradients home.
+TEST(Rehearsal, VolumesOfASharedSample) {
+  SetNumThreads(1);
+  const Recipe recipe = Tiny({"parallel.expert=1", "parallel.zero=0", "parallel.context=2"});
+  const auto result = Rehearse(recipe, Options(1));
+  ASSERT_TRUE(result.ok()) << result.status();
+  const auto kind = [&](CollectiveKind k) {
+    return result->volumes.of_kind[static_cast<size_t>(k)];
+  };
+  const double planned = TrafficOfStep(recipe, kRanks).keys;
+  EXPECT_DOUBLE_EQ(kind(CollectiveKind::kAllGather).link_bytes, planned / 2);
+  EXPECT_DOUBLE_EQ(kind(CollectiveKind::kAllToAll).link_bytes, planned / 2);
+  // 8 micro-batches of 2 layers of 3 branches.
+  EXPECT_EQ(kind(CollectiveKind::kAllGather).collectives, 8 * 2 * 3 * 2);
 }
 
 TEST(Rehearsal, TheReportSaysWhatItIs) {
@@ -149,6 +173,18 @@ TEST(Rehearsal, TheReportSaysWhatItIs) {
             result->memory.peak - result->draws);
 }
 
+// Its own rows in their place; no other rank's are the same.
+TEST(ContextPeers, SendRowsThatAreAllDifferent) {
+  std::vector<float> own;
+  for (int i = 0; i < 10; ++i) own.push_back(static_cast<float>(i));
+  const Tensor in = Tensor::FromVector(own, {5, 2});
+  Tensor out = Tensor::Zeros({15, 2}, DType::kF32);
+  ContextPeers peers;
+  EXPECT_TRUE(peers.Gather(in, out, 1));
+  EXPECT_EQ(out.ToDoubles(), (std::vector<double>{2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 0, 1, 2, 3, 4,
+                                                  5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0}));
+}
+
 TEST(Rehearsal, WhatIsRefused) {
   const auto refused = [](const Recipe& recipe, const RehearsalOptions& options) {
     const auto result = Rehearse(recipe, options);
@@ -167,8 +203,8 @@ TEST(Rehearsal, WhatIsRefused) {
   few.steps = 1;
   EXPECT_THAT(refused(Tiny(), few), HasSubstr("--steps 1"));
   Recipe shared = Tiny();
-  shared.parallel.context = 2;
-  EXPECT_THAT(refused(shared, Options(0)), HasSubstr("parallel.context = 2: a rehearsal"));
+  shared.parallel.context = 3;
+  EXPECT_THAT(refused(shared, Options(0)), HasSubstr("parallel.context = 3: must divide"));
 }
 
 }  // namespace

@@ -21,6 +21,8 @@ struct Options {
   int64_t ranks = 0;
   std::string device;
   double overload = kPlannedOverload;
+  int64_t hosts = 1;
+  double host_memory = 0;
   bool keys = false;
   bool resolved = false;
 };
@@ -37,13 +39,19 @@ absl::Status Plan(const Options& options) {
   LACUNA_ASSIGN_OR_RETURN(Recipe recipe, load(std::max<int64_t>(1, options.ranks)));
   const int64_t ranks = options.ranks > 0 ? options.ranks : recipe.parallel.expert;
   LACUNA_RETURN_IF_ERROR(CheckMesh(recipe, ranks));
+  if (ranks % options.hosts != 0)
+    return ConfigError("--hosts {}: must divide the number of ranks, {}", options.hosts, ranks);
   LACUNA_RETURN_IF_ERROR(load(ranks).status());  // the batch is shared by all of them
   if (options.resolved) {
     std::fputs(ToYaml(recipe).c_str(), stdout);
     return absl::OkStatus();
   }
   const PlannedDevice* device = FindPlannedDevice(options.device);
-  const PlanOptions plan = {.ranks = ranks, .overload = options.overload, .device = device};
+  const PlanOptions plan = {.ranks = ranks,
+                            .overload = options.overload,
+                            .device = device,
+                            .hosts = options.hosts,
+                            .host_memory_gib = options.host_memory};
   std::fputs(PlanText(recipe, plan).c_str(), stdout);
   if (device == nullptr) return absl::OkStatus();
   std::fflush(stdout);  // the verdict goes to stderr, behind it
@@ -77,6 +85,13 @@ void AddPlanCommand(CLI::App& app, Runner& run) {
                    "Rows of the fullest rank's experts over the mean, where parallel.expert > 1")
       ->check(CLI::Range(1.0, 1e4))
       ->capture_default_str();
+  command->add_option("--hosts", options->hosts, "Hosts that the ranks are on, as many on each")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command
+      ->add_option("--host-memory", options->host_memory,
+                   "GiB of a host: is there room for the copies that saves in the background need")
+      ->check(CLI::Range(1e-3, 1e9));
   command->add_flag("--keys", options->keys,
                     "Print every key of a recipe with its default, type and meaning");
   command->add_flag("--resolved", options->resolved,
