@@ -135,10 +135,10 @@ void GradientReducer::GatherValues() {
   // In order of use.
   for (size_t b = buckets_.size(); b-- > 0;) {
     const FlatBucket& flat = *buckets_[b].flat;
-    if (!flat.sharded) continue;
+    if (!flat.sharded || flat.values_sharded) continue;
     gathers_.push_back(buckets_[b].comm->AllGatherInto(
-        parameters_.value().View(flat.share_begin(), {flat.share()}),
-        parameters_.value().View(flat.begin, {flat.size()})));
+        parameters_.value().View(flat.values + flat.group.rank * flat.share(), {flat.share()}),
+        parameters_.value().View(flat.values, {flat.size()})));
   }
 }
 

@@ -52,7 +52,8 @@ class GradientReducer {
   // The same for the last one, and waits for all sums of the step. Throws CommunicationError.
   void Finish();
 
-  // All-gathers the weights of sharded buckets, of which each rank has updated its share.
+  // All-gathers the weights of sharded buckets, of which each rank has updated its share; of those
+  // whose values are sharded, too, nothing is done (distributed/weight_gatherer.h).
   void GatherValues();
   void WaitForValues();
 

@@ -62,7 +62,7 @@ void AppendTraffic(const Recipe& recipe, int64_t ranks, std::string* out) {
               recipe.parallel.zero > 0 ? "every micro-batch" : "once a step", out);
   if (traffic.weight_gather > 0) {
     AppendRow("all-gather of weights", Gigabytes(traffic.weight_gather),
-              recipe.parallel.zero == 3 ? "twice a micro-batch" : "once a step", out);
+              recipe.parallel.zero == 3 ? "forward and backward" : "once a step", out);
   }
 }
 

@@ -1,5 +1,6 @@
 #include "recipes/plan/rank_shares.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -24,12 +25,33 @@ RankShares SharesOf(const Recipe& recipe, int64_t ranks) {
   const ParallelConfig& parallel = recipe.parallel;
   const int64_t others = n.total() - n.routed_experts, share = (others + ranks - 1) / ranks;
   const int64_t experts = n.routed_experts / parallel.expert, replicas = ranks / parallel.expert;
+  const bool whole_experts = parallel.expert == 1;
   return {.experts = experts,
+          .expert_weights =
+              parallel.zero >= 3 && whole_experts ? (experts + ranks - 1) / ranks : experts,
           .expert_updates = parallel.zero >= 2 ? (experts + replicas - 1) / replicas : experts,
           .others = others,
           .other_weights = parallel.zero >= 3 ? share : others,
           .other_updates = parallel.zero >= 2 ? share : others,
           .expert_replicas = replicas};
+}
+
+GatheredWeights GatheredBy(const Recipe& recipe) {
+  const auto real = [](int64_t n) { return static_cast<double>(n); };
+  const ParameterCounts n = CountParameters(recipe);
+  const ModelConfig& m = recipe.model;
+  const double head = real(m.vocab_size) * real(m.width), layers = real(m.num_layers);
+  const int64_t routed = recipe.parallel.expert == 1 ? n.routed_experts : 0;
+  const double sparse = real(n.shared_experts + n.router + routed) /
+                        real(std::max<int64_t>(1, m.num_layers - m.num_dense_layers)),
+               dense = real(n.dense_ffn) / real(std::max<int64_t>(1, m.num_dense_layers)),
+               layer = real(n.attention + n.nsa + n.norms - m.width) / layers +
+                       (recipe.uses_moe() ? sparse : dense),
+               all = real(n.total() - n.routed_experts + routed);
+  return {.head = head,
+          .layer = layer,
+          .micro_batch = 2 * all - layer - real(n.embeddings) - real(m.width) +
+                         (m.tie_embeddings ? head : 0)};
 }
 
 double KeysAndValues(const Recipe& recipe) {

@@ -48,8 +48,10 @@ StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks) {
   const double experts = Others(shares.expert_replicas) * Real(shares.experts);
   traffic.expert_gradient_sum = (recipe.parallel.zero == 0 ? 2 : micro_batches) * experts * wide;
   if (recipe.parallel.zero == 2) traffic.weight_gather = weights + experts * narrow;
-  if (recipe.parallel.zero == 3)
-    traffic.weight_gather = 2 * micro_batches * weights + experts * narrow;
+  if (recipe.parallel.zero == 3) {
+    traffic.weight_gather = micro_batches * Others(ranks) * GatheredBy(recipe).micro_batch * narrow;
+    if (recipe.parallel.expert > 1) traffic.weight_gather += experts * narrow;
+  }
   return traffic;
 }
 

@@ -18,7 +18,9 @@ namespace lacuna {
 //                         (R - 1) / R of them, every micro-batch
 //   expert_gradient_sum   the same of this rank's experts', with G for R; G groups hold the same
 //   weight_gather         zero 2: (R - 1) / R of the weights, and (G - 1) / G of this rank's
-//                         experts', once a step; zero 3: those of the weights twice a micro-batch
+//                         experts', once a step; zero 3: (R - 1) / R of the weights forward and
+//                         backward in every micro-batch (GatheredWeights), of experts as zero 2
+//                         where parallel.expert is above 1
 // Where gradients and weights do not say more, those of the parameters that are not experts.
 struct StepTraffic {
   double dispatch = 0, combine = 0, keys = 0, gradient_sum = 0, expert_gradient_sum = 0,

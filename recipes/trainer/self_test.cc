@@ -12,6 +12,7 @@
 #include "core/status.h"
 #include "distributed/gradient_reducer.h"
 #include "distributed/mesh.h"
+#include "distributed/weight_gatherer.h"
 #include "recipes/model_builder.h"
 #include "recipes/trainer/batch_share.h"
 #include "recipes/trainer/training_step.h"
@@ -127,10 +128,12 @@ absl::StatusOr<Trace> TrainSteps(const Variant& variant, int ranks, Communicator
   const Sharding sharding{.whole = {.size = comm.size(), .rank = comm.rank()},
                           .parts = {.size = mesh.replica->size(), .rank = mesh.replica->rank()},
                           .bucket_bytes = 1 << 16,
-                          .shard_updates = !alone && variant.zero >= 2};
+                          .shard_updates = !alone && variant.zero >= 2,
+                          .shard_values = !alone && variant.zero >= 3};
   BuiltModel built = Build(variant, ranks, device, sharding, mesh.expert_group());
   AdamW optimizer(*built.parameters, {});
   GradientReducer reducer(*built.parameters, comm, mesh.replica.get());
+  const WeightGatherer weights(*built.parameters, *built.model, comm);
   TrainingStep step(built, optimizer, reducer, comm, /*clip_norm=*/1.0, kRows,
                     mesh.context_group());
   const int64_t global_batch = ranks * kSamplesOfRank;
@@ -186,9 +189,11 @@ std::vector<Variant> VariantsFor(int ranks, Device device) {
     variants.push_back({dtype, 1, 0, false});
     if (ranks == 1) continue;
     variants.push_back({dtype, 1, 2, true});
+    variants.push_back({dtype, 1, 3, true});
     if (ranks % 2 == 0 && ranks > 2) variants.push_back({dtype, 2, 2, false});
     variants.push_back({dtype, ranks, 0, false});
     variants.push_back({dtype, ranks, 2, true});
+    variants.push_back({dtype, ranks, 3, false});
     if (kRows % (2 * ranks) == 0) variants.push_back({dtype, ranks, 2, false, ranks});
     if (ranks % 2 == 0 && ranks > 2) variants.push_back({dtype, 1, 0, true, 2});
   }

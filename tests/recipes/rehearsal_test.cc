@@ -79,6 +79,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(std::vector<std::string>{}, std::vector<std::string>{"train.dtype=bf16"},
                     std::vector<std::string>{"train.recompute=block"},
                     std::vector<std::string>{"parallel.expert=2"},
+                    std::vector<std::string>{"parallel.zero=3"},
+                    std::vector<std::string>{"parallel.expert=1", "parallel.zero=3"},
                     std::vector<std::string>{"parallel.expert=1", "parallel.zero=0"}));
 
 // What a step held, all of it, beside the plan's estimates.
@@ -109,6 +111,9 @@ INSTANTIATE_TEST_SUITE_P(
                     std::vector<std::string>{"train.recompute=[attention]"},
                     std::vector<std::string>{"train.recompute=[feed_forward]"},
                     std::vector<std::string>{"parallel.expert=2"},
+                    std::vector<std::string>{"parallel.zero=3"},
+                    std::vector<std::string>{"parallel.zero=3", "train.recompute=block"},
+                    std::vector<std::string>{"parallel.expert=1", "parallel.zero=3"},
                     std::vector<std::string>{"parallel.expert=1", "parallel.zero=0"},
                     std::vector<std::string>{"model.attention=full"}));
 
