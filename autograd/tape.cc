@@ -86,9 +86,10 @@ std::vector<Variable> Tape::RecordMany(const char* name, std::vector<Variable> i
 void Tape::AtBackward(const char* name, std::function<void()> work) {
   if (mode_ != Mode::kRecord) return;
   LACUNA_CHECK(!ran_, "{}: recorded on a tape whose Backward already ran", name);
-  nodes_.push_back({name, ModuleRange::Current(), {}, {}, {}, [work = std::move(work)](GradContext&) {
-                      work();
-                    }});
+  nodes_.push_back(
+      {name, ModuleRange::Current(), {}, {}, {}, [work = std::move(work)](GradContext&) {
+         work();
+       }});
 }
 
 std::vector<Tensor> Tape::Decide(const std::function<std::vector<Tensor>()>& decide) {

@@ -62,8 +62,7 @@ void WeightGatherer::Launch(Bucket& bucket) {
   const MemoryScope scope(MemoryCategory::kCommunication);
   const Tensor& values = parameters_.value();
   bucket.buffer = Tensor::Empty({flat.size()}, values.dtype(), values.device());
-  bucket.request =
-      world_.AllGatherInto(values.View(flat.values, {flat.share()}), bucket.buffer);
+  bucket.request = world_.AllGatherInto(values.View(flat.values, {flat.share()}), bucket.buffer);
   bucket.travels = true;
 }
 

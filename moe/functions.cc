@@ -117,9 +117,8 @@ Variable RoutedExperts(Tape& tape, const Variable& x, const Variable& weights,
       "routed_experts", {x, weights}, {&gate_up, &down}, std::move(y),
       [stream = tape.stream(), &gate_up, &down, x = SavedTensor(x.value()),
        weights = SavedTensor(weights.value()), offsets = SavedTensor(rows.offsets),
-       position = SavedTensor(rows.position), up_w = SavedValue(gate_up),
-       down_w = SavedValue(down), z,
-       num_choices = rows.num_choices](GradContext& g) mutable {
+       position = SavedTensor(rows.position), up_w = SavedValue(gate_up), down_w = SavedValue(down),
+       z, num_choices = rows.num_choices](GradContext& g) mutable {
         const ExpertPass pass{stream, {offsets.get(), position.get(), num_choices}};
         const Tensor dy = pass.ByExpert(g.dy());
         // The gradient of z takes its place: nothing else reads it.

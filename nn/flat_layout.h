@@ -60,8 +60,8 @@ struct FlatPiece {
   size_t entry = 0;
   int64_t first = 0;
   int64_t count = 0;
-  int64_t value = 0;   // where `first` is in the buffer of values
-  int64_t local = 0;   // and in gradients, moments and master weights
+  int64_t value = 0;  // where `first` is in the buffer of values
+  int64_t local = 0;  // and in gradients, moments and master weights
 };
 
 struct FlatLayout {

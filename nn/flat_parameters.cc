@@ -85,9 +85,9 @@ void FlatParameters::Initialise(const FlatBucket& bucket, uint64_t seed) {
   for (const size_t i : bucket.entries) {
     Parameter& parameter = *entries()[i].parameter;
     const int64_t offset = entries()[i].offset - bucket.begin;
-    Fill(parameter, seed,
-         master_is_value() ? parameter.value
-                           : master_.View(bucket.local + offset, parameter.shape));
+    Fill(
+        parameter, seed,
+        master_is_value() ? parameter.value : master_.View(bucket.local + offset, parameter.shape));
   }
 }
 

@@ -83,8 +83,7 @@ LinearCrossEntropyResult LanguageModel::Loss(ForwardContext& ctx, const Tensor& 
                                              const Tensor& targets, double scale) {
   const Variable hidden = Hidden(ctx, ids);
   const ModuleRange range("head and loss");
-  LinearCrossEntropyResult loss =
-      LinearCrossEntropy(ctx.tape, hidden, head(), targets, scale);
+  LinearCrossEntropyResult loss = LinearCrossEntropy(ctx.tape, hidden, head(), targets, scale);
   EndStages(ctx.tape);
   return loss;
 }

@@ -145,11 +145,10 @@ Moment Largest(const Recipe& recipe, const Layers& layers, const Buckets& bucket
   // A segment's output stays until its backward pass is done; a block's has the stream between its
   // modules, too.
   const double feed_forward = layers.FeedForward(dense), received = layers.Received(dense);
-  Moment last{
-      .transient = layers.Work(dense) - final_norm,
-      .travelling = layers.Travelling(dense),
-      .buckets = buckets.head + (policy.block ? buckets.block : buckets.filling) +
-                 buckets.experts + buckets.layer_weights};
+  Moment last{.transient = layers.Work(dense) - final_norm,
+              .travelling = layers.Travelling(dense),
+              .buckets = buckets.head + (policy.block ? buckets.block : buckets.filling) +
+                         buckets.experts + buckets.layer_weights};
   if (layers.recomputes_feed_forward()) {
     last.transient += feed_forward + stream;
     last.travelling += received;

@@ -50,8 +50,8 @@ GatheredWeights GatheredBy(const Recipe& recipe) {
                all = real(n.total() - n.routed_experts + routed);
   return {.head = head,
           .layer = layer,
-          .micro_batch = 2 * all - layer - real(n.embeddings) - real(m.width) +
-                         (m.tie_embeddings ? head : 0)};
+          .micro_batch =
+              2 * all - layer - real(n.embeddings) - real(m.width) + (m.tie_embeddings ? head : 0)};
 }
 
 double KeysAndValues(const Recipe& recipe) {

@@ -7,7 +7,6 @@
 #include "core/random.h"
 #include "core/status.h"
 #include "core/stream.h"
-#include "distributed/weight_gatherer.h"
 #include "nn/schedule.h"
 #include "recipes/plan/rank_shares.h"
 #include "recipes/rehearsal/received_choices.h"
@@ -143,7 +142,6 @@ class Rehearsal {
     optimizer_ = std::make_unique<AdamW>(*model_.parameters, recipe_.optimizer);
     reducer_ =
         std::make_unique<GradientReducer>(*model_.parameters, world, mesh_.mesh.replica.get());
-    weights_ = std::make_unique<WeightGatherer>(*model_.parameters, *model_.model, world);
     step_ =
         std::make_unique<TrainingStep>(model_, *optimizer_, *reducer_, world,
                                        recipe_.optimizer.clip_norm, recipe_.train.sequence_length);
@@ -236,7 +234,6 @@ class Rehearsal {
   BuiltModel model_;
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<GradientReducer> reducer_;
-  std::unique_ptr<WeightGatherer> weights_;
   std::unique_ptr<TrainingStep> step_;
   std::vector<Counted> counted_;
   int64_t documents_ = 0;

@@ -88,10 +88,8 @@ void ConsiderParallel(const Recipe& recipe, int64_t ranks,
     if (consider(fmt::format("parallel.expert={}", expert), "tokens travel to the experts' ranks"))
       break;
   }
-  if (parallel.zero < 2)
-    consider("parallel.zero=2", "gradients travel with every micro-batch");
-  if (parallel.zero < 3)
-    consider("parallel.zero=3", "weights travel, too, forward and backward");
+  if (parallel.zero < 2) consider("parallel.zero=2", "gradients travel with every micro-batch");
+  if (parallel.zero < 3) consider("parallel.zero=3", "weights travel, too, forward and backward");
 }
 
 std::vector<Change> ChangesThatHelp(const Recipe& recipe, int64_t ranks, const Needs& needs,

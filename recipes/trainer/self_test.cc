@@ -12,7 +12,6 @@
 #include "core/status.h"
 #include "distributed/gradient_reducer.h"
 #include "distributed/mesh.h"
-#include "distributed/weight_gatherer.h"
 #include "recipes/model_builder.h"
 #include "recipes/trainer/batch_share.h"
 #include "recipes/trainer/training_step.h"
@@ -133,7 +132,6 @@ absl::StatusOr<Trace> TrainSteps(const Variant& variant, int ranks, Communicator
   BuiltModel built = Build(variant, ranks, device, sharding, mesh.expert_group());
   AdamW optimizer(*built.parameters, {});
   GradientReducer reducer(*built.parameters, comm, mesh.replica.get());
-  const WeightGatherer weights(*built.parameters, *built.model, comm);
   TrainingStep step(built, optimizer, reducer, comm, /*clip_norm=*/1.0, kRows,
                     mesh.context_group());
   const int64_t global_batch = ranks * kSamplesOfRank;

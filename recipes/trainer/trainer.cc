@@ -14,7 +14,6 @@
 #include "core/status.h"
 #include "distributed/device_communicator.h"
 #include "distributed/run_lock.h"
-#include "distributed/weight_gatherer.h"
 #include "nn/schedule.h"
 #include "recipes/trainer/batch_share.h"
 #include "recipes/trainer/checkpoints.h"
@@ -109,7 +108,6 @@ class Run {
                    /*gradients=*/true, device_, ShardingOf(recipe_, mesh_), mesh_.expert_group());
     optimizer_ = std::make_unique<AdamW>(*model_.parameters, recipe_.optimizer);
     reducer_ = std::make_unique<GradientReducer>(*model_.parameters, comm_, mesh_.replica.get());
-    weights_ = std::make_unique<WeightGatherer>(*model_.parameters, *model_.model, comm_);
     training_step_ = std::make_unique<TrainingStep>(
         model_, *optimizer_, *reducer_, comm_, recipe_.optimizer.clip_norm,
         recipe_.train.sequence_length, mesh_.context_group());
@@ -272,7 +270,6 @@ class Run {
   BuiltModel model_;
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<GradientReducer> reducer_;
-  std::unique_ptr<WeightGatherer> weights_;
   std::unique_ptr<TrainingStep> training_step_;
   std::unique_ptr<Checkpoints> checkpoints_;
   RunState state_;

@@ -8,7 +8,6 @@
 #include "core/parallel.h"
 #include "distributed/gradient_reducer.h"
 #include "distributed/mesh.h"
-#include "distributed/weight_gatherer.h"
 #include "recipes/trainer/batch_share.h"
 #include "recipes/trainer/checkpoints.h"
 #include "recipes/trainer/training_step.h"
@@ -146,7 +145,6 @@ inline Trace TrainSteps(const Variant& variant, Communicator& comm, const RankOp
       Build(variant, options.dtype, sharding, options.recompute, mesh.expert_group());
   AdamW optimizer(*built.parameters, {});
   GradientReducer reducer(*built.parameters, comm, mesh.replica.get());
-  const WeightGatherer gatherer(*built.parameters, *built.model, comm);
   TrainingStep step(built, optimizer, reducer, comm, 0.5, kRows, mesh.context_group());
   Trace trace;
   for (int64_t s = 0; s < options.steps; ++s) {

@@ -85,8 +85,7 @@ TEST(RankPlan, WeightsThatAreGathered) {
   EXPECT_LE(static_cast<double>(more), 2 * (std::max(2 * layer, layer + embeddings / 2) + 8.4e6));
   // All experts on every rank: their weights are in shares, too.
   const Recipe alone = Paper({"parallel.zero=3", "parallel.expert=1"});
-  EXPECT_EQ(EstimateMemory(alone, 8).weights / 2,
-            (CountParameters(alone).total() + 7) / 8);
+  EXPECT_EQ(EstimateMemory(alone, 8).weights / 2, (CountParameters(alone).total() + 7) / 8);
   EXPECT_GT(GatheredBy(alone).layer, layer + 72.0 * 3 * 2560 * 1536 - 1);
 }
 

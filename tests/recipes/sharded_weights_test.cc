@@ -8,6 +8,7 @@
 #include "core/allocator.h"
 #include "core/memory_category.h"
 #include "distributed/checkpoint_writer.h"
+#include "distributed/weight_gatherer.h"
 #include "tests/recipes/rank_case.h"
 #include "tests/support/compare.h"
 #include "tests/support/mpi_world.h"
@@ -166,8 +167,7 @@ TEST(ShardedWeights, TakeLessMemory) {
     const int64_t weights = in_use(MemoryCategory::kParameters),
                   moving = in_use(MemoryCategory::kCommunication);
     ResetCpuMemoryPeak();
-    TrainSteps(deep, World(),
-               {.steps = 2, .shard_updates = true, .shard_values = shard_values});
+    TrainSteps(deep, World(), {.steps = 2, .shard_updates = true, .shard_values = shard_values});
     EXPECT_EQ(in_use(MemoryCategory::kCommunication), moving) << "not given back";
     const MemoryStats stats = CpuMemoryStats();
     return std::pair{stats.of(MemoryCategory::kParameters).peak - weights,
@@ -198,8 +198,7 @@ TEST(ShardedWeights, CheckpointsAreOfNoLayout) {
   const test::TempDir own;
   const std::string directory = BroadcastNow(World(), own.path(), 0, AfterSeconds(30));
   const auto load = [&](Communicator& comm, DType dtype, bool updates, bool values) {
-    BuiltModel built =
-        test::Build(kNsaSigmoid, dtype, test::ShardingFor(comm, updates, values));
+    BuiltModel built = test::Build(kNsaSigmoid, dtype, test::ShardingFor(comm, updates, values));
     AdamW optimizer(*built.parameters, {});
     TrainingState state = TensorsOf(built, &optimizer);
     const auto loaded = LoadCheckpoint(comm, directory, state, {});
