@@ -9,14 +9,14 @@
 namespace lacuna {
 
 WeightGatherer::WeightGatherer(FlatParameters& parameters, LanguageModel& model,
-                               Communicator& world)
-    : parameters_(parameters), model_(model), world_(world) {
+                               Communicator& shares)
+    : parameters_(parameters), model_(model), shares_(shares) {
   absl::flat_hash_map<const Parameter*, size_t> bucket_of;
   for (const FlatBucket& flat : parameters.layout().buckets) {
     if (!flat.values_sharded) continue;
-    LACUNA_CHECK(world.size() == flat.group.size && world.rank() == flat.group.rank,
+    LACUNA_CHECK(shares.size() == flat.group.size && shares.rank() == flat.group.rank,
                  "weights laid out for rank {} of {}, the communicator is {} of {}",
-                 flat.group.rank, flat.group.size, world.rank(), world.size());
+                 flat.group.rank, flat.group.size, shares.rank(), shares.size());
     for (const size_t i : flat.entries)
       bucket_of[parameters.entries()[i].parameter] = buckets_.size();
     buckets_.emplace_back().flat = &flat;
@@ -62,7 +62,7 @@ void WeightGatherer::Launch(Bucket& bucket) {
   const MemoryScope scope(MemoryCategory::kCommunication);
   const Tensor& values = parameters_.value();
   bucket.buffer = Tensor::Empty({flat.size()}, values.dtype(), values.device());
-  bucket.request = world_.AllGatherInto(values.View(flat.values, {flat.share()}), bucket.buffer);
+  bucket.request = shares_.AllGatherInto(values.View(flat.values, {flat.share()}), bucket.buffer);
   bucket.travels = true;
 }
 

@@ -25,9 +25,9 @@ namespace lacuna {
 
 class WeightGatherer : private WeightStages {
  public:
-  // `world`: the ranks of the layout's whole parameters. The model tells it of its passes until it
-  // is destroyed; all arguments must outlive it.
-  WeightGatherer(FlatParameters& parameters, LanguageModel& model, Communicator& world);
+  // `shares`: the ranks over which whole parameters are cut. The model tells it of its passes until
+  // it is destroyed; all arguments must outlive it.
+  WeightGatherer(FlatParameters& parameters, LanguageModel& model, Communicator& shares);
   ~WeightGatherer() override;
   WeightGatherer(const WeightGatherer&) = delete;
   WeightGatherer& operator=(const WeightGatherer&) = delete;
@@ -48,7 +48,7 @@ class WeightGatherer : private WeightStages {
 
   FlatParameters& parameters_;
   LanguageModel& model_;
-  Communicator& world_;
+  Communicator& shares_;
   std::vector<Bucket> buckets_;
   std::vector<std::vector<size_t>> of_stage_;  // buckets with a parameter of the stage
 };

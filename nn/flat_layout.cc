@@ -23,6 +23,7 @@ std::vector<FlatBucket> CutRegion(const std::vector<Parameter*>& parameters, boo
     if (parameters[i]->part.has_value() != of_parts) continue;
     if (buckets.empty() || bytes >= sharding.bucket_bytes) {
       buckets.push_back({.group = group,
+                         .copies = of_parts ? RankGroup{} : sharding.copies,
                          .of_parts = of_parts,
                          .sharded = sharding.shard_updates && group.size > 1,
                          .values_sharded = sharding.shard_values && group.size > 1 && !of_parts,
@@ -54,7 +55,9 @@ FlatPiece Cut(const FlatLayout::Entry& entry, size_t index, const FlatBucket& bu
 
 FlatLayout::FlatLayout(const std::vector<Parameter*>& parameters, const Sharding& sharding,
                        int64_t element_bytes) {
-  for (const RankGroup& group : {sharding.whole, sharding.parts}) {
+  LACUNA_CHECK(sharding.copies.size == 1 || (sharding.shard_updates && sharding.whole.size > 1),
+               "{} ranks have the same shares, and there are none", sharding.copies.size);
+  for (const RankGroup& group : {sharding.whole, sharding.parts, sharding.copies}) {
     LACUNA_CHECK(group.rank >= 0 && group.rank < group.size, "rank {} of a group of {}", group.rank,
                  group.size);
   }
@@ -86,7 +89,7 @@ FlatLayout::FlatLayout(const std::vector<Parameter*>& parameters, const Sharding
     const FlatPiece share =
         Cut(entries[i], i, bucket, bucket.share_begin(), bucket.share_begin() + bucket.share());
     const FlatPiece whole = Cut(entries[i], i, bucket, bucket.begin, bucket.end);
-    if (share.count > 0) counted.push_back(share);
+    if (share.count > 0 && bucket.copies.rank == 0) counted.push_back(share);
     if (!bucket.sharded) {
       updated.push_back(whole);
     } else if (share.count > 0) {

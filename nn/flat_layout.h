@@ -7,10 +7,13 @@
 // exchange at once: it is padded to 16 elements for each rank of its group, and its r-th of
 // group-size equal shares belongs to rank r.
 //
-//   whole   | bucket 0: w0 w1 .. pad | bucket 1: .. pad |     share of each bucket: world rank
+//   whole   | bucket 0: w0 w1 .. pad | bucket 1: .. pad |     share of each bucket: rank in group
 //   parts   | bucket 2: e0 .. pad |                           share of each bucket: replica
 //
-// A share is who counts an element in sums over ranks (the gradients' norm) and, with
+// With shard_updates the group of whole parameters may be fewer than all ranks (a node's); `copies`
+// are then the ranks that have the same shares.
+//
+// A share (of the first copy) is who counts an element in sums over ranks (the gradients' norm) and, with
 // shard_updates, who alone has its gradient and optimizer state (ZeRO-2, Rajbhandari et al., 2020).
 // With shard_values a rank keeps no more than its share of whole parameters' values, too (ZeRO-3);
 // parts, which other ranks do not have anyway, are kept.
@@ -32,6 +35,7 @@ struct RankGroup {
 struct Sharding {
   RankGroup whole;
   RankGroup parts;
+  RankGroup copies = {};                    // of a share of whole parameters
   int64_t bucket_bytes = int64_t{8} << 20;  // of gradients, at which a bucket is closed
   bool shard_updates = false;
   bool shard_values = false;  // with shard_updates
@@ -39,6 +43,7 @@ struct Sharding {
 
 struct FlatBucket {
   RankGroup group;
+  RankGroup copies;
   bool of_parts = false;
   bool sharded = false;         // its updates are this rank's share alone
   bool values_sharded = false;  // and so is what is kept of its values

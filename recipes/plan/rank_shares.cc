@@ -10,9 +10,10 @@
 namespace lacuna {
 
 absl::Status CheckMesh(const Recipe& recipe, int64_t ranks) {
-  for (const auto& [key, group] : {std::pair{"expert", recipe.parallel.expert},
-                                   std::pair{"context", recipe.parallel.context}}) {
-    if (ranks % group == 0) continue;
+  for (const auto& [key, group] :
+       {std::pair{"expert", recipe.parallel.expert}, std::pair{"context", recipe.parallel.context},
+        std::pair{"shard", recipe.parallel.shard}}) {
+    if (group == 0 || ranks % group == 0) continue;
     return ConfigError(
         "parallel.{} = {}: must divide the number of ranks, {} (mpirun -n; lacuna plan --ranks)",
         key, group, ranks);
@@ -23,17 +24,21 @@ absl::Status CheckMesh(const Recipe& recipe, int64_t ranks) {
 RankShares SharesOf(const Recipe& recipe, int64_t ranks) {
   const ParameterCounts n = CountParameters(recipe);
   const ParallelConfig& parallel = recipe.parallel;
-  const int64_t others = n.total() - n.routed_experts, share = (others + ranks - 1) / ranks;
+  const int64_t over = parallel.shard > 0 ? parallel.shard : ranks;
+  const int64_t others = n.total() - n.routed_experts, share = (others + over - 1) / over;
   const int64_t experts = n.routed_experts / parallel.expert, replicas = ranks / parallel.expert;
   const bool whole_experts = parallel.expert == 1;
+  const int64_t expert_ranks = whole_experts ? over : replicas,
+                expert_share = (experts + expert_ranks - 1) / expert_ranks;
   return {.experts = experts,
-          .expert_weights =
-              parallel.zero >= 3 && whole_experts ? (experts + ranks - 1) / ranks : experts,
-          .expert_updates = parallel.zero >= 2 ? (experts + replicas - 1) / replicas : experts,
+          .expert_weights = parallel.zero >= 3 && whole_experts ? expert_share : experts,
+          .expert_updates = parallel.zero >= 2 ? expert_share : experts,
           .others = others,
           .other_weights = parallel.zero >= 3 ? share : others,
           .other_updates = parallel.zero >= 2 ? share : others,
-          .expert_replicas = replicas};
+          .expert_replicas = replicas,
+          .share_ranks = over,
+          .copies = ranks / over};
 }
 
 GatheredWeights GatheredBy(const Recipe& recipe) {

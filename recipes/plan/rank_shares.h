@@ -8,7 +8,7 @@
 
 namespace lacuna {
 
-// A configuration error where parallel.expert or parallel.context does not divide `ranks`.
+// A configuration error where parallel.expert, context or shard does not divide `ranks`.
 absl::Status CheckMesh(const Recipe& recipe, int64_t ranks);
 
 // Numbers of parameters that a rank holds something of.
@@ -20,6 +20,8 @@ struct RankShares {
   int64_t other_weights = 0;    // of those, whose weights stay on this rank
   int64_t other_updates = 0;    // of those, whose gradient and optimizer state are this rank's
   int64_t expert_replicas = 1;  // groups of ranks that hold the same experts
+  // Over which shares of what is no part are cut, and how many ranks have the same one.
+  int64_t share_ranks = 1, copies = 1;
 };
 RankShares SharesOf(const Recipe& recipe, int64_t ranks);
 

@@ -41,8 +41,9 @@ struct RehearsedMesh {
   Mesh mesh;
 };
 
-RehearsedMesh MakeRehearsedMesh(const RehearsalOptions& options, int64_t expert, Device device,
-                                CollectiveRecorder& recorder, AbsentPeers* peers) {
+RehearsedMesh MakeRehearsedMesh(const RehearsalOptions& options, const ParallelConfig& parallel,
+                                Device device, CollectiveRecorder& recorder, AbsentPeers* peers) {
+  const int64_t expert = parallel.expert, shard = parallel.shard;
   const auto group = [&](int64_t rank, int64_t size, const char* name, AbsentPeers* with) {
     if (size == 1) return MakeSelfCommunicator();
     auto comm = MakeRehearsalCommunicator({.rank = static_cast<int>(rank),
@@ -59,6 +60,9 @@ RehearsedMesh MakeRehearsedMesh(const RehearsalOptions& options, int64_t expert,
   rehearsed.mesh.expert = group(options.rank % expert, expert, "expert", peers);
   rehearsed.mesh.context = MakeSelfCommunicator();
   rehearsed.mesh.replica = group(options.rank / expert, options.ranks / expert, "replica", nullptr);
+  if (shard == 0 || shard == options.ranks) return rehearsed;
+  rehearsed.mesh.share = group(options.rank % shard, shard, "share", nullptr);
+  rehearsed.mesh.copy = group(options.rank / shard, options.ranks / shard, "copy", nullptr);
   return rehearsed;
 }
 
@@ -132,16 +136,16 @@ class Rehearsal {
   }
 
   void Build() {
-    mesh_ = MakeRehearsedMesh(options_, recipe_.parallel.expert, result_.device, recorder_,
-                              choices_.get());
+    mesh_ =
+        MakeRehearsedMesh(options_, recipe_.parallel, result_.device, recorder_, choices_.get());
     Communicator& world = *mesh_.world;
     model_ = BuildModel(recipe_.model, recipe_.nsa, recipe_.moe, recipe_.train.recompute,
                         recipe_.train.dtype, static_cast<uint64_t>(recipe_.run.seed),
                         /*gradients=*/true, result_.device, ShardingOf(recipe_, mesh_.mesh),
                         mesh_.mesh.expert_group());
     optimizer_ = std::make_unique<AdamW>(*model_.parameters, recipe_.optimizer);
-    reducer_ =
-        std::make_unique<GradientReducer>(*model_.parameters, world, mesh_.mesh.replica.get());
+    reducer_ = std::make_unique<GradientReducer>(*model_.parameters, mesh_.mesh.share_group(),
+                                                 mesh_.mesh.replica.get(), mesh_.mesh.copy_group());
     step_ =
         std::make_unique<TrainingStep>(model_, *optimizer_, *reducer_, world,
                                        recipe_.optimizer.clip_norm, recipe_.train.sequence_length);

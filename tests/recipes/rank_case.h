@@ -34,7 +34,7 @@ struct RankOptions {
   int64_t micro_batch = 1;
   DType dtype = DType::kF64;
   bool shard_updates = false, shard_values = false;
-  int expert = 1, context = 1;  // of more than one rank
+  int expert = 1, context = 1, shard = 0;  // of more than one rank
   RecomputePolicy recompute = {};
   std::function<void(BuiltModel&, AdamW&)> at_end = [](BuiltModel&, AdamW&) {};
 };
@@ -117,7 +117,7 @@ struct Trace {
 };
 
 // Of what the ranks have of entry `e`.
-inline Tensor WholeValue(const FlatParameters& parameters, size_t e, Communicator& comm,
+inline Tensor WholeValue(const FlatParameters& parameters, size_t e, Communicator& shares,
                          Communicator& expert) {
   const Parameter& part = *parameters.entries()[e].parameter;
   if (part.value.defined() && part.global_shape() == part.shape) return part.value;
@@ -131,20 +131,24 @@ inline Tensor WholeValue(const FlatParameters& parameters, size_t e, Communicato
     if (piece.entry == e)
       whole.View(piece.first, {piece.count}).CopyFrom(parameters.ValueOf(piece));
   }
-  comm.AllReduceSum(whole).Wait();
+  shares.AllReduceSum(whole).Wait();
   return whole;
 }
 
 inline Trace TrainSteps(const Variant& variant, Communicator& comm, const RankOptions& options) {
   const bool alone = comm.size() == 1;
   const int context = alone ? 1 : options.context, groups = comm.size() / context;
-  const Mesh mesh = *MakeMesh(comm, alone ? 1 : options.expert, context);
+  const Mesh mesh = *MakeMesh(comm, alone ? 1 : options.expert, context, alone ? 0 : options.shard);
   Sharding sharding = ShardingFor(comm, options.shard_updates, options.shard_values);
+  sharding.whole = {.size = mesh.share_group().size(), .rank = mesh.share_group().rank()};
   sharding.parts = {.size = mesh.replica->size(), .rank = mesh.replica->rank()};
+  if (mesh.copy_group() != nullptr)
+    sharding.copies = {.size = mesh.copy_group()->size(), .rank = mesh.copy_group()->rank()};
   BuiltModel built =
       Build(variant, options.dtype, sharding, options.recompute, mesh.expert_group());
   AdamW optimizer(*built.parameters, {});
-  GradientReducer reducer(*built.parameters, comm, mesh.replica.get());
+  GradientReducer reducer(*built.parameters, mesh.share_group(), mesh.replica.get(),
+                          mesh.copy_group());
   TrainingStep step(built, optimizer, reducer, comm, 0.5, kRows, mesh.context_group());
   Trace trace;
   for (int64_t s = 0; s < options.steps; ++s) {
@@ -174,7 +178,8 @@ inline Trace TrainSteps(const Variant& variant, Communicator& comm, const RankOp
       trace.telemetry.insert(trace.telemetry.end(), values.begin(), values.end());
   }
   for (size_t e = 0; e < built.parameters->entries().size(); ++e) {
-    for (const double w : WholeValue(*built.parameters, e, comm, *mesh.expert).ToDoubles())
+    for (const double w :
+         WholeValue(*built.parameters, e, mesh.share_group(), *mesh.expert).ToDoubles())
       trace.weights.push_back(w);
   }
   built.model->ForEachBuffer([&](const std::string&, Tensor& buffer) {

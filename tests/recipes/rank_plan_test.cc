@@ -89,6 +89,24 @@ TEST(RankPlan, WeightsThatAreGathered) {
   EXPECT_GT(GatheredBy(alone).layer, layer + 72.0 * 3 * 2560 * 1536 - 1);
 }
 
+// Two nodes of eight: what a rank holds is a node's, and shares alone cross to the other.
+TEST(RankPlan, SharesWithinANode) {
+  const Recipe all = Paper({"parallel.zero=3", "train.global_batch=1024"}),
+               node = Paper({"parallel.zero=3", "train.global_batch=1024", "parallel.shard=8"});
+  const RankShares shares = SharesOf(node, 16);
+  EXPECT_EQ(shares.other_weights, (shares.others + 7) / 8);
+  EXPECT_EQ(shares.copies, 2);
+  EXPECT_EQ(EstimateMemory(node, 16).weights, EstimateMemory(all, 8).weights);
+  const StepTraffic within = TrafficOfStep(node, 16), over_all = TrafficOfStep(all, 16);
+  EXPECT_DOUBLE_EQ(within.gradient_sum * 8 / 7, over_all.gradient_sum * 16 / 15);
+  // Those of experts, which two ranks have, are the same.
+  const double fewer = (15.0 / 16 - 7.0 / 8) * 64 * 2 * GatheredBy(all).micro_batch;
+  EXPECT_NEAR((over_all.weight_gather - within.weight_gather) / fewer, 1, 1e-9);
+  EXPECT_DOUBLE_EQ(within.copy_sum, 4.0 * static_cast<double>(shares.other_updates));
+  EXPECT_EQ(over_all.copy_sum, 0);
+  EXPECT_EQ(within.expert_gradient_sum, over_all.expert_gradient_sum);
+}
+
 // Four ranks hold a quarter of a sample's rows each, but all of its keys and values.
 TEST(RankPlan, SamplesOnSeveralRanks) {
   const Recipe whole = Paper({"train.recompute=none"}),

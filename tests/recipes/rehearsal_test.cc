@@ -80,6 +80,7 @@ INSTANTIATE_TEST_SUITE_P(
                     std::vector<std::string>{"train.recompute=block"},
                     std::vector<std::string>{"parallel.expert=2"},
                     std::vector<std::string>{"parallel.zero=3"},
+                    std::vector<std::string>{"parallel.zero=3", "parallel.shard=2"},
                     std::vector<std::string>{"parallel.expert=1", "parallel.zero=3"},
                     std::vector<std::string>{"parallel.expert=1", "parallel.zero=0"}));
 

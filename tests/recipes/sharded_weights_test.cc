@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "core/allocator.h"
 #include "core/memory_category.h"
@@ -190,6 +191,52 @@ TEST(ShardedWeights, TakeLessMemory) {
   EXPECT_GE(moving, gathered);
   EXPECT_LE(moving, (gathered + of_gradients) * 9 / 8);
   EXPECT_LT(shares + moving, whole + of_gradients);
+}
+
+// Shares over half of the ranks: the other half has the same ones, and computes what one rank would.
+TEST(ShardedWeights, SharesWithinAPartOfTheRanks) {
+  if (World().size() < 4) return;  // half of two ranks has no shares
+  SetNumThreads(1);
+  const test::TempDir own;
+  const std::string directory = BroadcastNow(World(), own.path(), 0, AfterSeconds(30));
+  const auto self = MakeSelfCommunicator();
+  for (const int expert : {1, 2}) {
+    const Trace one = TrainSteps(kNsaSigmoid, *self, {});
+    test::RankOptions options{.shard_updates = true, .expert = expert, .shard = World().size() / 2};
+    const Trace whole = TrainSteps(kNsaSigmoid, World(), options);
+    EXPECT_TRUE(test::Close(whole.losses, one.losses, 1e-12));
+    EXPECT_TRUE(test::Close(whole.norms, one.norms, 1e-12));
+    EXPECT_TRUE(test::Close(whole.weights, one.weights, 1e-12));
+    EXPECT_TRUE(test::Close(whole.bias, one.bias, 0));
+    // The copies of a share have the same bits, and share the work of saving it.
+    options.shard_values = true;
+    options.at_end = [&](BuiltModel& built, AdamW& optimizer) {
+      const TrainingState state = TensorsOf(built, &optimizer);
+      uint64_t mine = 0;
+      for (const TensorSlice& slice : state.tensors) {
+        for (const double x : slice.tensor.ToDoubles())
+          mine = 31 * mine + std::bit_cast<uint64_t>(x);
+      }
+      const std::vector<std::string> all =
+          AllGatherNow(World(), fmt::format("{}", mine), AfterSeconds(30));
+      if (expert == 1) {
+        EXPECT_EQ(all[0], all[all.size() / 2]);
+        EXPECT_NE(all[0], all[1]);
+      }
+      CheckpointWriter writer(World(), {.directory = directory, .keep_latest = 1});
+      const auto report = writer.Save(expert, state);
+      ASSERT_TRUE(report.ok()) << report.status();
+    };
+    const Trace shares = TrainSteps(kNsaSigmoid, World(), options);
+    ExpectSameBits(shares, whole, fmt::format("experts over {}", expert));
+    BuiltModel alone = test::Build(kNsaSigmoid);
+    AdamW optimizer(*alone.parameters, {});
+    TrainingState state = TensorsOf(alone, &optimizer);
+    const auto loaded = LoadCheckpoint(*self, directory, state, {});
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    EXPECT_EQ(StateHash(*self, state), shares.hash);
+    World().Barrier().Wait();
+  }
 }
 
 // Saved by ranks with shares of the weights, read by any others, and the other way round.

@@ -34,6 +34,9 @@ TEST(CheckMesh, RefusesWhatGroupsOfRanksCannotBe) {
   }
   EXPECT_THAT(refusal({"parallel.context=4"}, 6),
               HasSubstr("parallel.context = 4: must divide the number of ranks, 6"));
+  EXPECT_THAT(refusal({"parallel.zero=2", "parallel.shard=4"}, 6),
+              HasSubstr("parallel.shard = 4: must divide the number of ranks, 6"));
+  EXPECT_EQ(refusal({"parallel.zero=3", "parallel.shard=2"}, 6), "");
   EXPECT_EQ(refusal({"parallel.context=2", "parallel.expert=4"}, 4), "");
 }
 
