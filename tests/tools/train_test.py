@@ -97,15 +97,15 @@ class Resume(TrainTest):
                 self.assertEqual(manifests[0]["scalars"], manifests[1]["scalars"])
 
     def test_eight_ranks_and_fewer_continue_the_same_run(self):
-        """8 -> 1 -> 8 -> 2 -> 8 -> 4 ranks, whole and sharded: each starts from the very tensors that the one before left."""
+        """8 -> 1 -> 8 -> 2 -> 8 -> 4 ranks, whole and sharded, over all ranks or over 4: each starts from the very tensors that the one before left."""
         # With a rate that does not depend on train.steps, a run may be cut anywhere.
         change = lambda text: (text.replace("log_every: 1", "log_every: 1\n  dtype: f64").replace("global_batch: 4", "global_batch: 8")
                                .replace("warmup_steps: 3", "warmup_steps: 3, schedule: constant"))
         self.train(1, self.recipe("one_rank", change))
         recipe, state = self.recipe("eight_ranks", change), None
-        for ranks, steps, zero in ((8, 4, 2), (1, 6, 0), (8, 8, 3), (2, 9, 0), (8, 10, 2), (4, 12, 3)):
+        for ranks, steps, zero, shard in ((8, 4, 2, 0), (1, 6, 0, 0), (8, 8, 3, 4), (2, 9, 0, 0), (8, 10, 2, 0), (4, 12, 3, 0)):
             output = self.train(ranks, recipe, "--resume", "--allow", "train.steps", "--set", f"train.steps={steps}",
-                                "--set", "train.checkpoint_every=0", "--set", f"parallel.zero={zero}").stdout
+                                "--set", "train.checkpoint_every=0", "--set", f"parallel.zero={zero}", "--set", f"parallel.shard={shard}").stdout
             if state:
                 self.assertEqual(re.search(r"resumed from (step \d+ \(state [0-9a-f]+\))", output).group(1), state)
             state = re.findall(r"saved (step \d+ \(state [0-9a-f]+\))", output)[-1]
