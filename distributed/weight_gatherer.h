@@ -7,7 +7,7 @@
 // When a stage begins, buckets that neither it nor the next one reads are freed, those of both that
 // are not here are all-gathered, and those of the stage are waited for: the next one's travel while
 // it works. What a pass needs is fixed by the model, so that all ranks launch the same collectives
-// in the same order, among GradientReducer's. Beside the shares a rank so holds the weights of two
+// in the same order, among GradientReducer's (rules are recorded whatever the data). Beside the shares a rank so holds the weights of two
 // neighbouring stages, and what else is in their buckets (MemoryCategory::kCommunication).
 //
 // All ranks run as many passes. Between passes no value of such a bucket is here. Where no bucket is
