@@ -39,6 +39,8 @@ struct Parameter {
   // and accumulates (+=).
   Tensor value;
   Tensor grad;
+  // Of a parameter whose `value` is here only while somebody has gathered it: what always is.
+  Tensor share;
   // True where the rule that gives the gradient can set it: `grad` then need not be zeroed before a
   // step, only marked (FlatParameters::ZeroGrad).
   bool gradient_can_be_set = false;
@@ -54,8 +56,14 @@ struct Parameter {
   // Of the whole tensor, and where in it this rank's elements begin.
   const Shape& global_shape() const { return part ? part->global_shape : shape; }
   int64_t first_element() const { return part ? part->first_element : 0; }
+  Device device() const { return kept().device(); }
+  // Changes with the value, not with the memory that the value is in.
+  uint64_t version() const { return kept().version(); }
   // For the rule: true where this gradient is to be added to what is there.
   bool AddsGradient() { return !std::exchange(gradient_is_unset, false); }
+
+ private:
+  const Tensor& kept() const { return share.defined() ? share : value; }
 };
 
 }  // namespace lacuna

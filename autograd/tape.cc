@@ -83,6 +83,15 @@ std::vector<Variable> Tape::RecordMany(const char* name, std::vector<Variable> i
   return results;
 }
 
+void Tape::AtBackward(const char* name, std::function<void()> work) {
+  if (mode_ != Mode::kRecord) return;
+  LACUNA_CHECK(!ran_, "{}: recorded on a tape whose Backward already ran", name);
+  nodes_.push_back(
+      {name, ModuleRange::Current(), {}, {}, {}, [work = std::move(work)](GradContext&) {
+         work();
+       }});
+}
+
 std::vector<Tensor> Tape::Decide(const std::function<std::vector<Tensor>()>& decide) {
   if (replay_ != nullptr) {
     LACUNA_CHECK(replay_->next < replay_->decisions.size(),
@@ -127,7 +136,7 @@ void Tape::BackwardFrom(const Variable& loss, bool fire_hooks) {
 void Tape::RunNode(size_t index) {
   node_deferred_ = false;
   std::vector<Tensor> dy;
-  bool reached = false;
+  bool reached = nodes_[index].outputs.empty();  // AtBackward's
   for (const int32_t slot : nodes_[index].outputs) {
     dy.push_back(std::exchange(grads_[static_cast<size_t>(slot)], Tensor()));
     reached |= dy.back().defined();

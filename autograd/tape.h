@@ -101,6 +101,10 @@ class Tape {
                                    std::vector<Parameter*> parameters, std::vector<Tensor> outputs,
                                    BackwardFn backward);
 
+  // Runs `work` where backward comes to this place: behind all that is recorded later, whether a
+  // gradient reached that or not. Nothing on a tape that does not record.
+  void AtBackward(const char* name, std::function<void()> work);
+
   // Runs `decide`, or in a recomputed segment returns what it gave the first time.
   std::vector<Tensor> Decide(const std::function<std::vector<Tensor>()>& decide);
   // Every decision from now on is also written to `log`, in order, for whoever wants to see them.

@@ -29,6 +29,12 @@ char* HostBytes(Tensor& tensor, const char* name) {
   return static_cast<char*>(tensor.MutableRef().data);
 }
 
+const char* HostBytes(const Tensor& tensor, const char* name) {
+  LACUNA_CHECK(tensor.defined() && tensor.device() == kCpu, "{}: expected a tensor on the CPU",
+               name);
+  return static_cast<const char*>(tensor.Ref().data);
+}
+
 void CheckSum(const char* name, const Tensor& tensor) {
   LACUNA_CHECK(tensor.defined(), "{}: the tensor is undefined", name);
   LACUNA_CHECK(tensor.dtype() != DType::kU8, "{}: expected f32, f64, bf16, i32 or i64, got {}",

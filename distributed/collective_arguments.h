@@ -9,8 +9,9 @@
 
 namespace lacuna {
 
-// The address of a tensor on the CPU, for writing.
+// The address of a tensor on the CPU, for writing; for reading.
 char* HostBytes(Tensor& tensor, const char* name);
+const char* HostBytes(const Tensor& tensor, const char* name);
 // f32, f64, bf16, i32 or i64.
 void CheckSum(const char* name, const Tensor& tensor);
 // `whole` has `ranks` times the elements of `part`, in the same dtype on the same device.

@@ -9,17 +9,20 @@
 
 namespace lacuna {
 
-GradientReducer::GradientReducer(FlatParameters& parameters, Communicator& world,
-                                 Communicator* replicas)
-    : parameters_(parameters) {
+GradientReducer::GradientReducer(FlatParameters& parameters, Communicator& shares,
+                                 Communicator* replicas, Communicator* copies)
+    : parameters_(parameters), shares_(shares), copies_(copies) {
   for (const FlatBucket& flat : parameters.layout().buckets) {
-    Communicator* comm = flat.of_parts ? replicas : &world;
+    Communicator* comm = flat.of_parts ? replicas : &shares;
     LACUNA_CHECK(comm != nullptr || flat.group.size == 1,
                  "gradient reducer: parts of tensors, and no communicator of their replicas");
     LACUNA_CHECK(
         comm == nullptr || (comm->size() == flat.group.size && comm->rank() == flat.group.rank),
         "gradient reducer: parameters laid out for rank {} of {}, the communicator is {} of {}",
         flat.group.rank, flat.group.size, comm->rank(), comm->size());
+    LACUNA_CHECK(flat.copies.size == (flat.of_parts || copies == nullptr ? 1 : copies->size()),
+                 "gradient reducer: shares laid out for {} copies, and a communicator of others",
+                 flat.copies.size);
     if (flat.group.size == 1) continue;
     Bucket& bucket = buckets_.emplace_back();
     bucket.flat = &flat;
@@ -128,6 +131,17 @@ void GradientReducer::Finish() {
     if (bucket.travels) Receive(bucket);
     bucket.has_sum = false;
   }
+  SumCopies();
+}
+
+void GradientReducer::SumCopies() {
+  std::vector<Request> sums;
+  for (const Bucket& bucket : buckets_) {
+    const FlatBucket& flat = *bucket.flat;
+    if (flat.copies.size > 1)
+      sums.push_back(copies_->AllReduceSum(parameters_.grad().View(flat.local, {flat.updates()})));
+  }
+  for (Request& sum : sums) sum.Wait();
 }
 
 void GradientReducer::GatherValues() {
@@ -135,10 +149,10 @@ void GradientReducer::GatherValues() {
   // In order of use.
   for (size_t b = buckets_.size(); b-- > 0;) {
     const FlatBucket& flat = *buckets_[b].flat;
-    if (!flat.sharded) continue;
+    if (!flat.sharded || flat.values_sharded) continue;
     gathers_.push_back(buckets_[b].comm->AllGatherInto(
-        parameters_.value().View(flat.share_begin(), {flat.share()}),
-        parameters_.value().View(flat.begin, {flat.size()})));
+        parameters_.value().View(flat.values + flat.group.rank * flat.share(), {flat.share()}),
+        parameters_.value().View(flat.values, {flat.size()})));
   }
 }
 

@@ -17,7 +17,8 @@
 // A bucket that is not sharded is all-reduced once, in the last micro-batch, in place: the same bits
 // on every rank. A sharded one is reduce-scattered in every micro-batch: its gradients have memory
 // from the first rule that adds to one of them until the sum has arrived, when this rank's share is
-// added to parameters.grad(). A bucket is not launched before the one launched last has arrived, so
+// added to parameters.grad(). Where several ranks have the same share (FlatBucket::copies), they sum it
+// once a step, at its end. A bucket is not launched before the one launched last has arrived, so
 // one bucket travels while others fill; none is left from the micro-batch before when the first one
 // begins to fill.
 //
@@ -36,15 +37,17 @@ namespace lacuna {
 
 class GradientReducer {
  public:
-  // The groups of the parameters' layout: `world` for whole parameters, `replicas` for parts (may be
-  // null where there are none). Takes the parameters' gradient hooks until it is destroyed; all
-  // arguments must outlive it.
-  GradientReducer(FlatParameters& parameters, Communicator& world,
-                  Communicator* replicas = nullptr);
+  // The groups of the parameters' layout: `shares` for whole parameters, `replicas` for parts (may be
+  // null where there are none), `copies` for those of a share (null where each is one rank's). Takes
+  // the parameters' gradient hooks until it is destroyed; all arguments must outlive it.
+  GradientReducer(FlatParameters& parameters, Communicator& shares,
+                  Communicator* replicas = nullptr, Communicator* copies = nullptr);
   ~GradientReducer();
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
 
+  // Over which whole parameters are cut.
+  Communicator& shares() const { return shares_; }
   // Hooks must fire in every micro-batch, not in the last one alone.
   bool every_micro_batch() const { return every_micro_batch_; }
   // Between two micro-batches: launches what the backward pass did not (parameters that took no part).
@@ -52,7 +55,8 @@ class GradientReducer {
   // The same for the last one, and waits for all sums of the step. Throws CommunicationError.
   void Finish();
 
-  // All-gathers the weights of sharded buckets, of which each rank has updated its share.
+  // All-gathers the weights of sharded buckets, of which each rank has updated its share; of those
+  // whose values are sharded, too, nothing is done (distributed/weight_gatherer.h).
   void GatherValues();
   void WaitForValues();
 
@@ -77,8 +81,11 @@ class GradientReducer {
   void LaunchNext();
   void Receive(Bucket& bucket);
   void ReceiveSharded();
+  void SumCopies();
 
   FlatParameters& parameters_;
+  Communicator& shares_;
+  Communicator* copies_;
   std::vector<Bucket> buckets_;  // in order of launch
   absl::flat_hash_map<const Parameter*, size_t> bucket_of_;
   size_t num_launched_ = 0;

@@ -70,7 +70,7 @@ Request MessageCommunicator::ReduceScatterSum(Tensor in, Tensor out) {
 }
 
 Request MessageCommunicator::AllGatherInto(Tensor in, Tensor out) {
-  const char* own = HostBytes(in, "all_gather_into");
+  const char* own = HostBytes(std::as_const(in), "all_gather_into");
   CheckParts("all_gather_into", in, out, size());
   char* all = HostBytes(out, "all_gather_into");
   const int64_t bytes = in.bytes();
@@ -88,7 +88,7 @@ Request MessageCommunicator::AllGatherInto(Tensor in, Tensor out) {
 Request MessageCommunicator::AllToAllRows(Tensor in, std::vector<int64_t> send_rows, Tensor out,
                                           std::vector<int64_t> receive_rows) {
   const RowParts parts = CheckRows(in, send_rows, out, receive_rows, rank(), size());
-  const char* from_rows = HostBytes(in, "all_to_all_rows");
+  const char* from_rows = HostBytes(std::as_const(in), "all_to_all_rows");
   char* to_rows = HostBytes(out, "all_to_all_rows");
   OperationQueue::OperationPtr operation = queue_.Start("all_to_all_rows", in.bytes());
   const auto sent = [&](int r) { return from_rows + parts.send[static_cast<size_t>(r)]; };

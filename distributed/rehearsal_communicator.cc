@@ -72,6 +72,7 @@ class RehearsalCommunicator : public Communicator {
     CheckParts("all_gather_into", in, out, size());
     return Launch(CollectiveKind::kAllGather, Others() * Real(out.bytes()), {in, out}, [&] {
       if (rank_.peers != nullptr && rank_.peers->Gather(in, out, rank())) return;
+      if (!in.SharesStorage(out)) return Repeat(in.View(0, {in.numel()}), out);
       CopyUnlessSame(in, out.View(rank() * in.numel(), {in.numel()}));
       ReadAndWrite(out);
     });
@@ -160,7 +161,7 @@ class RehearsalCommunicator : public Communicator {
   }
 
   // The rows of `in` from the first on, as often as `out` has room.
-  static void Repeat(const Tensor& in, Tensor& out) {
+  static void Repeat(const Tensor& in, Tensor out) {
     if (in.dim(0) == 0) return out.Zero();
     for (int64_t begin = 0; begin < out.dim(0); begin += in.dim(0)) {
       const int64_t rows = std::min(in.dim(0), out.dim(0) - begin);

@@ -7,7 +7,8 @@
 //   all-reduce       the tensor is read and written; its values stay
 //   reduce-scatter   all of `in` is read; `out` is this rank's part of it
 //   all-gather       all of `out` is read and written; of its values, this rank's part is `in`, and
-//                    the others stay where AbsentPeers does not say what comes
+//                    the others stay where AbsentPeers does not say what comes and `in` is in the same
+//                    memory; else all parts are `in`
 //   all-to-all       AbsentPeers says what comes, otherwise the sent rows again and again
 //   broadcast        as all-reduce
 // Text comes back as if every rank had given this one's. Requests are done at once.

@@ -1,5 +1,6 @@
 #include "moe/functions.h"
 
+#include "autograd/saved_value.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/matmul.h"
 #include "moe/grouped_matmul.h"
@@ -28,7 +29,7 @@ Variable WideLinear(Tape& tape, const Variable& x, Parameter& weight) {
       stream);
   return tape.Record(
       "wide_linear", {x}, {&weight}, std::move(y),
-      [stream, &weight, x = SavedTensor(x.value()), w = SavedTensor(weight.value)](GradContext& g) {
+      [stream, &weight, x = SavedTensor(x.value()), w = SavedValue(weight)](GradContext& g) {
         const Tensor& dy = g.dy();
         if (g.needs(0)) {
           Tensor dx = Tensor::Empty(x.get().shape(), dy.dtype(), dy.device());
@@ -116,9 +117,8 @@ Variable RoutedExperts(Tape& tape, const Variable& x, const Variable& weights,
       "routed_experts", {x, weights}, {&gate_up, &down}, std::move(y),
       [stream = tape.stream(), &gate_up, &down, x = SavedTensor(x.value()),
        weights = SavedTensor(weights.value()), offsets = SavedTensor(rows.offsets),
-       position = SavedTensor(rows.position), up_w = SavedTensor(gate_up.value),
-       down_w = SavedTensor(down.value), z,
-       num_choices = rows.num_choices](GradContext& g) mutable {
+       position = SavedTensor(rows.position), up_w = SavedValue(gate_up), down_w = SavedValue(down),
+       z, num_choices = rows.num_choices](GradContext& g) mutable {
         const ExpertPass pass{stream, {offsets.get(), position.get(), num_choices}};
         const Tensor dy = pass.ByExpert(g.dy());
         // The gradient of z takes its place: nothing else reads it.

@@ -23,8 +23,10 @@ std::vector<FlatBucket> CutRegion(const std::vector<Parameter*>& parameters, boo
     if (parameters[i]->part.has_value() != of_parts) continue;
     if (buckets.empty() || bytes >= sharding.bucket_bytes) {
       buckets.push_back({.group = group,
+                         .copies = of_parts ? RankGroup{} : sharding.copies,
                          .of_parts = of_parts,
                          .sharded = sharding.shard_updates && group.size > 1,
+                         .values_sharded = sharding.shard_values && group.size > 1 && !of_parts,
                          .entries = {}});
       bytes = 0;
     }
@@ -40,11 +42,12 @@ FlatPiece Cut(const FlatLayout::Entry& entry, size_t index, const FlatBucket& bu
               int64_t end) {
   const int64_t from = std::max(entry.offset, begin),
                 to = std::min(entry.offset + entry.parameter->numel(), end);
-  const int64_t updates_begin = bucket.sharded ? bucket.share_begin() : bucket.begin;
+  const int64_t updates_begin = bucket.sharded ? bucket.share_begin() : bucket.begin,
+                values_begin = bucket.values_sharded ? bucket.share_begin() : bucket.begin;
   return {.entry = index,
           .first = from - entry.offset,
           .count = std::max<int64_t>(to - from, 0),
-          .offset = from,
+          .value = bucket.values + from - values_begin,
           .local = bucket.local + from - updates_begin};
 }
 
@@ -52,10 +55,14 @@ FlatPiece Cut(const FlatLayout::Entry& entry, size_t index, const FlatBucket& bu
 
 FlatLayout::FlatLayout(const std::vector<Parameter*>& parameters, const Sharding& sharding,
                        int64_t element_bytes) {
-  for (const RankGroup& group : {sharding.whole, sharding.parts}) {
+  LACUNA_CHECK(sharding.copies.size == 1 || (sharding.shard_updates && sharding.whole.size > 1),
+               "{} ranks have the same shares, and there are none", sharding.copies.size);
+  for (const RankGroup& group : {sharding.whole, sharding.parts, sharding.copies}) {
     LACUNA_CHECK(group.rank >= 0 && group.rank < group.size, "rank {} of a group of {}", group.rank,
                  group.size);
   }
+  LACUNA_CHECK(sharding.shard_updates || !sharding.shard_values,
+               "values in shares, and updates of all of them");
   for (Parameter* parameter : parameters) entries.push_back({parameter, 0});
   std::vector<const FlatBucket*> bucket_of(entries.size());
   for (const bool of_parts : {false, true}) {
@@ -67,6 +74,8 @@ FlatLayout::FlatLayout(const std::vector<Parameter*>& parameters, const Sharding
       }
       size = bucket.end =
           bucket.begin + RoundUp(size - bucket.begin, kAlignment * bucket.group.size);
+      bucket.values = value_size;
+      value_size += bucket.kept();
       bucket.local = local_size;
       local_size += bucket.updates();
       buckets.push_back(std::move(bucket));
@@ -80,7 +89,7 @@ FlatLayout::FlatLayout(const std::vector<Parameter*>& parameters, const Sharding
     const FlatPiece share =
         Cut(entries[i], i, bucket, bucket.share_begin(), bucket.share_begin() + bucket.share());
     const FlatPiece whole = Cut(entries[i], i, bucket, bucket.begin, bucket.end);
-    if (share.count > 0) counted.push_back(share);
+    if (share.count > 0 && bucket.copies.rank == 0) counted.push_back(share);
     if (!bucket.sharded) {
       updated.push_back(whole);
     } else if (share.count > 0) {

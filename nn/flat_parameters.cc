@@ -53,40 +53,54 @@ FlatParameters::FlatParameters(Module& root, DType dtype, uint64_t seed, bool gr
     const MemoryScope scope(category);
     return Tensor::Zeros({size}, type, device);
   };
-  value_ = zeros(layout_.size, dtype, MemoryCategory::kParameters);
+  value_ = zeros(layout_.value_size, dtype, MemoryCategory::kParameters);
   if (gradients) grad_ = zeros(layout_.local_size, accumulation, MemoryCategory::kGradients);
   master_ = dtype == accumulation
                 ? value_
                 : zeros(layout_.local_size, accumulation, MemoryCategory::kOptimizer);
   for (const FlatBucket& bucket : layout_.buckets) {
-    for (const size_t i : bucket.entries) {
-      const Entry& entry = entries()[i];
-      Parameter& parameter = *entry.parameter;
-      parameter.value = value_.View(entry.offset, parameter.shape);
-      if (gradients && !bucket.sharded)
-        parameter.grad = grad_.View(bucket.local + entry.offset - bucket.begin, parameter.shape);
-    }
+    PointIntoBuffers(bucket);
     Initialise(bucket, seed);
   }
   SyncValueFromMaster();
 }
 
-void FlatParameters::Initialise(const FlatBucket& bucket, uint64_t seed) {
+void FlatParameters::PointIntoBuffers(const FlatBucket& bucket) {
   for (const size_t i : bucket.entries) {
-    const Entry& entry = entries()[i];
-    Parameter& parameter = *entry.parameter;
-    if (master_is_value()) {
-      Fill(parameter, seed, parameter.value);
-    } else if (!bucket.sharded) {
-      Fill(parameter, seed,
-           master_.View(bucket.local + entry.offset - bucket.begin, parameter.shape));
+    Parameter& parameter = *entries()[i].parameter;
+    const int64_t offset = entries()[i].offset - bucket.begin;
+    if (bucket.values_sharded) {
+      parameter.share = value_.View(bucket.values, {bucket.kept()});
     } else {
-      Tensor whole = Tensor::Empty(parameter.shape, master_.dtype(), device());
-      Fill(parameter, seed, whole);
+      parameter.value = value_.View(bucket.values + offset, parameter.shape);
+    }
+    if (grad_.defined() && !bucket.sharded)
+      parameter.grad = grad_.View(bucket.local + offset, parameter.shape);
+  }
+}
+
+void FlatParameters::Initialise(const FlatBucket& bucket, uint64_t seed) {
+  if (bucket.values_sharded || (bucket.sharded && !master_is_value()))
+    return InitialiseShare(bucket, seed);
+  for (const size_t i : bucket.entries) {
+    Parameter& parameter = *entries()[i].parameter;
+    const int64_t offset = entries()[i].offset - bucket.begin;
+    Fill(
+        parameter, seed,
+        master_is_value() ? parameter.value : master_.View(bucket.local + offset, parameter.shape));
+  }
+}
+
+// One parameter after the other is whole for the time.
+void FlatParameters::InitialiseShare(const FlatBucket& bucket, uint64_t seed) {
+  for (const size_t i : bucket.entries) {
+    Parameter& parameter = *entries()[i].parameter;
+    Tensor whole = Tensor::Empty(parameter.shape, master_.dtype(), device());
+    Fill(parameter, seed, whole);
+    if (parameter.value.defined())
       ops::Cast({.x = whole.Ref(), .y = parameter.value.MutableRef()}, ComputeStream(device()));
-      for (const FlatPiece& piece : layout_.updated) {
-        if (piece.entry == i) MasterOf(piece).CopyFrom(whole.View(piece.first, {piece.count}));
-      }
+    for (const FlatPiece& piece : layout_.updated) {
+      if (piece.entry == i) MasterOf(piece).CopyFrom(whole.View(piece.first, {piece.count}));
     }
   }
 }
@@ -140,6 +154,17 @@ void FlatParameters::AttachGrad(const FlatBucket& bucket, Tensor buffer) {
 
 void FlatParameters::DetachGrad(const FlatBucket& bucket) {
   for (const size_t i : bucket.entries) std::exchange(entries()[i].parameter->grad, Tensor());
+}
+
+void FlatParameters::AttachValues(const FlatBucket& bucket, Tensor buffer) {
+  for (const size_t i : bucket.entries) {
+    const Entry& entry = entries()[i];
+    entry.parameter->value = buffer.View(entry.offset - bucket.begin, entry.parameter->shape);
+  }
+}
+
+void FlatParameters::DetachValues(const FlatBucket& bucket) {
+  for (const size_t i : bucket.entries) std::exchange(entries()[i].parameter->value, Tensor());
 }
 
 void FlatParameters::SyncValueFromMaster() {

@@ -9,6 +9,7 @@
 //
 // Of buckets that are sharded, `grad` and `master` hold this rank's share alone. Backward then adds
 // to gradients of a whole bucket that somebody attaches for the time (distributed/gradient_reducer.h).
+// So it is with `value` where values are sharded, too (distributed/weight_gatherer.h).
 // Padding stays zero.
 #pragma once
 
@@ -45,9 +46,9 @@ class FlatParameters {
   Tensor MasterOf(const Entry& entry) const;
 
   // One piece, flat; master and gradient of one that is counted or updated here.
-  Tensor ValueOf(const FlatPiece& piece) const { return value_.View(piece.offset, {piece.count}); }
+  Tensor ValueOf(const FlatPiece& piece) const { return value_.View(piece.value, {piece.count}); }
   Tensor MasterOf(const FlatPiece& piece) const {
-    return master_.View(master_is_value() ? piece.offset : piece.local, {piece.count});
+    return master_.View(master_is_value() ? piece.value : piece.local, {piece.count});
   }
   Tensor GradOf(const FlatPiece& piece) const { return grad_.View(piece.local, {piece.count}); }
 
@@ -63,6 +64,11 @@ class FlatParameters {
   void AttachGrad(const FlatBucket& bucket, Tensor buffer);
   void DetachGrad(const FlatBucket& bucket);
 
+  // The values of a bucket whose values are sharded are those in `buffer` ([bucket.size()]); are
+  // not here.
+  void AttachValues(const FlatBucket& bucket, Tensor buffer);
+  void DetachValues(const FlatBucket& bucket);
+
   // Rounds the master copy into the compute copy (nothing to do where they are one buffer); in
   // sharded buckets, of this rank's share.
   void SyncValueFromMaster();
@@ -70,7 +76,9 @@ class FlatParameters {
  private:
   bool master_is_value() const { return master_.dtype() == value_.dtype(); }
   void ZeroGrad(const FlatBucket& bucket, Tensor buffer);
+  void PointIntoBuffers(const FlatBucket& bucket);
   void Initialise(const FlatBucket& bucket, uint64_t seed);
+  void InitialiseShare(const FlatBucket& bucket, uint64_t seed);
 
   FlatLayout layout_;
   Tensor value_;

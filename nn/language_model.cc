@@ -38,11 +38,44 @@ LanguageModel::LanguageModel(int64_t vocabulary, int64_t width, double norm_eps,
     head_ = &AddParameter("lm_head.weight", {vocabulary, width}, Init::Normal(init_std));
 }
 
+std::vector<std::vector<Parameter*>> LanguageModel::StageParameters() {
+  std::vector<std::vector<Parameter*>> stages{{embedding_}};
+  for (auto& block : blocks_) {
+    stages.emplace_back();
+    block->ForEachParameter([&](Parameter& p) { stages.back().push_back(&p); });
+  }
+  stages.push_back({norm_, &head()});
+  return stages;
+}
+
+// Backward turns round at the head, and reads no weight of the embedding.
+void LanguageModel::BeginStage(Tape& tape, int64_t stage) {
+  if (stages_ == nullptr) return;
+  WeightStages* const stages = stages_;
+  if (stage == 1) tape.AtBackward("end of weights", [=] { stages->End(); });
+  if (stage >= 2) {
+    const int64_t next = stage >= 3 ? stage - 2 : -1;
+    tape.AtBackward("weights", [=] { stages->Begin(stage - 1, next); });
+  }
+  const bool last = stage == num_layers() + 1;
+  stages->Begin(stage, !last ? stage + 1 : tape.recording() && stage > 1 ? stage - 1 : -1);
+}
+
+void LanguageModel::EndStages(Tape& tape) {
+  if (stages_ != nullptr && !tape.recording()) stages_->End();
+}
+
 Variable LanguageModel::Hidden(ForwardContext& ctx, const Tensor& ids) {
   LACUNA_CHECK(ids.rank() == 1 && ids.dim(0) == ctx.num_rows(),
                "{} token ids for {} rows of documents", ids.dim(0), ctx.num_rows());
+  int64_t stage = 0;
+  BeginStage(ctx.tape, stage);
   Variable x = Embedding(ctx.tape, ids, *embedding_);
-  for (auto& block : blocks_) x = block->Forward(ctx, x);
+  for (auto& block : blocks_) {
+    BeginStage(ctx.tape, ++stage);
+    x = block->Forward(ctx, x);
+  }
+  BeginStage(ctx.tape, ++stage);
   return RmsNorm(ctx.tape, x, *norm_, norm_eps_);
 }
 
@@ -50,11 +83,16 @@ LinearCrossEntropyResult LanguageModel::Loss(ForwardContext& ctx, const Tensor& 
                                              const Tensor& targets, double scale) {
   const Variable hidden = Hidden(ctx, ids);
   const ModuleRange range("head and loss");
-  return LinearCrossEntropy(ctx.tape, hidden, head(), targets, scale);
+  LinearCrossEntropyResult loss = LinearCrossEntropy(ctx.tape, hidden, head(), targets, scale);
+  EndStages(ctx.tape);
+  return loss;
 }
 
 Tensor LanguageModel::Logits(ForwardContext& ctx, const Tensor& ids) {
-  return Linear(ctx.tape, Hidden(ctx, ids), head()).value();
+  const Variable hidden = Hidden(ctx, ids);
+  Tensor logits = Linear(ctx.tape, hidden, head()).value();
+  EndStages(ctx.tape);
+  return logits;
 }
 
 SequenceCache LanguageModel::NewCache() const {
@@ -68,14 +106,19 @@ Tensor LanguageModel::Extend(const Tensor& ids, const PackedSequences& tokens,
   LACUNA_CHECK(static_cast<int64_t>(caches.size()) == tokens.num_documents(),
                "{} caches for {} documents", caches.size(), tokens.num_documents());
   Tape tape(Tape::Mode::kInference, stream);
+  BeginStage(tape, 0);
   Tensor x = Embedding(tape, ids, *embedding_).value();
   std::vector<AttentionCache*> layer(caches.size());
   for (size_t i = 0; i < blocks_.size(); ++i) {
+    BeginStage(tape, static_cast<int64_t>(i) + 1);
     for (size_t s = 0; s < caches.size(); ++s) layer[s] = caches[s]->layers[i].get();
     x = blocks_[i]->Extend(x, tokens, layer, stream);
   }
   const Variable last(LastRows(x, tokens));
-  return Linear(tape, RmsNorm(tape, last, *norm_, norm_eps_), head()).value();
+  BeginStage(tape, num_layers() + 1);
+  Tensor logits = Linear(tape, RmsNorm(tape, last, *norm_, norm_eps_), head()).value();
+  EndStages(tape);
+  return logits;
 }
 
 }  // namespace lacuna

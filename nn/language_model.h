@@ -7,6 +7,7 @@
 
 #include "autograd/functions/linear_cross_entropy.h"
 #include "nn/transformer_block.h"
+#include "nn/weight_stages.h"
 
 namespace lacuna {
 
@@ -37,15 +38,23 @@ class LanguageModel : public Module {
   // Logits [N, V] of every row: evaluation of small inputs.
   Tensor Logits(ForwardContext& ctx, const Tensor& ids);
 
+  // Parameters by stage: the embedding, each block, the final norm with the head.
+  std::vector<std::vector<Parameter*>> StageParameters();
+  // Is told of every pass from now on, and must outlive them; null: nobody.
+  void set_weight_stages(WeightStages* stages) { stages_ = stages; }
+
   int64_t num_layers() const { return static_cast<int64_t>(blocks_.size()); }
   TransformerBlock& block(int64_t layer) { return *blocks_[static_cast<size_t>(layer)]; }
   int64_t vocabulary() const { return embedding_->shape[0]; }
   // Where its parameters are, and its inputs have to be.
-  Device device() const { return embedding_->value.device(); }
+  Device device() const { return embedding_->device(); }
 
  private:
   // Final normalised hidden states [N, C].
   Variable Hidden(ForwardContext& ctx, const Tensor& ids);
+  // Between the work of one stage and the next.
+  void BeginStage(Tape& tape, int64_t stage);
+  void EndStages(Tape& tape);
   Parameter& head() { return head_ != nullptr ? *head_ : *embedding_; }
 
   double norm_eps_;
@@ -53,6 +62,7 @@ class LanguageModel : public Module {
   Parameter* embedding_;
   Parameter* norm_;
   Parameter* head_ = nullptr;
+  WeightStages* stages_ = nullptr;
 };
 
 }  // namespace lacuna

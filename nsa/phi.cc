@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "autograd/saved_value.h"
 #include "core/ops/matmul.h"
 #include "nsa/block_gather.h"
 #include "nsa/phi_activation.h"
@@ -121,8 +122,8 @@ Variable Phi::Compress(Tape& tape, const Variable& x, const std::shared_ptr<cons
   if (mlp) parameters.push_back(w2_);
   return tape.Record(
       "phi", {x}, parameters, y,
-      [=, this, x = SavedTensor(x.value()), w1 = SavedTensor(w1_->value),
-       w2 = mlp ? SavedTensor(w2_->value) : SavedTensor(), blocks = SavedTensor(blocks),
+      [=, this, x = SavedTensor(x.value()), w1 = SavedValue(*w1_),
+       w2 = mlp ? SavedValue(*w2_) : SavedValue(), blocks = SavedTensor(blocks),
        hidden_in = SavedTensor(hidden_in), hidden = SavedTensor(hidden)](GradContext& g) {
         const Tensor dy = g.dy().Reshape({rows, width});
         Tensor da = dy;

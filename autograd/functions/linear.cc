@@ -1,5 +1,6 @@
 #include "autograd/functions/linear.h"
 
+#include "autograd/saved_value.h"
 #include "core/ops/matmul.h"
 
 namespace lacuna {
@@ -17,7 +18,7 @@ Variable Linear(Tape& tape, const Variable& x, Parameter& weight, const Variable
               stream);
   return tape.Record(
       "linear", {x, added}, {&weight}, std::move(y),
-      [stream, &weight, x = SavedTensor(x.value()), w = SavedTensor(weight.value)](GradContext& g) {
+      [stream, &weight, x = SavedTensor(x.value()), w = SavedValue(weight)](GradContext& g) {
         if (g.needs(0)) {
           // Other consumers' gradients are added in the product: several projections of one x.
           const Tensor sum = g.TakeSum(0);

@@ -1,5 +1,6 @@
 #include "autograd/functions/norm.h"
 
+#include "autograd/saved_value.h"
 #include "core/ops/rms_norm.h"
 
 namespace lacuna {
@@ -16,7 +17,7 @@ Variable RmsNorm(Tape& tape, const Variable& x, Parameter& weight, double eps) {
                    .eps = eps},
                   stream);
   return tape.Record("rms_norm", {x}, {&weight}, y.Reshape(x.shape()),
-                     [stream, &weight, x = SavedTensor(rows), w = SavedTensor(weight.value),
+                     [stream, &weight, x = SavedTensor(rows), w = SavedValue(weight),
                       rstd = SavedTensor(rstd)](GradContext& g) {
                        const Shape& shape = x.get().shape();
                        const Tensor sum = g.TakeSum(0);  // of a residual connection around the norm

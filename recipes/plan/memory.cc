@@ -76,7 +76,8 @@ struct Buckets {
   double attention = 0;  // those of a layer's attention, and the head where it still travels then
   double block = 0;      // those of a whole layer, of which a recomputed segment wants all at once
   double experts = 0;    // of a layer, where several ranks have them
-  double weights = 0;    // that zero 3 gathers: two blocks', or the head's
+  // Gathered by zero 3 for the loss (the head and the last layer), and for the last layer's backward.
+  double loss_weights = 0, layer_weights = 0;
 };
 
 Buckets BucketsOf(const Recipe& recipe, int64_t ranks) {
@@ -104,14 +105,20 @@ Buckets BucketsOf(const Recipe& recipe, int64_t ranks) {
   if (shares.expert_replicas > 1) buckets.experts = Real(shares.experts) / layers * wide;
   const double shared = Real(n.shared_experts + n.router) / layers,
                dense = Real(n.dense_ffn) / Real(std::max<int64_t>(1, m.num_dense_layers)),
-               attention = Real(n.attention + n.nsa + n.norms) / Real(m.num_layers),
-               block = attention + std::max(shared, dense);
+               attention = Real(n.attention + n.nsa + n.norms) / Real(m.num_layers);
   const bool waits = 3 * hidden * width * wide < most;
   buckets.attention = attention * wide + (waits ? buckets.head : 0);
   // The first and the last one reach into other layers.
   buckets.block = (attention + (recipe.uses_moe() ? shared : dense)) * wide + most;
   if (recipe.parallel.zero < 3) return buckets;
-  buckets.weights = std::max(2 * block, head) * Real(SizeOf(dtype));
+  // A bucket at their ends reaches into other layers.
+  const GatheredWeights gathered = GatheredBy(recipe);
+  const double all = Real(n.total() - (recipe.parallel.expert > 1 ? n.routed_experts : 0));
+  const auto weights = [&](double parameters) {
+    return std::min(parameters + most / wide, all) * Real(SizeOf(dtype));
+  };
+  buckets.loss_weights = weights(gathered.head + gathered.layer);
+  buckets.layer_weights = weights(gathered.layer * std::min(2.0, Real(m.num_layers)));
   return buckets;
 }
 
@@ -133,15 +140,15 @@ Moment Largest(const Recipe& recipe, const Layers& layers, const Buckets& bucket
   const double row = Real(recipe.model.vocab_size) * Real(SizeOf(recipe.train.dtype)),
                chunk = Real(LogitsChunk(static_cast<int64_t>(row), device));
   const Moment loss{.transient = std::min(layers.rows(), chunk) * row + stream + statistics,
-                    .buckets = buckets.head};
+                    .buckets = buckets.head + buckets.loss_weights};
 
   // A segment's output stays until its backward pass is done; a block's has the stream between its
   // modules, too.
   const double feed_forward = layers.FeedForward(dense), received = layers.Received(dense);
-  Moment last{
-      .transient = layers.Work(dense) - final_norm,
-      .travelling = layers.Travelling(dense),
-      .buckets = buckets.head + (policy.block ? buckets.block : buckets.filling) + buckets.experts};
+  Moment last{.transient = layers.Work(dense) - final_norm,
+              .travelling = layers.Travelling(dense),
+              .buckets = buckets.head + (policy.block ? buckets.block : buckets.filling) +
+                         buckets.experts + buckets.layer_weights};
   if (layers.recomputes_feed_forward()) {
     last.transient += feed_forward + stream;
     last.travelling += received;
@@ -149,8 +156,9 @@ Moment Largest(const Recipe& recipe, const Layers& layers, const Buckets& bucket
   if (policy.block) last.transient += layers.Attention() + stream;
 
   Moment attention{.transient = layers.Bytes(AttentionWork(recipe)) - final_norm,
-                   .buckets = policy.block ? buckets.block + buckets.experts
-                                           : buckets.filling + buckets.attention};
+                   .buckets = (policy.block ? buckets.block + buckets.experts
+                                            : buckets.filling + buckets.attention) +
+                              buckets.layer_weights};
   if (!layers.recomputes_feed_forward()) {
     attention.transient -= feed_forward;
     attention.travelling -= received;
@@ -175,7 +183,7 @@ RankMemory EstimateMemory(const Recipe& recipe, int64_t ranks, double overload) 
   const DType dtype = recipe.train.dtype, accumulation = AccumulationType(dtype);
   const int64_t wide = SizeOf(accumulation), narrow = SizeOf(dtype);
   RankMemory memory;
-  memory.weights = (shares.experts + shares.other_weights) * narrow;
+  memory.weights = (shares.expert_weights + shares.other_weights) * narrow;
   memory.gradients = updated * wide;
   memory.master = dtype == accumulation ? 0 : updated * wide;
   memory.moments = 2 * updated * SizeOf(MomentsOf(recipe));
@@ -193,7 +201,7 @@ RankMemory EstimateMemory(const Recipe& recipe, int64_t ranks, double overload) 
   memory.transient = static_cast<int64_t>(moment.transient);
   memory.all_to_all = static_cast<int64_t>(received + moment.travelling);
   memory.context = static_cast<int64_t>(ContextBytes(recipe));
-  memory.sharding = static_cast<int64_t>(moment.buckets + buckets.weights);
+  memory.sharding = static_cast<int64_t>(moment.buckets);
   return memory;
 }
 

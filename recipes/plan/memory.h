@@ -27,8 +27,8 @@ struct RankMemory {
   // keys and values of a layer on their way to the ranks that share a sample, and back; 0 where
   // parallel.context is 1
   int64_t context = 0;
-  // gradients on their way to the ranks that own them (parallel.zero 2 and 3), weights on their way
-  // from there (3)
+  // gradients on their way to the ranks that own them (parallel.zero 2 and 3), weights gathered from
+  // there (3)
   int64_t sharding = 0;
   int64_t states() const { return weights + gradients + master + moments; }
   int64_t total() const {

@@ -17,6 +17,7 @@ std::string Title(const Recipe& recipe, int64_t ranks) {
   std::string held = "each holds the whole model";
   if (parallel.expert > 1 || parallel.zero > 0)
     held = fmt::format("parallel.expert = {}, parallel.zero = {}", parallel.expert, parallel.zero);
+  if (parallel.shard > 0) held += fmt::format(", parallel.shard = {}", parallel.shard);
   if (parallel.context > 1) held += fmt::format(", parallel.context = {}", parallel.context);
   return fmt::format("\nMemory of a rank ({} rank{}; {})\n", ranks, ranks == 1 ? "" : "s", held);
 }
@@ -56,13 +57,18 @@ void AppendTraffic(const Recipe& recipe, int64_t ranks, std::string* out) {
   AppendRow(recipe.parallel.zero > 0 ? "reduce-scatter of gradients" : "all-reduce of gradients",
             Gigabytes(traffic.gradient_sum),
             recipe.parallel.zero > 0 ? "every micro-batch" : "once a step", out);
+  if (traffic.copy_sum > 0)
+    AppendRow("all-reduce of shares", Gigabytes(traffic.copy_sum),
+              fmt::format("once a step, over {} groups of {} ranks", ranks / recipe.parallel.shard,
+                          recipe.parallel.shard),
+              out);
   if (traffic.expert_gradient_sum > 0)
     AppendRow(recipe.parallel.zero > 0 ? "reduce-scatter of experts'" : "all-reduce of experts'",
               Gigabytes(traffic.expert_gradient_sum),
               recipe.parallel.zero > 0 ? "every micro-batch" : "once a step", out);
   if (traffic.weight_gather > 0) {
     AppendRow("all-gather of weights", Gigabytes(traffic.weight_gather),
-              recipe.parallel.zero == 3 ? "twice a micro-batch" : "once a step", out);
+              recipe.parallel.zero == 3 ? "forward and backward" : "once a step", out);
   }
 }
 

@@ -1,5 +1,6 @@
 #include "recipes/plan/rank_shares.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -9,9 +10,10 @@
 namespace lacuna {
 
 absl::Status CheckMesh(const Recipe& recipe, int64_t ranks) {
-  for (const auto& [key, group] : {std::pair{"expert", recipe.parallel.expert},
-                                   std::pair{"context", recipe.parallel.context}}) {
-    if (ranks % group == 0) continue;
+  for (const auto& [key, group] :
+       {std::pair{"expert", recipe.parallel.expert}, std::pair{"context", recipe.parallel.context},
+        std::pair{"shard", recipe.parallel.shard}}) {
+    if (group == 0 || ranks % group == 0) continue;
     return ConfigError(
         "parallel.{} = {}: must divide the number of ranks, {} (mpirun -n; lacuna plan --ranks)",
         key, group, ranks);
@@ -22,14 +24,39 @@ absl::Status CheckMesh(const Recipe& recipe, int64_t ranks) {
 RankShares SharesOf(const Recipe& recipe, int64_t ranks) {
   const ParameterCounts n = CountParameters(recipe);
   const ParallelConfig& parallel = recipe.parallel;
-  const int64_t others = n.total() - n.routed_experts, share = (others + ranks - 1) / ranks;
+  const int64_t over = parallel.shard > 0 ? parallel.shard : ranks;
+  const int64_t others = n.total() - n.routed_experts, share = (others + over - 1) / over;
   const int64_t experts = n.routed_experts / parallel.expert, replicas = ranks / parallel.expert;
+  const bool whole_experts = parallel.expert == 1;
+  const int64_t expert_ranks = whole_experts ? over : replicas,
+                expert_share = (experts + expert_ranks - 1) / expert_ranks;
   return {.experts = experts,
-          .expert_updates = parallel.zero >= 2 ? (experts + replicas - 1) / replicas : experts,
+          .expert_weights = parallel.zero >= 3 && whole_experts ? expert_share : experts,
+          .expert_updates = parallel.zero >= 2 ? expert_share : experts,
           .others = others,
           .other_weights = parallel.zero >= 3 ? share : others,
           .other_updates = parallel.zero >= 2 ? share : others,
-          .expert_replicas = replicas};
+          .expert_replicas = replicas,
+          .share_ranks = over,
+          .copies = ranks / over};
+}
+
+GatheredWeights GatheredBy(const Recipe& recipe) {
+  const auto real = [](int64_t n) { return static_cast<double>(n); };
+  const ParameterCounts n = CountParameters(recipe);
+  const ModelConfig& m = recipe.model;
+  const double head = real(m.vocab_size) * real(m.width), layers = real(m.num_layers);
+  const int64_t routed = recipe.parallel.expert == 1 ? n.routed_experts : 0;
+  const double sparse = real(n.shared_experts + n.router + routed) /
+                        real(std::max<int64_t>(1, m.num_layers - m.num_dense_layers)),
+               dense = real(n.dense_ffn) / real(std::max<int64_t>(1, m.num_dense_layers)),
+               layer = real(n.attention + n.nsa + n.norms - m.width) / layers +
+                       (recipe.uses_moe() ? sparse : dense),
+               all = real(n.total() - n.routed_experts + routed);
+  return {.head = head,
+          .layer = layer,
+          .micro_batch =
+              2 * all - layer - real(n.embeddings) - real(m.width) + (m.tie_embeddings ? head : 0)};
 }
 
 double KeysAndValues(const Recipe& recipe) {

@@ -8,19 +8,33 @@
 
 namespace lacuna {
 
-// A configuration error where parallel.expert or parallel.context does not divide `ranks`.
+// A configuration error where parallel.expert, context or shard does not divide `ranks`.
 absl::Status CheckMesh(const Recipe& recipe, int64_t ranks);
 
 // Numbers of parameters that a rank holds something of.
 struct RankShares {
   int64_t experts = 0;          // routed experts on this rank
+  int64_t expert_weights = 0;   // of those, whose weights stay on this rank
   int64_t expert_updates = 0;   // of those, whose gradient and optimizer state are this rank's
   int64_t others = 0;           // all parameters that are not routed experts
   int64_t other_weights = 0;    // of those, whose weights stay on this rank
   int64_t other_updates = 0;    // of those, whose gradient and optimizer state are this rank's
   int64_t expert_replicas = 1;  // groups of ranks that hold the same experts
+  // Over which shares of what is no part are cut, and how many ranks have the same one.
+  int64_t share_ranks = 1, copies = 1;
 };
 RankShares SharesOf(const Recipe& recipe, int64_t ranks);
+
+// Parameters that are gathered for a while with parallel.zero 3 (distributed/weight_gatherer.h): all
+// but the experts', and those, too, where a rank has all experts. What a bucket has of other stages
+// comes with it and is not counted here.
+struct GatheredWeights {
+  double head = 0;
+  double layer = 0;  // one of the last
+  // All forward, a tied head once more; in backward the layers but the last, which is still there.
+  double micro_batch = 0;
+};
+GatheredWeights GatheredBy(const Recipe& recipe);
 
 // Elements of the keys and values of all branches of a layer, a token.
 double KeysAndValues(const Recipe& recipe);

@@ -42,14 +42,21 @@ StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks) {
     traffic.keys = (again ? 3 : 2) * Real(recipe.model.num_layers) * (context - 1) * tokens *
                    KeysAndValues(recipe) * narrow;
   }
-  const double gradients = Others(ranks) * Real(shares.others) * wide,
-               weights = Others(ranks) * Real(shares.others) * narrow;
+  const bool whole_experts = recipe.parallel.expert == 1;
+  const double gradients = Others(shares.share_ranks) * Real(shares.others) * wide,
+               weights = Others(shares.share_ranks) * Real(shares.others) * narrow;
   traffic.gradient_sum = recipe.parallel.zero == 0 ? 2 * gradients : micro_batches * gradients;
-  const double experts = Others(shares.expert_replicas) * Real(shares.experts);
+  traffic.copy_sum = 2 * Others(shares.copies) * wide *
+                     Real(shares.other_updates + (whole_experts ? shares.expert_updates : 0));
+  const double experts =
+      Real(shares.experts) * Others(whole_experts ? shares.share_ranks : shares.expert_replicas);
   traffic.expert_gradient_sum = (recipe.parallel.zero == 0 ? 2 : micro_batches) * experts * wide;
   if (recipe.parallel.zero == 2) traffic.weight_gather = weights + experts * narrow;
-  if (recipe.parallel.zero == 3)
-    traffic.weight_gather = 2 * micro_batches * weights + experts * narrow;
+  if (recipe.parallel.zero == 3) {
+    traffic.weight_gather =
+        micro_batches * Others(shares.share_ranks) * GatheredBy(recipe).micro_batch * narrow;
+    if (!whole_experts) traffic.weight_gather += experts * narrow;
+  }
   return traffic;
 }
 

@@ -16,15 +16,21 @@ namespace lacuna {
 //                         layer, and of their gradients; once more where attention is recomputed
 //   gradient_sum          zero 0: 2 (R - 1) / R of the f32 gradients, once a step; zero 2 and 3:
 //                         (R - 1) / R of them, every micro-batch
-//   expert_gradient_sum   the same of this rank's experts', with G for R; G groups hold the same
+//   copy_sum              parallel.shard, R in its place: all-reduce of the shares' f32 gradients
+//                         over the C ranks that have the same, 2 (C - 1) / C of them once a step
+//   expert_gradient_sum   gradient_sum of this rank's experts', with G for R; G groups hold the same
 //   weight_gather         zero 2: (R - 1) / R of the weights, and (G - 1) / G of this rank's
-//                         experts', once a step; zero 3: those of the weights twice a micro-batch
+//                         experts', once a step; zero 3: (R - 1) / R of the weights forward and
+//                         backward in every micro-batch (GatheredWeights), of experts as zero 2
+//                         where parallel.expert is above 1
 // Where gradients and weights do not say more, those of the parameters that are not experts.
 struct StepTraffic {
-  double dispatch = 0, combine = 0, keys = 0, gradient_sum = 0, expert_gradient_sum = 0,
-         weight_gather = 0;
+  double dispatch = 0, combine = 0, keys = 0, gradient_sum = 0, copy_sum = 0,
+         expert_gradient_sum = 0, weight_gather = 0;
   double all_to_all() const { return dispatch + combine; }  // of the experts
-  double collectives() const { return gradient_sum + expert_gradient_sum + weight_gather; }
+  double collectives() const {
+    return gradient_sum + copy_sum + expert_gradient_sum + weight_gather;
+  }
 };
 StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks);
 

@@ -8,6 +8,7 @@
 #include "core/status.h"
 #include "core/stream.h"
 #include "nn/schedule.h"
+#include "recipes/plan/rank_shares.h"
 #include "recipes/rehearsal/context_peers.h"
 #include "recipes/rehearsal/received_choices.h"
 #include "recipes/rehearsal/timeline_recorder.h"
@@ -22,7 +23,7 @@ namespace lacuna {
 namespace {
 
 absl::Status Check(const Recipe& recipe, const RehearsalOptions& options) {
-  LACUNA_RETURN_IF_ERROR(CheckParallel(recipe, options.ranks));
+  LACUNA_RETURN_IF_ERROR(CheckMesh(recipe, options.ranks));
   if (options.rank < 0 || options.rank >= options.ranks)
     return ConfigError("--rank {}: must be 0 to {}, of --ranks {}", options.rank, options.ranks - 1,
                        options.ranks);
@@ -41,6 +42,7 @@ struct RehearsedMesh {
 RehearsedMesh MakeRehearsedMesh(const RehearsalOptions& options, const ParallelConfig& parallel,
                                 Device device, CollectiveRecorder& recorder,
                                 AbsentPeers* expert_peers, AbsentPeers* context_peers) {
+  const int64_t shard = parallel.shard;
   const auto group = [&](int64_t rank, int64_t size, const char* name, AbsentPeers* with) {
     if (size == 1) return MakeSelfCommunicator();
     auto comm = MakeRehearsalCommunicator({.rank = static_cast<int>(rank),
@@ -58,6 +60,9 @@ RehearsedMesh MakeRehearsedMesh(const RehearsalOptions& options, const ParallelC
   rehearsed.mesh.expert = group(options.rank % expert, expert, "expert", expert_peers);
   rehearsed.mesh.context = group(options.rank % context, context, "context", context_peers);
   rehearsed.mesh.replica = group(options.rank / expert, options.ranks / expert, "replica", nullptr);
+  if (shard == 0 || shard == options.ranks) return rehearsed;
+  rehearsed.mesh.share = group(options.rank % shard, shard, "share", nullptr);
+  rehearsed.mesh.copy = group(options.rank / shard, options.ranks / shard, "copy", nullptr);
   return rehearsed;
 }
 
@@ -143,8 +148,8 @@ class Rehearsal {
                         /*gradients=*/true, result_.device, ShardingOf(recipe_, mesh_.mesh),
                         mesh_.mesh.expert_group());
     optimizer_ = std::make_unique<AdamW>(*model_.parameters, recipe_.optimizer);
-    reducer_ =
-        std::make_unique<GradientReducer>(*model_.parameters, world, mesh_.mesh.replica.get());
+    reducer_ = std::make_unique<GradientReducer>(*model_.parameters, mesh_.mesh.share_group(),
+                                                 mesh_.mesh.replica.get(), mesh_.mesh.copy_group());
     step_ = std::make_unique<TrainingStep>(
         model_, *optimizer_, *reducer_, world, recipe_.optimizer.clip_norm,
         recipe_.train.sequence_length, mesh_.mesh.context_group());

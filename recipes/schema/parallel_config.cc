@@ -20,6 +20,10 @@ void ParallelConfig::Validate(const std::string& section,
         fmt::format("{}.context = {}: must be 1 to {}", section, context, kMaxContext));
   if (zero != 0 && zero != 2 && zero != 3)
     violations->push_back(fmt::format("{}.zero = {}: must be 0, 2 or 3", section, zero));
+  if (shard != 0 && (shard < 2 || zero == 0))
+    violations->push_back(fmt::format(
+        "{}.shard = {}: must be 0, or at least 2 ranks that have shares ({}.zero 2 or 3)", section,
+        shard, section));
   if (!std::isfinite(timeout_seconds) || timeout_seconds <= 0 || timeout_seconds > 1e6)
     violations->push_back(fmt::format("{}.timeout_seconds = {}: must be above 0 and at most 1e6",
                                       section, timeout_seconds));

@@ -15,9 +15,13 @@ struct ParallelConfig {
   // Consecutive ranks that share each sample, for samples too long for one: each has pieces of it
   // (nn/context_share.h). Divides the number of ranks; twice it divides train.sequence_length.
   int64_t context = 1;
-  // What every rank holds of the parameters that are not experts. 0: weights, gradients and
-  // optimizer state; 2: weights and its share of gradients and optimizer state; 3: its share of all.
+  // What every rank holds of the parameters that are not dealt out as experts. 0: weights, gradients
+  // and optimizer state; 2: weights and its share of gradients and optimizer state; 3: its share of
+  // all, and the weights of the block at work and the next one.
   int64_t zero = 0;
+  // Consecutive ranks (a node's) over which those shares are cut; 0: all. Divides the number of ranks;
+  // others have the same shares, and sum their gradients once a step.
+  int64_t shard = 0;
   // For which a rank waits for others; LACUNA_TIMEOUT_SECONDS comes first.
   double timeout_seconds = 120;
 

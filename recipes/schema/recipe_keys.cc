@@ -228,10 +228,16 @@ const std::vector<Key<ParallelConfig>>& KeysOf<ParallelConfig>() {
       MakeKey("context", &ParallelConfig::context,
               "consecutive ranks that share each sample; divides the ranks, and twice it "
               "train.sequence_length"),
+      MakeKey("zero", &ParallelConfig::zero,
+              "of the parameters that are not dealt out as experts, every rank holds all (0), "
+              "shares of "
+              "gradients and optimizer state (2), or shares of the weights, too (3), which are "
+              "gathered "
+              "for a block at a time"),
       MakeKey(
-          "zero", &ParallelConfig::zero,
-          "of the parameters that are not experts, every rank holds all (0), shares of gradients "
-          "and optimizer state (2), or shares of the weights, too (3)"),
+          "shard", &ParallelConfig::shard,
+          "consecutive ranks, as those of a node, over which shares are cut, so that only sums of "
+          "shares leave it; divides the ranks, 0: all of them"),
       MakeKey("timeout_seconds", &ParallelConfig::timeout_seconds,
               "for which a rank waits for others before it names who is to blame and ends the run; "
               "the environment's LACUNA_TIMEOUT_SECONDS comes first"),

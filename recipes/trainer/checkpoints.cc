@@ -28,7 +28,7 @@ TrainingState TensorsOf(BuiltModel& model, AdamW* optimizer) {
   for (const FlatBucket& bucket : parameters.layout().buckets) {
     for (const size_t i : bucket.entries) {
       pieces[i].entry = i;
-      if (!bucket.sharded) replicas[i] = bucket.group;
+      replicas[i] = bucket.sharded ? bucket.copies : bucket.group;
     }
   }
   const auto add = [&](const char* group, const std::function<Tensor(const FlatPiece&)>& flat) {

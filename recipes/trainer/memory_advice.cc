@@ -10,7 +10,6 @@
 #include "recipes/plan/memory.h"
 #include "recipes/plan/rank_shares.h"
 #include "recipes/trainer/recipe_diff.h"
-#include "recipes/trainer/start_checks.h"
 
 namespace lacuna {
 namespace {
@@ -81,24 +80,16 @@ std::optional<Change> Try(const Recipe& recipe, int64_t ranks, const Needs& need
                 .may_resume = CheckSameRun(*changed, ToYaml(recipe), "", {}).ok()};
 }
 
-// More ranks to a layer's experts, shares instead of copies; where the trainer does that.
+// More ranks to a layer's experts, shares instead of copies.
 void ConsiderParallel(const Recipe& recipe, int64_t ranks,
                       const std::function<bool(const std::string&, const char*)>& consider) {
-  const auto trains = [&](int64_t expert, int64_t zero) {
-    Recipe changed = recipe;
-    changed.parallel = {.expert = expert, .zero = zero};
-    return CheckParallel(changed, ranks).ok();
-  };
   const ParallelConfig& parallel = recipe.parallel;
   for (int64_t expert = ranks; expert > parallel.expert; --expert) {
-    if (trains(expert, parallel.zero) &&
-        consider(fmt::format("parallel.expert={}", expert), "tokens travel to the experts' ranks"))
+    if (consider(fmt::format("parallel.expert={}", expert), "tokens travel to the experts' ranks"))
       break;
   }
-  if (parallel.zero < 2 && trains(parallel.expert, 2))
-    consider("parallel.zero=2", "gradients travel with every micro-batch");
-  if (parallel.zero < 3 && trains(parallel.expert, 3))
-    consider("parallel.zero=3", "and weights, forward and backward");
+  if (parallel.zero < 2) consider("parallel.zero=2", "gradients travel with every micro-batch");
+  if (parallel.zero < 3) consider("parallel.zero=3", "weights travel, too, forward and backward");
 }
 
 std::vector<Change> ChangesThatHelp(const Recipe& recipe, int64_t ranks, const Needs& needs,

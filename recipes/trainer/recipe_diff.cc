@@ -69,6 +69,7 @@ bool MayChange(const std::string& key) {
                                                 "parallel.context",
                                                 "parallel.expert",
                                                 "parallel.zero",
+                                                "parallel.shard",
                                                 "parallel.timeout_seconds"};
   return IsOneOf(key, keys);
 }

@@ -17,11 +17,12 @@ RunSaver::RunSaver(const Recipe& recipe, BuiltModel& model, AdamW& optimizer, Co
       optimizer_(optimizer),
       comm_(comm),
       on_outcome_(std::move(on_outcome)),
-      writer_(comm,
-              {.directory = CheckpointDirectory(recipe.run.dir),
-               .keep_latest = static_cast<int>(recipe.train.keep_latest),
-               .recipe = ToYaml(recipe),
-               .layout = {{"expert", recipe.parallel.expert}, {"zero", recipe.parallel.zero}}}),
+      writer_(comm, {.directory = CheckpointDirectory(recipe.run.dir),
+                     .keep_latest = static_cast<int>(recipe.train.keep_latest),
+                     .recipe = ToYaml(recipe),
+                     .layout = {{"expert", recipe.parallel.expert},
+                                {"zero", recipe.parallel.zero},
+                                {"shard", recipe.parallel.shard}}}),
       background_(writer_) {}
 
 RunSaver::~RunSaver() {

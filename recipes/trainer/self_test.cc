@@ -14,6 +14,7 @@
 #include "distributed/mesh.h"
 #include "recipes/model_builder.h"
 #include "recipes/trainer/batch_share.h"
+#include "recipes/trainer/sharding.h"
 #include "recipes/trainer/training_step.h"
 #include "recipes/trainer/training_trace.h"
 
@@ -29,13 +30,15 @@ struct Variant {
   int zero;
   bool recompute;
   int context = 1;  // ranks that share a sample
+  int shard = 0;    // over which shares are cut, 0: all
 
   std::string Describe() const {
     const auto over = [](const char* what, int ranks) {
       return ranks > 1 ? fmt::format(", {} over {} ranks", what, ranks) : "";
     };
-    return fmt::format("{}{}{}, zero {}{}", NameOf(dtype), over("experts", expert),
-                       over("samples", context), zero, recompute ? ", recompute" : "");
+    return fmt::format("{}{}{}{}, zero {}{}", NameOf(dtype), over("experts", expert),
+                       over("samples", context), over("shares", shard), zero,
+                       recompute ? ", recompute" : "");
   }
 };
 
@@ -120,14 +123,16 @@ absl::StatusOr<TrainingTrace> TrainSteps(const Variant& variant, int ranks, Comm
                                          Device device, int64_t steps) {
   const bool alone = comm.size() == 1;
   const int context = alone ? 1 : variant.context, groups = comm.size() / context;
-  LACUNA_ASSIGN_OR_RETURN(Mesh mesh, MakeMesh(comm, alone ? 1 : variant.expert, context));
-  const Sharding sharding{.whole = {.size = comm.size(), .rank = comm.rank()},
-                          .parts = {.size = mesh.replica->size(), .rank = mesh.replica->rank()},
-                          .bucket_bytes = 1 << 16,
-                          .shard_updates = !alone && variant.zero >= 2};
+  LACUNA_ASSIGN_OR_RETURN(
+      Mesh mesh, MakeMesh(comm, alone ? 1 : variant.expert, context, alone ? 0 : variant.shard));
+  Recipe recipe;
+  if (!alone) recipe.parallel = {.zero = variant.zero};
+  Sharding sharding = ShardingOf(recipe, mesh);
+  sharding.bucket_bytes = 1 << 16;
   BuiltModel built = Build(variant, ranks, device, sharding, mesh.expert_group());
   AdamW optimizer(*built.parameters, {});
-  GradientReducer reducer(*built.parameters, comm, mesh.replica.get());
+  GradientReducer reducer(*built.parameters, mesh.share_group(), mesh.replica.get(),
+                          mesh.copy_group());
   TrainingStep step(built, optimizer, reducer, comm, /*clip_norm=*/1.0, kRows,
                     mesh.context_group());
   const int64_t global_batch = ranks * kSamplesOfRank;
@@ -181,11 +186,14 @@ std::vector<Variant> VariantsFor(int ranks, const std::vector<DType>& types) {
     variants.push_back({dtype, 1, 0, false});
     if (ranks == 1) continue;
     variants.push_back({dtype, 1, 2, true});
+    variants.push_back({dtype, 1, 3, true});
     if (ranks % 2 == 0 && ranks > 2) variants.push_back({dtype, 2, 2, false});
     variants.push_back({dtype, ranks, 0, false});
     variants.push_back({dtype, ranks, 2, true});
+    variants.push_back({dtype, ranks, 3, false});
     if (kRows % (2 * ranks) == 0) variants.push_back({dtype, ranks, 2, false, ranks});
     if (ranks % 2 == 0 && ranks > 2) variants.push_back({dtype, 1, 0, true, 2});
+    if (ranks % 2 == 0 && ranks > 2) variants.push_back({dtype, 2, 3, false, 1, 2});
   }
   return variants;
 }

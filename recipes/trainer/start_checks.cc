@@ -10,14 +10,6 @@
 
 namespace lacuna {
 
-absl::Status CheckParallel(const Recipe& recipe, int64_t ranks) {
-  LACUNA_RETURN_IF_ERROR(CheckMesh(recipe, ranks));
-  const ParallelConfig& parallel = recipe.parallel;
-  if (parallel.zero == 3)
-    return ConfigError("parallel.zero = 3: not in this version, it trains with 0 and 2");
-  return absl::OkStatus();
-}
-
 namespace {
 
 absl::Status Prepare(const Recipe& recipe, int64_t ranks, Device device) {
@@ -31,7 +23,7 @@ absl::Status Prepare(const Recipe& recipe, int64_t ranks, Device device) {
 }  // namespace
 
 absl::StatusOr<Device> PrepareDevice(const Recipe& recipe, Communicator& comm) {
-  LACUNA_RETURN_IF_ERROR(CheckParallel(recipe, comm.size()));
+  LACUNA_RETURN_IF_ERROR(CheckMesh(recipe, comm.size()));
   LACUNA_ASSIGN_OR_RETURN(const Device device, ChooseDevice(recipe, comm));
   LACUNA_RETURN_IF_ERROR(AgreeOnStatus(comm, Prepare(recipe, comm.size(), device),
                                        AfterSeconds(comm.timeout_seconds())));

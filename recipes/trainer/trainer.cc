@@ -107,7 +107,8 @@ class Run {
                    recipe_.train.dtype, static_cast<uint64_t>(recipe_.run.seed),
                    /*gradients=*/true, device_, ShardingOf(recipe_, mesh_), mesh_.expert_group());
     optimizer_ = std::make_unique<AdamW>(*model_.parameters, recipe_.optimizer);
-    reducer_ = std::make_unique<GradientReducer>(*model_.parameters, comm_, mesh_.replica.get());
+    reducer_ = std::make_unique<GradientReducer>(*model_.parameters, mesh_.share_group(),
+                                                 mesh_.replica.get(), mesh_.copy_group());
     training_step_ = std::make_unique<TrainingStep>(
         model_, *optimizer_, *reducer_, comm_, recipe_.optimizer.clip_norm,
         recipe_.train.sequence_length, mesh_.context_group());

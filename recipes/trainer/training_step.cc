@@ -25,6 +25,7 @@ TrainingStep::TrainingStep(BuiltModel& model, AdamW& optimizer, GradientReducer&
       optimizer_(optimizer),
       reducer_(reducer),
       comm_(comm),
+      weights_(*model.parameters, *model.model, reducer.shares()),
       clip_norm_(clip_norm),
       sequence_length_(sequence_length),
       context_(context),

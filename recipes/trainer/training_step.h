@@ -13,6 +13,7 @@
 #include "data/batch.h"
 #include "distributed/communicator.h"
 #include "distributed/gradient_reducer.h"
+#include "distributed/weight_gatherer.h"
 #include "nn/metrics.h"
 #include "nn/optimizer.h"
 #include "recipes/model_builder.h"
@@ -55,7 +56,8 @@ class StepObserver {
 class TrainingStep {
  public:
   // All arguments must outlive this; `sequence_length` is the rows of a sample. `context`: the
-  // ranks that share each sample (Mesh::context_group); null where samples are whole.
+  // ranks that share each sample (Mesh::context_group); null where samples are whole. While this
+  // lives, every pass of the model finds its weights, where ranks keep shares of them.
   TrainingStep(BuiltModel& model, AdamW& optimizer, GradientReducer& reducer, Communicator& comm,
                double clip_norm, int64_t sequence_length, Communicator* context = nullptr);
   // ForwardContext::deterministic; true at first.
@@ -93,6 +95,7 @@ class TrainingStep {
   AdamW& optimizer_;
   GradientReducer& reducer_;
   Communicator& comm_;
+  WeightGatherer weights_;
   double clip_norm_;
   int64_t sequence_length_;
   Communicator* context_;

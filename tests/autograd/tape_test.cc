@@ -105,6 +105,43 @@ TEST(Tape, OverwritingASavedTensorIsAnError) {
   EXPECT_THROW(tape.Backward({{y, Ones({2})}}), Error);
 }
 
+TEST(Tape, WorkAtAPlaceInBackward) {
+  Parameter w = RandomParameter("w", {2, 2}, DType::kF64, 3);
+  std::vector<std::string> order;
+  w.on_grad_ready = [&](Parameter&) { order.push_back("hook"); };
+  Tape tape;
+  const Variable x = tape.Leaf(RandomTensor({5, 2}, DType::kF64, 4));
+  tape.AtBackward("before", [&] { order.push_back("last"); });
+  const Variable y = Linear(tape, x, w);
+  tape.AtBackward("after", [&] { order.push_back("first"); });
+  Sigmoid(tape, y);  // which no gradient reaches
+  tape.Backward({{y, Ones({5, 2})}}, true);
+  EXPECT_EQ(order, (std::vector<std::string>{"first", "hook", "last"}));
+  Tape forward(Tape::Mode::kInference);
+  forward.AtBackward("never", [] {});
+  EXPECT_EQ(forward.num_nodes(), 0u);
+}
+
+// A parameter's value may be in other memory in backward, but has to be there and the same.
+TEST(Tape, ASavedValueMayMove) {
+  enum class Then { kMoves, kIsAway, kChanges };
+  for (const Then then : {Then::kMoves, Then::kIsAway, Then::kChanges}) {
+    Parameter w = RandomParameter("w", {2, 2}, DType::kF64, 3);
+    w.share = w.value.Clone();
+    Tape tape;
+    const Variable x = tape.Leaf(RandomTensor({5, 2}, DType::kF64, 4));
+    const Variable y = Linear(tape, x, w);
+    w.value = then == Then::kIsAway ? Tensor() : w.value.Clone();
+    if (then == Then::kChanges) w.share.MutableRef();
+    if (then == Then::kMoves) {
+      tape.Backward({{y, Ones({5, 2})}});
+      EXPECT_TRUE(tape.Grad(x).defined());
+    } else {
+      EXPECT_THROW(tape.Backward({{y, Ones({5, 2})}}), Error);
+    }
+  }
+}
+
 TEST(Tape, WrongGradientShapeIsAnError) {
   Tape tape;
   const Variable y = Sigmoid(tape, tape.Leaf(RandomTensor({2}, DType::kF64, 1)));

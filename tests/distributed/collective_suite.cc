@@ -195,13 +195,14 @@ void SplitByColor(const CollectiveBackend& b) {
   }
 }
 
-// Collectives of a mesh's four communicators cross: every rank launches them in the same order and
+// Collectives of a mesh's communicators cross: every rank launches them in the same order and
 // waits in its own, so that each waits for a peer that waits for another communicator.
 void MeshGroups(const CollectiveBackend& b) {
   const int me = b.comm.rank(), n = b.comm.size();
   for (int expert = 1; expert <= n; ++expert) {
     const int context = n / expert * expert == n ? n / expert : 1;
-    const auto mesh = MakeMesh(b.comm, expert, context);
+    const int shard = n % expert == 0 ? expert : 0;
+    const auto mesh = MakeMesh(b.comm, expert, context, shard);
     if (n % expert != 0) {
       EXPECT_EQ(
           Message(mesh.status()),
@@ -218,6 +219,14 @@ void MeshGroups(const CollectiveBackend& b) {
     EXPECT_EQ(mesh->context->rank(), me % context);
     std::vector<Communicator*> comms = {mesh->world, mesh->expert.get(), mesh->replica.get(),
                                         mesh->context.get()};
+    EXPECT_EQ(mesh->share_group().size(), expert);
+    EXPECT_EQ(mesh->share_group().rank(), me % expert);
+    EXPECT_EQ(mesh->copy_group() == nullptr, expert == n);
+    if (mesh->copy_group() != nullptr) {
+      EXPECT_EQ(mesh->copy_group()->size(), n / expert);
+      EXPECT_EQ(mesh->copy_group()->rank(), me / expert);
+      comms.insert(comms.end(), {mesh->share.get(), mesh->copy.get()});
+    }
     std::vector<Tensor> got;
     std::vector<Request> requests;
     for (Communicator* comm : comms) {
@@ -233,6 +242,8 @@ void MeshGroups(const CollectiveBackend& b) {
   }
   EXPECT_EQ(Message(MakeMesh(b.comm, 1, n + 1).status()),
             fmt::format("parallel.context: {} does not divide the number of ranks, {}", n + 1, n));
+  EXPECT_EQ(Message(MakeMesh(b.comm, 1, 1, n + 1).status()),
+            fmt::format("parallel.shard: {} does not divide the number of ranks, {}", n + 1, n));
 }
 
 void Misuse(const CollectiveBackend& b) {

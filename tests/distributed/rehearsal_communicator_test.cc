@@ -48,9 +48,16 @@ TEST_F(RehearsalCommunicatorTest, SumsKeepTheRanksOwnValues) {
 }
 
 TEST_F(RehearsalCommunicatorTest, GatheredPartsOfOthersStay) {
+  Tensor both = Numbers(10);
+  const Tensor all = both.View(2, {8});
+  comm_->AllGatherInto(both.View(0, {2}), all).Wait();
+  EXPECT_EQ(all.ToDoubles(), (std::vector<double>{2, 3, 0, 1, 6, 7, 8, 9}));
+}
+
+TEST_F(RehearsalCommunicatorTest, NewMemoryIsGivenThisRanksPart) {
   Tensor all = Numbers(8);
   comm_->AllGatherInto(Tensor::FromVector(std::vector<float>{20, 30}, {2}), all).Wait();
-  EXPECT_EQ(all.ToDoubles(), (std::vector<double>{0, 1, 20, 30, 4, 5, 6, 7}));
+  EXPECT_EQ(all.ToDoubles(), (std::vector<double>{20, 30, 20, 30, 20, 30, 20, 30}));
 }
 
 TEST_F(RehearsalCommunicatorTest, PeersSayWhatIsGathered) {

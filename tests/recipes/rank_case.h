@@ -22,6 +22,8 @@ struct Variant {
   RouterKind router;
   AuxLossScope aux_loss;
   const char* name;
+  bool tied = false;
+  int64_t layers = 2;
 };
 
 constexpr Variant kNsaSigmoid{AttentionKind::kNsa, RouterKind::kSigmoid, AuxLossScope::kNone,
@@ -31,8 +33,8 @@ struct RankOptions {
   int64_t steps = 20;
   int64_t micro_batch = 1;
   DType dtype = DType::kF64;
-  bool shard_updates = false;
-  int expert = 1, context = 1;  // of more than one rank
+  bool shard_updates = false, shard_values = false;
+  int expert = 1, context = 1, shard = 0;  // of more than one rank
   RecomputePolicy recompute = {};
   std::function<void(BuiltModel&, AdamW&)> at_end = [](BuiltModel&, AdamW&) {};
 };
@@ -42,7 +44,7 @@ inline BuiltModel Build(const Variant& variant, DType dtype = DType::kF64,
                         Communicator* expert_group = nullptr) {
   ModelConfig model;
   model.attention = variant.attention;
-  model.num_layers = 2;
+  model.num_layers = variant.layers;
   model.num_dense_layers = 1;
   model.width = 16;
   model.vocab_size = kVocabulary;
@@ -53,6 +55,7 @@ inline BuiltModel Build(const Variant& variant, DType dtype = DType::kF64,
   model.rotary_dims = 4;
   model.dense_width = 24;
   model.init_std = 0.2;
+  model.tie_embeddings = variant.tied;
   MoeConfig moe{.num_experts = 4, .experts_per_token = 2, .expert_width = 8, .num_shared = 1};
   moe.router = variant.router;
   moe.aux_loss = variant.aux_loss;
@@ -97,11 +100,13 @@ inline Batch MakeBatch(const std::vector<int64_t>& samples) {
 }
 
 // This rank's place among all ranks, which have every parameter whole.
-inline Sharding ShardingFor(const Communicator& comm, bool shard_updates) {
+inline Sharding ShardingFor(const Communicator& comm, bool shard_updates,
+                            bool shard_values = false) {
   return {.whole = {.size = comm.size(), .rank = comm.rank()},
           .parts = {},
           .bucket_bytes = 1 << 12,
-          .shard_updates = shard_updates};
+          .shard_updates = shard_updates,
+          .shard_values = shard_values};
 }
 
 struct Trace {
@@ -111,16 +116,39 @@ struct Trace {
   uint64_t hash = 0;                  // of weights and optimizer
 };
 
+// Of what the ranks have of entry `e`.
+inline Tensor WholeValue(const FlatParameters& parameters, size_t e, Communicator& shares,
+                         Communicator& expert) {
+  const Parameter& part = *parameters.entries()[e].parameter;
+  if (part.value.defined() && part.global_shape() == part.shape) return part.value;
+  Tensor whole = Tensor::Zeros(part.global_shape(), parameters.dtype());
+  if (part.value.defined()) {
+    whole.View(part.first_element(), part.shape).CopyFrom(part.value);
+    expert.AllReduceSum(whole).Wait();
+    return whole;
+  }
+  for (const FlatPiece& piece : parameters.layout().updated) {
+    if (piece.entry == e)
+      whole.View(piece.first, {piece.count}).CopyFrom(parameters.ValueOf(piece));
+  }
+  shares.AllReduceSum(whole).Wait();
+  return whole;
+}
+
 inline Trace TrainSteps(const Variant& variant, Communicator& comm, const RankOptions& options) {
   const bool alone = comm.size() == 1;
   const int context = alone ? 1 : options.context, groups = comm.size() / context;
-  const Mesh mesh = *MakeMesh(comm, alone ? 1 : options.expert, context);
-  Sharding sharding = ShardingFor(comm, options.shard_updates);
+  const Mesh mesh = *MakeMesh(comm, alone ? 1 : options.expert, context, alone ? 0 : options.shard);
+  Sharding sharding = ShardingFor(comm, options.shard_updates, options.shard_values);
+  sharding.whole = {.size = mesh.share_group().size(), .rank = mesh.share_group().rank()};
   sharding.parts = {.size = mesh.replica->size(), .rank = mesh.replica->rank()};
+  if (mesh.copy_group() != nullptr)
+    sharding.copies = {.size = mesh.copy_group()->size(), .rank = mesh.copy_group()->rank()};
   BuiltModel built =
       Build(variant, options.dtype, sharding, options.recompute, mesh.expert_group());
   AdamW optimizer(*built.parameters, {});
-  GradientReducer reducer(*built.parameters, comm, mesh.replica.get());
+  GradientReducer reducer(*built.parameters, mesh.share_group(), mesh.replica.get(),
+                          mesh.copy_group());
   TrainingStep step(built, optimizer, reducer, comm, 0.5, kRows, mesh.context_group());
   Trace trace;
   for (int64_t s = 0; s < options.steps; ++s) {
@@ -149,15 +177,10 @@ inline Trace TrainSteps(const Variant& variant, Communicator& comm, const RankOp
     for (const auto& [name, values] : metrics.vectors())
       trace.telemetry.insert(trace.telemetry.end(), values.begin(), values.end());
   }
-  for (const FlatParameters::Entry& entry : built.parameters->entries()) {
-    const Parameter& part = *entry.parameter;
-    Tensor whole = part.value;
-    if (part.global_shape() != part.shape) {
-      whole = Tensor::Zeros(part.global_shape(), part.value.dtype());
-      whole.View(part.first_element(), part.shape).CopyFrom(part.value);
-      mesh.expert->AllReduceSum(whole).Wait();
-    }
-    for (const double w : whole.ToDoubles()) trace.weights.push_back(w);
+  for (size_t e = 0; e < built.parameters->entries().size(); ++e) {
+    for (const double w :
+         WholeValue(*built.parameters, e, mesh.share_group(), *mesh.expert).ToDoubles())
+      trace.weights.push_back(w);
   }
   built.model->ForEachBuffer([&](const std::string&, Tensor& buffer) {
     for (const double b : buffer.ToDoubles()) trace.bias.push_back(b);

@@ -12,6 +12,7 @@
 #include "recipes/plan/host_report.h"
 #include "recipes/plan/layer_memory.h"
 #include "recipes/plan/memory.h"
+#include "recipes/plan/model_size.h"
 #include "recipes/plan/step_time.h"
 #include "recipes/trainer/checkpoints.h"
 #include "recipes/trainer/memory_check.h"
@@ -70,6 +71,47 @@ TEST(RankPlan, TrafficOfAStep) {
                    2 * others * 4 * 7 / 8);
 }
 
+// By hand: every weight forward, those of all layers but the last once more backward.
+TEST(RankPlan, WeightsThatAreGathered) {
+  const Recipe recipe = Paper({"parallel.zero=3"});
+  const auto others = static_cast<double>(SharesOf(recipe, 8).others);
+  // All of these parameters are alike in the 29 last layers: the 30th is dense.
+  const double embeddings = 2.0 * 102400 * 2560, dense = 3.0 * 2560 * 12288,
+               sparse = 3.0 * 2560 * 2 * 1536 + 72.0 * 2560,
+               layer = (others - embeddings - 2560 - dense - 29 * sparse) / 30 + sparse;
+  EXPECT_NEAR(GatheredBy(recipe).layer, layer, 1);
+  EXPECT_NEAR(TrafficOfStep(recipe, 8).weight_gather,
+              64 * (others + others - embeddings - 2560 - layer) * 2 * 7 / 8, 1e6);
+  const Recipe tied = Paper({"parallel.zero=3", "model.tie_embeddings=true"});
+  EXPECT_NEAR(TrafficOfStep(tied, 8).weight_gather, TrafficOfStep(recipe, 8).weight_gather, 1e6);
+  // Two layers' weights, or the head's and one's, and a bucket of 32 MiB of gradients.
+  const int64_t more = EstimateMemory(recipe, 8).sharding - EstimateMemory(Paper(), 8).sharding;
+  EXPECT_GE(static_cast<double>(more), 2 * std::min(2 * layer, layer + embeddings / 2));
+  EXPECT_LE(static_cast<double>(more), 2 * (std::max(2 * layer, layer + embeddings / 2) + 8.4e6));
+  // All experts on every rank: their weights are in shares, too.
+  const Recipe alone = Paper({"parallel.zero=3", "parallel.expert=1"});
+  EXPECT_EQ(EstimateMemory(alone, 8).weights / 2, (CountParameters(alone).total() + 7) / 8);
+  EXPECT_GT(GatheredBy(alone).layer, layer + 72.0 * 3 * 2560 * 1536 - 1);
+}
+
+// Two nodes of eight: what a rank holds is a node's, and shares alone cross to the other.
+TEST(RankPlan, SharesWithinANode) {
+  const Recipe all = Paper({"parallel.zero=3", "train.global_batch=1024"}),
+               node = Paper({"parallel.zero=3", "train.global_batch=1024", "parallel.shard=8"});
+  const RankShares shares = SharesOf(node, 16);
+  EXPECT_EQ(shares.other_weights, (shares.others + 7) / 8);
+  EXPECT_EQ(shares.copies, 2);
+  EXPECT_EQ(EstimateMemory(node, 16).weights, EstimateMemory(all, 8).weights);
+  const StepTraffic within = TrafficOfStep(node, 16), over_all = TrafficOfStep(all, 16);
+  EXPECT_DOUBLE_EQ(within.gradient_sum * 8 / 7, over_all.gradient_sum * 16 / 15);
+  // Those of experts, which two ranks have, are the same.
+  const double fewer = (15.0 / 16 - 7.0 / 8) * 64 * 2 * GatheredBy(all).micro_batch;
+  EXPECT_NEAR((over_all.weight_gather - within.weight_gather) / fewer, 1, 1e-9);
+  EXPECT_DOUBLE_EQ(within.copy_sum, 4.0 * static_cast<double>(shares.other_updates));
+  EXPECT_EQ(over_all.copy_sum, 0);
+  EXPECT_EQ(within.expert_gradient_sum, over_all.expert_gradient_sum);
+}
+
 // Four ranks hold a quarter of a sample's rows each, but all of its keys and values.
 TEST(RankPlan, SamplesOnSeveralRanks) {
   const Recipe whole = Paper({"train.recompute=none"}),
@@ -117,7 +159,7 @@ TEST(RankPlan, ReplicasOfExpertsShareTheirUpdates) {
 // What the plan says of states is what the buffers of such a rank hold, up to padding.
 TEST(RankPlan, StatesAreWhatIsAllocated) {
   for (const char* dtype : {"train.dtype=bf16", "train.dtype=f32"}) {
-    for (const char* zero : {"parallel.zero=0", "parallel.zero=2"}) {
+    for (const char* zero : {"parallel.zero=0", "parallel.zero=2", "parallel.zero=3"}) {
       constexpr int kRanks = 4;
       const auto recipe = ParseRecipe(test::kValidRecipe, "r.yaml", {dtype, zero}, kRanks);
       ASSERT_TRUE(recipe.ok()) << recipe.status();
@@ -129,7 +171,8 @@ TEST(RankPlan, StatesAreWhatIsAllocated) {
                        {.whole = {.size = kRanks, .rank = rank},
                         .parts = {},
                         .bucket_bytes = recipe->train.bucket_mb << 20,
-                        .shard_updates = recipe->parallel.zero >= 2});
+                        .shard_updates = recipe->parallel.zero >= 2,
+                        .shard_values = recipe->parallel.zero >= 3});
         AdamW optimizer(*built.parameters, recipe->optimizer);
         FlatParameters& flat = *built.parameters;
         // 16 elements for each parameter, 16 for each rank and bucket.

@@ -84,6 +84,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(std::vector<std::string>{}, std::vector<std::string>{"train.dtype=bf16"},
                     std::vector<std::string>{"train.recompute=block"},
                     std::vector<std::string>{"parallel.expert=2"},
+                    std::vector<std::string>{"parallel.zero=3"},
+                    std::vector<std::string>{"parallel.zero=3", "parallel.shard=2"},
+                    std::vector<std::string>{"parallel.expert=1", "parallel.zero=3"},
                     std::vector<std::string>{"parallel.expert=1", "parallel.zero=0"},
                     std::vector<std::string>{"parallel.context=2", "train.recompute=block"},
                     std::vector<std::string>{"parallel.context=4", "model.attention=full"}));
@@ -116,6 +119,9 @@ INSTANTIATE_TEST_SUITE_P(
                     std::vector<std::string>{"train.recompute=[attention]"},
                     std::vector<std::string>{"train.recompute=[feed_forward]"},
                     std::vector<std::string>{"parallel.expert=2"},
+                    std::vector<std::string>{"parallel.zero=3"},
+                    std::vector<std::string>{"parallel.zero=3", "train.recompute=block"},
+                    std::vector<std::string>{"parallel.expert=1", "parallel.zero=3"},
                     std::vector<std::string>{"parallel.expert=1", "parallel.zero=0"},
                     std::vector<std::string>{"parallel.context=2"},
                     std::vector<std::string>{"model.attention=full"}));

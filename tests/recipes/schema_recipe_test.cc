@@ -160,6 +160,10 @@ TEST(Schema, RanksShareExpertsEvenly) {
       "no block with experts");
   EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.expert=0"}),
             "--set parallel.expert: parallel.expert = 0: must be at least 1");
+  EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.shard=2", "parallel.zero=3"}), "");
+  EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.shard=2", "parallel.zero=0"}),
+            "--set parallel.shard: parallel.shard = 2: must be 0, or at least 2 ranks that have "
+            "shares (parallel.zero 2 or 3)");
   EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.zero=1"}),
             "--set parallel.zero: parallel.zero = 1: must be 0, 2 or 3");
   EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.timeout_seconds=0.5"}), "");

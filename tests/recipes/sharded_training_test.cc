@@ -1,5 +1,5 @@
-// Training with sharded gradients and optimizer state (parallel.zero = 2): the state of any number of
-// ranks is that of one, and that of unsharded ranks to the bit.
+// Training with sharded gradients and optimizer state (parallel.zero = 2; 3: sharded_weights_test.cc):
+// the state of any number of ranks is that of one, and that of unsharded ranks to the bit.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,9 +1,8 @@
-// What a run is refused for before it begins.
-#include "recipes/trainer/start_checks.h"
-
+// What numbers of ranks a run is refused for before it begins.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "recipes/plan/rank_shares.h"
 #include "tests/recipes/schema_texts.h"
 
 namespace lacuna {
@@ -17,9 +16,9 @@ Recipe With(const std::vector<std::string>& overrides) {
   return *recipe;
 }
 
-TEST(CheckParallel, RefusesWhatTheTrainerDoesNot) {
+TEST(CheckMesh, RefusesWhatGroupsOfRanksCannotBe) {
   const auto refusal = [](const std::vector<std::string>& overrides, int64_t ranks) {
-    const absl::Status status = CheckParallel(With(overrides), ranks);
+    const absl::Status status = CheckMesh(With(overrides), ranks);
     EXPECT_TRUE(status.ok() || ExitCodeOf(status) == ExitCode::kConfig);
     return status.ok() ? "" : Message(status);
   };
@@ -28,11 +27,17 @@ TEST(CheckParallel, RefusesWhatTheTrainerDoesNot) {
   EXPECT_THAT(refusal({"parallel.expert=2"}, 3),
               HasSubstr("parallel.expert = 2: must divide the number of ranks, 3"));
   EXPECT_EQ(refusal({"parallel.expert=2"}, 2), "");
-  EXPECT_EQ(refusal({"parallel.zero=2"}, 2), "");
+  for (const char* zero : {"parallel.zero=2", "parallel.zero=3"}) {
+    EXPECT_EQ(refusal({zero}, 1), "");
+    EXPECT_EQ(refusal({zero}, 3), "");
+    EXPECT_EQ(refusal({zero, "parallel.expert=2", "parallel.context=4"}, 4), "");
+  }
   EXPECT_THAT(refusal({"parallel.context=4"}, 6),
               HasSubstr("parallel.context = 4: must divide the number of ranks, 6"));
+  EXPECT_THAT(refusal({"parallel.zero=2", "parallel.shard=4"}, 6),
+              HasSubstr("parallel.shard = 4: must divide the number of ranks, 6"));
+  EXPECT_EQ(refusal({"parallel.zero=3", "parallel.shard=2"}, 6), "");
   EXPECT_EQ(refusal({"parallel.context=2", "parallel.expert=4"}, 4), "");
-  EXPECT_THAT(refusal({"parallel.zero=3"}, 2), HasSubstr("parallel.zero = 3: not in this version"));
 }
 
 }  // namespace

@@ -19,7 +19,8 @@ ALLOWED = {
     "recipes": {"core", "autograd", "distributed", "nn", "nsa", "moe", "data"},
 }
 # Of distributed, only these may see nn; nothing else of distributed may include them.
-SHARDING = {"gradient_reducer", "checkpoint", "run_lock", "training_state", "state_hash", "state_snapshot", "background_save"}
+SHARDING = {"gradient_reducer", "checkpoint", "run_lock", "training_state", "state_hash", "state_snapshot", "background_save",
+            "weight_gatherer"}
 # Kernels that have no CUDA implementation, and why.
 NO_CUDA = {}
 HEAVY_IN_CU = re.compile(r'#include\s+[<"](absl/|yaml-cpp|hdf5|mpi|nlohmann|core/tensor\.h|spdlog)')

@@ -97,15 +97,15 @@ class Resume(TrainTest):
                 self.assertEqual(manifests[0]["scalars"], manifests[1]["scalars"])
 
     def test_eight_ranks_and_fewer_continue_the_same_run(self):
-        """8 -> 1 -> 8 -> 2 -> 8 -> 4 ranks, whole and sharded: each starts from the very tensors that the one before left."""
+        """8 -> 1 -> 8 -> 2 -> 8 -> 4 ranks, whole and sharded, over all ranks or over 4: each starts from the very tensors that the one before left."""
         # With a rate that does not depend on train.steps, a run may be cut anywhere.
         change = lambda text: (text.replace("log_every: 1", "log_every: 1\n  dtype: f64").replace("global_batch: 4", "global_batch: 8")
                                .replace("warmup_steps: 3", "warmup_steps: 3, schedule: constant"))
         self.train(1, self.recipe("one_rank", change))
         recipe, state = self.recipe("eight_ranks", change), None
-        for ranks, steps, zero in ((8, 4, 2), (1, 6, 0), (8, 8, 0), (2, 9, 2), (8, 10, 2), (4, 12, 0)):
+        for ranks, steps, zero, shard in ((8, 4, 2, 0), (1, 6, 0, 0), (8, 8, 3, 4), (2, 9, 0, 0), (8, 10, 2, 0), (4, 12, 3, 0)):
             output = self.train(ranks, recipe, "--resume", "--allow", "train.steps", "--set", f"train.steps={steps}",
-                                "--set", "train.checkpoint_every=0", "--set", f"parallel.zero={zero}").stdout
+                                "--set", "train.checkpoint_every=0", "--set", f"parallel.zero={zero}", "--set", f"parallel.shard={shard}").stdout
             if state:
                 self.assertEqual(re.search(r"resumed from (step \d+ \(state [0-9a-f]+\))", output).group(1), state)
             state = re.findall(r"saved (step \d+ \(state [0-9a-f]+\))", output)[-1]
@@ -121,7 +121,7 @@ class Resume(TrainTest):
         f64 = lambda text: text.replace("log_every: 1", "log_every: 1\n  dtype: f64")
         self.train(1, self.recipe("steady", f64))
         recipe = self.recipe("moving", f64)
-        for ranks, steps, zero in ((1, 3, 0), (2, 5, 2), (4, 7, 2), (4, 9, 0), (1, 12, 2)):
+        for ranks, steps, zero in ((1, 3, 0), (2, 5, 3), (4, 7, 2), (4, 9, 3), (1, 12, 2)):
             # The schedule must be the whole run's, so the run is stopped by a signal and not by a shorter train.steps.
             self.train_until(ranks, recipe, steps, "--resume", "--set", "train.checkpoint_every=3", "--set", f"parallel.zero={zero}")
         expected, found = self.losses("steady"), self.losses("moving")
@@ -153,7 +153,7 @@ class Resume(TrainTest):
         f64 = lambda text: text.replace("log_every: 1", "log_every: 1\n  dtype: f64")
         self.train(1, self.recipe("experts_steady", f64))
         recipe = self.recipe("experts_moving", f64)
-        for ranks, steps, expert, zero in ((1, 3, 1, 0), (4, 5, 4, 0), (2, 7, 2, 2), (4, 9, 2, 2), (1, 12, 1, 2)):
+        for ranks, steps, expert, zero in ((1, 3, 1, 0), (4, 5, 4, 0), (2, 7, 2, 2), (4, 9, 2, 3), (1, 12, 1, 2)):
             self.train_until(ranks, recipe, steps, "--resume", "--set", "train.checkpoint_every=3",
                              "--set", f"parallel.expert={expert}", "--set", f"parallel.zero={zero}")
         expected, found = self.losses("experts_steady"), self.losses("experts_moving")
@@ -169,27 +169,29 @@ class Resume(TrainTest):
         for samples in (1, 3, 5):
             options = ("--set", f"train.eval_samples={samples}", "--set", "train.steps=2", "--set", "train.eval_every=1", "--set", "optimizer.warmup_steps=1")
             found = []
-            for ranks in (1, 4):
-                name = f"evaluated_{samples}_{ranks}"
-                self.train(ranks, self.recipe(name, f64), *options)
+            for ranks, zero in ((1, 0), (4, 0), (4, 3)):
+                name = f"evaluated_{samples}_{ranks}_{zero}"
+                self.train(ranks, self.recipe(name, f64), *options, "--set", f"parallel.zero={zero}")
                 found.append([e["evaluation"]["held_out"] for e in self.entries(name) if "evaluation" in e])
             self.assertEqual(len(found[0]), 2)
-            for one, four in zip(*found, strict=True):
+            for one, *others in zip(*found, strict=True):
                 self.assertGreater(one["tokens"], 0)
-                self.assertEqual((one["tokens"], one["bytes"]), (four["tokens"], four["bytes"]))
-                self.assertAlmostEqual(one["loss"], four["loss"], delta=1e-11)
-                self.assertAlmostEqual(one["bits_per_byte"], four["bits_per_byte"], delta=1e-11)
+                for four in others:
+                    self.assertEqual((one["tokens"], one["bytes"]), (four["tokens"], four["bytes"]))
+                    self.assertAlmostEqual(one["loss"], four["loss"], delta=1e-11)
+                    self.assertAlmostEqual(one["bits_per_byte"], four["bits_per_byte"], delta=1e-11)
 
     def test_sharded_state_is_resumed_to_the_bit(self):
-        """parallel.zero = 2: master weights and moments in as many shares as ranks."""
+        """parallel.zero = 2 and 3: master weights, moments and weights in as many shares as ranks."""
         bf16 = lambda text: text.replace("log_every: 1", "log_every: 1\n  dtype: bf16")
-        sharded = ("--set", "parallel.zero=2")
-        whole = self.train(4, self.recipe("whole_shares", bf16), *sharded)
-        recipe = self.recipe("cut_shares", bf16)
-        self.train_until(4, recipe, 5, *sharded)
-        self.assertEqual(self.state(self.train(4, recipe, "--resume", *sharded), 12), self.state(whole, 12))
         # One micro-batch a step on each rank: no sum is rounded in another place without shares.
-        self.assertEqual(self.state(self.train(4, self.recipe("no_shares", bf16)), 12), self.state(whole, 12))
+        expected = self.state(self.train(4, self.recipe("no_shares", bf16)), 12)
+        for zero in (2, 3):
+            sharded = ("--set", f"parallel.zero={zero}")
+            self.assertEqual(self.state(self.train(4, self.recipe(f"whole_shares_{zero}", bf16), *sharded), 12), expected)
+            recipe = self.recipe(f"cut_shares_{zero}", bf16)
+            self.train_until(4, recipe, 5, *sharded)
+            self.assertEqual(self.state(self.train(4, recipe, "--resume", *sharded), 12), expected)
 
     def test_bf16_moments(self):
         """They are saved as they are: a resumed run has the bits of an uninterrupted one. Their type is the run's."""
