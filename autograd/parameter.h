@@ -14,13 +14,17 @@ namespace lacuna {
 // How a parameter starts. Element k of the whole tensor is a pure function of (seed, name, k),
 // whatever the layout or the number of ranks.
 struct Init {
-  enum class Kind { kZeros, kOnes, kNormal };
+  enum class Kind { kZeros, kOnes, kNormal, kFunction };
   Kind kind = Kind::kZeros;
   double std = 0;
+  std::function<double(int64_t k)> element = nullptr;
 
-  static Init Zeros() { return {Kind::kZeros, 0}; }
-  static Init Ones() { return {Kind::kOnes, 0}; }
+  static Init Zeros() { return {Kind::kZeros}; }
+  static Init Ones() { return {Kind::kOnes}; }
   static Init Normal(double std) { return {Kind::kNormal, std}; }
+  static Init Function(std::function<double(int64_t k)> element) {
+    return {Kind::kFunction, 0, std::move(element)};
+  }
 };
 
 // Elements first_element, first_element + 1, ... of a tensor whose other elements other ranks have.

@@ -4,6 +4,7 @@
 
 #include <unordered_set>
 #include <utility>
+#include <vector>
 
 #include "core/memory_category.h"
 #include "core/ops/elementwise.h"
@@ -12,6 +13,15 @@
 
 namespace lacuna {
 namespace {
+
+template <class T>
+Tensor Elements(const Parameter& parameter) {
+  std::vector<T> values(static_cast<size_t>(parameter.numel()));
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] =
+        static_cast<T>(parameter.init.element(parameter.first_element() + static_cast<int64_t>(i)));
+  return Tensor::FromVector(values, parameter.shape);
+}
 
 // Element k is a pure function of (seed, name, k).
 void Fill(const Parameter& parameter, uint64_t seed, Tensor master) {
@@ -28,6 +38,9 @@ void Fill(const Parameter& parameter, uint64_t seed, Tensor master) {
                                 .std = parameter.init.std,
                                 .first = static_cast<uint64_t>(parameter.first_element())},
                                stream);
+    case Init::Kind::kFunction:
+      return master.CopyFrom(master.dtype() == DType::kF64 ? Elements<double>(parameter)
+                                                           : Elements<float>(parameter));
   }
 }
 

@@ -1,5 +1,6 @@
 #include "nsa/phi.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
@@ -16,6 +17,27 @@ namespace {
 // for ReLU).
 double FanIn(int64_t inputs) {
   return 1.0 / std::sqrt(static_cast<double>(inputs));
+}
+
+// w and w1 before training: unit matrices of `width` side by side, and their negatives every other
+// time below.
+Init StartOfFirst(int64_t width, int64_t block) {
+  const double value = 1 / std::sqrt(static_cast<double>(block));
+  return Init::Function([=, columns = block * width](int64_t k) {
+    const int64_t row = k / columns, column = k % columns;
+    if (row % width != column % width) return 0.0;
+    return row / width % 2 == 0 ? value : -value;
+  });
+}
+
+// w2: [I, -I, I, -I, ...] / pairs, and zero for a unit without a partner, if it is not the only one.
+Init StartOfSecond(int64_t width, int64_t hidden) {
+  const int64_t pairs = std::max<int64_t>(hidden / 2, 1);
+  return Init::Function([=, columns = hidden * width](int64_t k) {
+    const int64_t row = k / columns, unit = k % columns / width;
+    if (row != k % width || unit >= 2 * pairs) return 0.0;
+    return (unit % 2 == 0 ? 1.0 : -1.0) / static_cast<double>(pairs);
+  });
 }
 
 // c = op(a) op(b) of rows that have the bits they would have among others: op(a) is a.
@@ -41,12 +63,15 @@ Phi::Phi(int64_t width, const NsaConfig& config) : config_(config) {
   const int64_t fan = config.block * width, hidden = config.phi_hidden * width;
   if (config.phi == PhiKind::kMean) return;
   pos_ = &AddParameter("pos", {config.block, width}, Init::Normal(0.02));
+  const bool mean = config.phi_start == PhiStart::kMean;
+  const Init first = mean ? StartOfFirst(width, config.block) : Init::Normal(FanIn(fan));
   if (config.phi == PhiKind::kLinear) {
-    w1_ = &AddParameter("w", {width, fan}, Init::Normal(FanIn(fan)));
+    w1_ = &AddParameter("w", {width, fan}, first);
     return;
   }
-  w1_ = &AddParameter("w1", {hidden, fan}, Init::Normal(FanIn(fan)));
-  w2_ = &AddParameter("w2", {width, hidden}, Init::Normal(FanIn(hidden)));
+  w1_ = &AddParameter("w1", {hidden, fan}, first);
+  w2_ = &AddParameter("w2", {width, hidden},
+                      mean ? StartOfSecond(width, config.phi_hidden) : Init::Normal(FanIn(hidden)));
 }
 
 Phi::Products Phi::Multiply(const Tensor& x, const Tensor& cmp_tokens, int64_t stride, Tensor y,

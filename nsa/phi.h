@@ -4,6 +4,14 @@
 //   linear  y = w vec(block + pos)               pos [l, D]   w [D, l D]
 //   mean    y = mean of the block's tokens       no parameters
 // vec is token-major, no biases.
+//
+// With phi_start = mean the two with parameters begin as sqrt(l) times the block's mean, which keeps
+// the variance of unlike tokens: w holds l unit matrices / sqrt(l); w1 these and, where the hidden
+// width has room (h >= 2), their negatives below, which w2 = [I, -I] subtracts, since
+// act(z) - act(-z) = z for SiLU and GELU. So queries meet compressed keys in the space of the keys
+// from the first step on: from random matrices, scores of blocks say nothing about what is in them
+// until phi has learned each place of a token in a block by itself, and what is not selected
+// teaches nothing.
 #pragma once
 
 #include <memory>

@@ -33,8 +33,9 @@ LaunchedRank FromLauncher() {
 
 void UseThreads(int64_t threads, const LaunchedRank& launched) {
   const int64_t cores = std::max(1u, std::thread::hardware_concurrency());
-  SetNumThreads(
-      static_cast<int>(threads > 0 ? threads : std::max<int64_t>(1, cores / launched.local_ranks)));
+  if (threads == 0) threads = Variable({"OMP_NUM_THREADS"}, 0);
+  if (threads == 0) threads = std::max<int64_t>(1, cores / launched.local_ranks);
+  SetNumThreads(static_cast<int>(threads));
 }
 
 absl::Status FromLeader(const absl::Status& status, int64_t rank) {

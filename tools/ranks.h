@@ -17,7 +17,7 @@ struct LaunchedRank {
 };
 LaunchedRank FromLauncher();
 
-// This rank's share of the host's cores; `threads` where it is not 0.
+// `threads`, or where that is 0 OMP_NUM_THREADS, or this rank's share of the host's cores.
 void UseThreads(int64_t threads, const LaunchedRank& launched);
 
 // The status on rank 0, elsewhere only its exit code: one line for all ranks.

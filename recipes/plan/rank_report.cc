@@ -97,8 +97,7 @@ void AppendTime(const Recipe& recipe, const PlanOptions& options, std::string* o
     AppendRow("collectives", seconds(time.collectives),
               fmt::format("at {:.0f} GB/s", device.collective / 1e9), out);
     AppendRow("of these, beside compute", seconds(time.hidden),
-              fmt::format("{:.0f} % of communication: the collectives", 100 * time.hidden / all),
-              out);
+              fmt::format("{:.0f} % of communication", 100 * time.hidden / all), out);
   }
   AppendRow("step", seconds(time.total()), "", out);
   AppendRow("tokens/s a rank", FormatCount(static_cast<int64_t>(tokens)),

@@ -1,6 +1,7 @@
 #include "recipes/plan/step_time.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "recipes/plan/memory.h"
 #include "recipes/plan/model_size.h"
@@ -18,6 +19,21 @@ double Others(int64_t n) {
   return Real(n - 1) / Real(n);
 }
 
+bool RecomputesExperts(const Recipe& recipe) {
+  return recipe.train.recompute.block || recipe.train.recompute.feed_forward;
+}
+
+// What of the experts' all-to-alls runs beside compute. In every forward the shared experts' products,
+// two thirds of them under the way there, the last under the way home (moe/moe_layer.h). In backward
+// weight gradients are held for both ways, and are taken for long enough.
+double HiddenAllToAll(const Recipe& recipe, int64_t tokens, double all_to_all, double rate) {
+  const double forwards = RecomputesExperts(recipe) ? 2 : 1, way = all_to_all / (2 * forwards + 2);
+  const double layers = Real(recipe.model.num_layers - recipe.model.num_dense_layers),
+               shared = layers * Real(tokens) * 6 * Real(recipe.model.width) *
+                        Real(recipe.moe.num_shared * recipe.moe.expert_width) / rate;
+  return forwards * (std::min(way, shared * 2 / 3) + std::min(way, shared / 3)) + 2 * way;
+}
+
 }  // namespace
 
 StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks) {
@@ -31,7 +47,7 @@ StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks) {
                narrow = Real(SizeOf(train.dtype));
   StepTraffic traffic;
   if (recipe.parallel.expert > 1) {
-    const bool again = train.recompute.block || train.recompute.feed_forward;
+    const bool again = RecomputesExperts(recipe);
     const double layers = Real(recipe.model.num_layers - recipe.model.num_dense_layers);
     traffic.dispatch = traffic.combine = (again ? 3 : 2) * layers * tokens *
                                          ExpectedRemoteDestinations(recipe) *
@@ -80,7 +96,9 @@ StepTime EstimateStep(const Recipe& recipe, int64_t ranks, double overload,
   time.all_to_all = traffic.all_to_all() / device.all_to_all;
   time.keys = traffic.keys / device.all_to_all;
   time.collectives = traffic.collectives() / device.collective;
-  time.hidden = std::min(time.collectives, time.compute);
+  time.hidden =
+      std::min(time.collectives, time.compute) +
+      HiddenAllToAll(recipe, std::llround(tokens), time.all_to_all, kMatMulShare * device.matmul);
   return time;
 }
 

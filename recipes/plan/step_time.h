@@ -42,10 +42,13 @@ inline constexpr double kMatMulShare = 0.59;
 struct StepTime {
   double compute = 0;  // seconds; the fullest rank's experts set the pace of all
   double optimizer = 0;
-  double all_to_all = 0;  // nothing runs beside it
-  double keys = 0;        // and values, on their way to the ranks that share a sample: as that
+  double all_to_all = 0;
+  double keys =
+      0;  // and values, on their way to the ranks that share a sample: nothing runs beside it
   double collectives = 0;
-  double hidden = 0;  // of the collectives, what runs beside compute
+  // What runs beside compute: the collectives; of the experts' all-to-alls both ways of backward
+  // (under weight gradients, taken for long enough), and of forward what the shared experts cover.
+  double hidden = 0;
   double total() const { return compute + optimizer + all_to_all + keys + collectives - hidden; }
 };
 StepTime EstimateStep(const Recipe& recipe, int64_t ranks, double overload,

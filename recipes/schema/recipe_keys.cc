@@ -97,6 +97,8 @@ const std::vector<Key<NsaConfig>>& KeysOf<NsaConfig>() {
       MakeKey("phi", &NsaConfig::phi, "how a block is compressed"),
       MakeKey("phi_hidden", &NsaConfig::phi_hidden, "hidden width of phi's MLP, in head widths"),
       MakeKey("activation", &NsaConfig::activation, "of phi's MLP"),
+      MakeKey("phi_start", &NsaConfig::phi_start,
+              "what phi is before training: the block's mean, or random"),
   };
   return keys;
 }
@@ -193,7 +195,7 @@ const std::vector<Key<TrainConfig>>& KeysOf<TrainConfig>() {
               "phases with fewer samples a step, one after the other, at the run's beginning"),
       MakeKey("steps", &TrainConfig::steps, "optimizer steps of the whole run"),
       MakeKey("threads", &TrainConfig::threads,
-              "of a rank; 0 shares the machine's cores among its ranks"),
+              "of a rank; 0: OMP_NUM_THREADS, or the machine's cores shared among its ranks"),
       MakeKey("dtype", &TrainConfig::dtype,
               "of weights and activations; bf16 keeps f32 master weights"),
       MakeKey("device", &TrainConfig::device,

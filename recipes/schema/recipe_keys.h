@@ -72,6 +72,8 @@ const EnumNames<PhiKind>& NamesOf<PhiKind>();
 template <>
 const EnumNames<PhiActivation>& NamesOf<PhiActivation>();
 template <>
+const EnumNames<PhiStart>& NamesOf<PhiStart>();
+template <>
 const EnumNames<RouterKind>& NamesOf<RouterKind>();
 template <>
 const EnumNames<AuxLossScope>& NamesOf<AuxLossScope>();

@@ -16,6 +16,12 @@ const EnumNames<PhiKind>& NamesOf<PhiKind>() {
   return names;
 }
 template <>
+const EnumNames<PhiStart>& NamesOf<PhiStart>() {
+  static const EnumNames<PhiStart> names = {{"mean", PhiStart::kMean},
+                                            {"random", PhiStart::kRandom}};
+  return names;
+}
+template <>
 const EnumNames<PhiActivation>& NamesOf<PhiActivation>() {
   static const EnumNames<PhiActivation> names = {{"silu", PhiActivation::kSilu},
                                                  {"gelu_tanh", PhiActivation::kGeluTanh}};

@@ -1,7 +1,10 @@
 // phi over packed documents: each has the bits it has alone, in as many kernel calls.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/kernel.h"
+#include "nn/flat_parameters.h"
 #include "nsa/block_gather.h"
 #include "tests/nsa/nsa_case.h"
 #include "tests/support/compare.h"
@@ -129,6 +132,55 @@ TEST(GatherBlocks, SeveralDocumentsNeedTables) {
   EXPECT_THROW(
       ops::BlockMeanFwd({.x = x.Ref(), .y = y.MutableRef(), .block = 8, .stride = 4}, kCpuStream),
       Error);
+}
+
+// Before training: sqrt(l) times the mean, tokens' places included; a single hidden unit has only its
+// activation.
+TEST(PhiStartTest, IsTheMeanOfTheBlock) {
+  struct Root : Module {
+    Root(int64_t width, const NsaConfig& c) : phi(width, c) { AddModule("phi", &phi); }
+    Phi phi;
+  };
+  struct Case {
+    PhiKind kind;
+    int64_t hidden;
+    PhiActivation activation;
+  };
+  for (const Case& c : {Case{PhiKind::kLinear, 2, PhiActivation::kSilu},
+                        {PhiKind::kMlp, 2, PhiActivation::kSilu},
+                        {PhiKind::kMlp, 2, PhiActivation::kGeluTanh},
+                        {PhiKind::kMlp, 5, PhiActivation::kSilu},
+                        {PhiKind::kMlp, 1, PhiActivation::kSilu}}) {
+    NsaConfig config;
+    config.block = 8;
+    config.stride = 4;
+    config.phi = c.kind;
+    config.phi_hidden = c.hidden;
+    config.activation = c.activation;
+    Root root(kWidth, config);
+    const FlatParameters parameters(root, DType::kF64, 3);
+    Tensor pos;
+    root.ForEachParameter([&](Parameter& p) {
+      if (p.name.ends_with("pos")) pos = p.value;
+    });
+    const Tensor x = test::RandomTensor({30, kGroups, kWidth}, DType::kF64, 1);
+    const auto grid = std::make_shared<const NsaGrid>(PackedSequences({0, 30}), config);
+    Tape tape(Tape::Mode::kInference, kCpuStream);
+    const Tensor y = root.phi.Compress(tape, Variable(x), grid).value();
+    std::vector<double> wanted;
+    const std::vector<double> tokens = x.ToDoubles(), places = pos.ToDoubles();
+    for (int64_t row = 0; row < grid->num_compressed(); ++row) {
+      for (int64_t i = 0; i < kGroups * kWidth; ++i) {
+        double sum = 0;
+        for (int64_t t = 0; t < 8; ++t)
+          sum += tokens[static_cast<size_t>((4 * row + t) * kGroups * kWidth + i)] +
+                 places[static_cast<size_t>(t * kWidth + i % kWidth)];
+        sum /= std::sqrt(8.0);
+        wanted.push_back(c.hidden == 1 ? sum / (1 + std::exp(-sum)) : sum);
+      }
+    }
+    EXPECT_TRUE(test::Close(y, wanted, 1e-14)) << c.hidden;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, PhiTest,

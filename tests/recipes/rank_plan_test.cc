@@ -2,7 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <string_view>
 
 #include "distributed/checkpoint_writer.h"
 #include "distributed/rehearsal_communicator.h"
@@ -55,6 +57,29 @@ TEST(RankPlan, DestinationsByEnumeration) {
   EXPECT_NEAR(ExpectedDestinations(*recipe), (2 * 1 + 4 * 2) / 6.0, 1e-12);
   EXPECT_NEAR(ExpectedRemoteDestinations(*recipe), (2 * 1 + 4 * 2) / 12.0, 1e-12);
   EXPECT_NEAR(ExpectedDestinations(Paper()), 4.52, 0.01);
+}
+
+// By hand: the shared experts' products take 29 layers x 524,288 tokens x 6 x 2560 x 3072 FLOPs.
+TEST(RankPlan, WhatOfTheAllToAllRunsBesideCompute) {
+  const auto devices = PlannedDevices();
+  PlannedDevice device = *std::find_if(devices.begin(), devices.end(), [](const PlannedDevice& d) {
+    return std::string_view(d.key) == "h200";
+  });
+  const auto hidden = [&](const char* recompute) {
+    const StepTime time = EstimateStep(Paper({recompute}), 8, 1, device);
+    EXPECT_LT(time.collectives, time.compute);
+    return (time.hidden - time.collectives) / time.all_to_all;
+  };
+  const double shared = 29 * 524288.0 * 6 * 2560 * 3072 / (kMatMulShare * device.matmul);
+  const double way = EstimateStep(Paper({"train.recompute=none"}), 8, 1, device).all_to_all / 4;
+  EXPECT_GT(shared * 2 / 3, way);
+  EXPECT_LT(shared / 3, way);
+  EXPECT_NEAR(hidden("train.recompute=none"), (3 * way + shared / 3) / (4 * way), 1e-9);
+  EXPECT_NEAR(hidden("train.recompute=block"), (4 * way + 2 * shared / 3) / (6 * way), 1e-9);
+  device.all_to_all *= 1e3;
+  EXPECT_NEAR(hidden("train.recompute=none"), 1, 1e-9);
+  device.all_to_all = 1;
+  EXPECT_NEAR(hidden("train.recompute=none"), 0.5, 1e-6);
 }
 
 TEST(RankPlan, TrafficOfAStep) {

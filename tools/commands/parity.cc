@@ -5,12 +5,11 @@
 
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "core/parallel.h"
 #include "core/status.h"
 #include "tools/command.h"
+#include "tools/ranks.h"
 
 namespace lacuna::tools {
 namespace {
@@ -22,7 +21,7 @@ struct Options {
 };
 
 absl::Status Run(const Options& options) {
-  SetNumThreads(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  UseThreads(0, {});
   LACUNA_ASSIGN_OR_RETURN(const Recipe recipe, LoadRecipe(options.recipe, options.overrides, 1));
   LACUNA_ASSIGN_OR_RETURN(const ParityResult result, CheckParity(recipe, options.tokens));
   fmt::print(
