@@ -77,10 +77,10 @@ void Launch(const DecodeBranchesArgs& args, Stream stream) {
                     .score_stride = static_cast<int>(ScoreStride<Config>(args)),
                     .factor = static_cast<float>(args.scale) * kLog2E,
                     .per_block = Divider(static_cast<uint32_t>(args.select_block))};
-  LaunchGrid(BranchesKernel<Config>,
-             dim3(Config::kBlocks, static_cast<unsigned>(p.groups),
-                  static_cast<unsigned>(args.tokens.dim(0))),
-             kTileThreads, SharedBytes<Config>(args), stream, p);
+  LaunchEarly(BranchesKernel<Config>,
+              dim3(Config::kBlocks, static_cast<unsigned>(p.groups),
+                   static_cast<unsigned>(args.tokens.dim(0))),
+              kTileThreads, SharedBytes<Config>(args), stream, p);
 }
 
 template <class Config>
