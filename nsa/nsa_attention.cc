@@ -35,8 +35,8 @@ void ReportStatistics(const std::string& name, const std::vector<double>& sums, 
 NsaAttention::NsaAttention(const AttentionSpec& spec, const NsaConfig& config)
     : spec_(spec),
       config_(config),
-      phi_k_(spec.head_dim_qk, config),
-      phi_v_(spec.head_dim_v, config) {
+      phi_k_(spec.head_dim_qk, config, config.phi_start != PhiStart::kRandom),
+      phi_v_(spec.head_dim_v, config, config.phi_start == PhiStart::kMean) {
   const auto weight = [&](const std::string& name, int64_t rows) {
     return &AddParameter(name, {rows, spec.width}, Init::Normal(spec.init_std));
   };

@@ -8,7 +8,7 @@
 namespace lacuna {
 
 enum class PhiKind { kMlp, kLinear, kMean };
-enum class PhiStart { kMean, kRandom };
+enum class PhiStart { kRandom, kMeanKeys, kMean };
 enum class PhiActivation { kSilu, kGeluTanh };
 
 struct NsaConfig {
@@ -22,7 +22,7 @@ struct NsaConfig {
   PhiKind phi = PhiKind::kMlp;
   int64_t phi_hidden = 2;  // hidden width of phi's MLP in units of the head width
   PhiActivation activation = PhiActivation::kSilu;
-  PhiStart phi_start = PhiStart::kMean;  // what phi with parameters is before training (nsa/phi.h)
+  PhiStart phi_start = PhiStart::kRandom;  // of keys, of keys and values (nsa/phi.h)
 
   // Appends one line for every violated rule, naming `section`.key and value.
   void Validate(const std::string& section, std::vector<std::string>* violations) const;

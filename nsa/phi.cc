@@ -59,19 +59,19 @@ void AddWeightGradient(const Tensor& dy, const Tensor& x, Tensor* grad, Stream s
 
 }  // namespace
 
-Phi::Phi(int64_t width, const NsaConfig& config) : config_(config) {
+Phi::Phi(int64_t width, const NsaConfig& config, bool mean_start) : config_(config) {
   const int64_t fan = config.block * width, hidden = config.phi_hidden * width;
   if (config.phi == PhiKind::kMean) return;
   pos_ = &AddParameter("pos", {config.block, width}, Init::Normal(0.02));
-  const bool mean = config.phi_start == PhiStart::kMean;
-  const Init first = mean ? StartOfFirst(width, config.block) : Init::Normal(FanIn(fan));
+  const Init first = mean_start ? StartOfFirst(width, config.block) : Init::Normal(FanIn(fan));
   if (config.phi == PhiKind::kLinear) {
     w1_ = &AddParameter("w", {width, fan}, first);
     return;
   }
   w1_ = &AddParameter("w1", {hidden, fan}, first);
-  w2_ = &AddParameter("w2", {width, hidden},
-                      mean ? StartOfSecond(width, config.phi_hidden) : Init::Normal(FanIn(hidden)));
+  w2_ = &AddParameter(
+      "w2", {width, hidden},
+      mean_start ? StartOfSecond(width, config.phi_hidden) : Init::Normal(FanIn(hidden)));
 }
 
 Phi::Products Phi::Multiply(const Tensor& x, const Tensor& cmp_tokens, int64_t stride, Tensor y,

@@ -5,13 +5,12 @@
 //   mean    y = mean of the block's tokens       no parameters
 // vec is token-major, no biases.
 //
-// With phi_start = mean the two with parameters begin as sqrt(l) times the block's mean, which keeps
-// the variance of unlike tokens: w holds l unit matrices / sqrt(l); w1 these and, where the hidden
-// width has room (h >= 2), their negatives below, which w2 = [I, -I] subtracts, since
-// act(z) - act(-z) = z for SiLU and GELU. So queries meet compressed keys in the space of the keys
-// from the first step on: from random matrices, scores of blocks say nothing about what is in them
-// until phi has learned each place of a token in a block by itself, and what is not selected
-// teaches nothing.
+// mean_start (with parameters): phi begins as sqrt(l) times the block's mean, which keeps the variance
+// of unlike tokens: w holds l unit matrices / sqrt(l); w1 these and, where the hidden width has room
+// (h >= 2), their negatives below, which w2 = [I, -I] subtracts, since act(z) - act(-z) = z for SiLU
+// and GELU. Queries then meet compressed keys in the space of the keys from the first step on; from
+// random matrices, scores of blocks say nothing about what is in them until phi has learned each place
+// of a token in a block by itself. docs/benchmarks.md has what is gained and lost.
 #pragma once
 
 #include <memory>
@@ -25,7 +24,7 @@ namespace lacuna {
 
 class Phi : public Module {
  public:
-  Phi(int64_t width, const NsaConfig& config);
+  Phi(int64_t width, const NsaConfig& config, bool mean_start = false);
 
   // x [N, G, D], not rotated -> [Tc, G, D], the compressed rows of all documents, in one product a
   // matrix. The products are batch-invariant (core/ops/matmul.h): a document has the bits it would

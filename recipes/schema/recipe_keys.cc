@@ -98,7 +98,7 @@ const std::vector<Key<NsaConfig>>& KeysOf<NsaConfig>() {
       MakeKey("phi_hidden", &NsaConfig::phi_hidden, "hidden width of phi's MLP, in head widths"),
       MakeKey("activation", &NsaConfig::activation, "of phi's MLP"),
       MakeKey("phi_start", &NsaConfig::phi_start,
-              "what phi is before training: the block's mean, or random"),
+              "before training: random, or the block's mean, of keys or of both"),
   };
   return keys;
 }

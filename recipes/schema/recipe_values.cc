@@ -17,8 +17,8 @@ const EnumNames<PhiKind>& NamesOf<PhiKind>() {
 }
 template <>
 const EnumNames<PhiStart>& NamesOf<PhiStart>() {
-  static const EnumNames<PhiStart> names = {{"mean", PhiStart::kMean},
-                                            {"random", PhiStart::kRandom}};
+  static const EnumNames<PhiStart> names = {
+      {"random", PhiStart::kRandom}, {"mean_keys", PhiStart::kMeanKeys}, {"mean", PhiStart::kMean}};
   return names;
 }
 template <>

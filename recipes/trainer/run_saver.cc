@@ -49,8 +49,8 @@ absl::Status RunSaver::Prepare(int64_t steps) {
 }
 
 absl::Status RunSaver::Save(const RunState& state, bool last) {
+  Finish();  // what training waits for that one is its own stall
   const SteadyClock::time_point begin = SteadyClock::now();
-  Finish();
   TrainingState live = TensorsOf(model_, &optimizer_);
   RunState now = state;
   now.updates = optimizer_.num_updates();

@@ -138,7 +138,9 @@ TEST(GatherBlocks, SeveralDocumentsNeedTables) {
 // activation.
 TEST(PhiStartTest, IsTheMeanOfTheBlock) {
   struct Root : Module {
-    Root(int64_t width, const NsaConfig& c) : phi(width, c) { AddModule("phi", &phi); }
+    Root(int64_t width, const NsaConfig& c) : phi(width, c, /*mean_start=*/true) {
+      AddModule("phi", &phi);
+    }
     Phi phi;
   };
   struct Case {

@@ -136,7 +136,6 @@ TEST(ImportedConfig, UndoesTheExport) {
       Recipe again = recipe;
       again.model = read->model;
       if (recipe.uses_nsa()) again.nsa = read->nsa;
-      again.nsa.phi_start = recipe.nsa.phi_start;  // before training: no folder knows it
       const double rate = again.moe.bias_update_rate;
       again.moe = read->moe;
       again.moe.bias_update_rate = rate;

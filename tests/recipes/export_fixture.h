@@ -57,8 +57,6 @@ inline Recipe SmallRecipe(AttentionKind attention, const std::string& dir) {
   recipe.train.global_batch = 1;
   recipe.train.steps = 10;
   recipe.optimizer.warmup_steps = 0;
-  // As if trained: the activation takes no part in the mean that phi begins with.
-  recipe.nsa.phi_start = PhiStart::kRandom;
   return recipe;
 }
 

@@ -35,7 +35,7 @@ model:
   dense_width: 48
   init_std: 0.4
 {model}
-nsa: {{block: 8, stride: 4, select_block: 8, num_selected: 4, num_init: 1, num_local: 2, window: 12, phi_start: random}}
+nsa: {{block: 8, stride: 4, select_block: 8, num_selected: 4, num_init: 1, num_local: 2, window: 12}}
 moe: {{num_experts: 6, experts_per_token: 2, expert_width: 16, num_shared: 2, routed_scale: 1.5{moe}}}
 data:
   tokenizer: {data}/tokenizer.json
