@@ -13,8 +13,9 @@
 // With shard_updates the group of whole parameters may be fewer than all ranks (a node's); `copies`
 // are then the ranks that have the same shares.
 //
-// A share (of the first copy) is who counts an element in sums over ranks (the gradients' norm) and, with
-// shard_updates, who alone has its gradient and optimizer state (ZeRO-2, Rajbhandari et al., 2020).
+// A share (of the first copy) is who counts an element in sums over ranks (the gradients' norm) and,
+// with shard_updates, who alone has its gradient and optimizer state (ZeRO-2, Rajbhandari et al.,
+// 2020).
 // With shard_values a rank keeps no more than its share of whole parameters' values, too (ZeRO-3);
 // parts, which other ranks do not have anyway, are kept.
 #pragma once
