@@ -11,7 +11,7 @@ KERNEL_VERSION=${KERNEL_VERSION-6.1.192-2}
 KERNEL_SHA256=${KERNEL_SHA256-ae95fe63d4c553f8d0e6c86cb1ab566f3894a43743eb19ab585cd97d82f26514}
 FOLDERS="kernel mm fs net sound block crypto lib Documentation"
 lacuna=build/cpu-release/bin/lacuna
-[ -x "$lacuna" ] || lacuna=$(ls build/*/bin/lacuna 2>/dev/null | head -1)
+[ -x "$lacuna" ] || lacuna=$(ls build/*/bin/lacuna 2>/dev/null | head -1 || true)
 
 dir=.cache/kernel
 for option in "$@"; do

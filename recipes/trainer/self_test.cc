@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <regex>
 #include <utility>
 
 #include "core/random.h"
@@ -118,9 +119,9 @@ bool CountsChoices(const std::string& name) {
          name.ends_with(".load_entropy");
 }
 
-// `steps` steps of `ranks` x kSamplesOfRank samples on the ranks of `comm`.
+// options.steps steps of `ranks` x kSamplesOfRank samples on the ranks of `comm`.
 absl::StatusOr<TrainingTrace> TrainSteps(const Variant& variant, int ranks, Communicator& comm,
-                                         Device device, int64_t steps) {
+                                         Device device, const SelfTestOptions& options) {
   const bool alone = comm.size() == 1;
   const int context = alone ? 1 : variant.context, groups = comm.size() / context;
   LACUNA_ASSIGN_OR_RETURN(
@@ -138,7 +139,7 @@ absl::StatusOr<TrainingTrace> TrainSteps(const Variant& variant, int ranks, Comm
   const int64_t global_batch = ranks * kSamplesOfRank;
   TrainingTrace trace;
   std::optional<RoutingRecord> routing(std::in_place, built.moe_layers);
-  for (int64_t s = 0; s < steps; ++s) {
+  for (int64_t s = 0; s < options.steps; ++s) {
     comm.log().SetContext(fmt::format("self-test, {}, step {}", variant.Describe(), s + 1));
     std::vector<Batch> batches;
     for (int64_t i = comm.rank() / context; i < global_batch; i += groups) {
@@ -154,6 +155,8 @@ absl::StatusOr<TrainingTrace> TrainSteps(const Variant& variant, int ranks, Comm
     if (routing.has_value()) trace.routing = routing->OfAllRanks(comm, context);
     routing.reset();
     trace.losses.push_back(result.loss);
+    if (options.on_step)
+      options.on_step(alone ? "one rank, for comparison" : variant.Describe(), s + 1);
     for (const auto& [name, values] : metrics.vectors())
       trace.choices.insert(trace.choices.end(), values.begin(), values.end());
     built.model->ForEachBuffer([&](const std::string&, Tensor& buffer) {
@@ -198,6 +201,32 @@ std::vector<Variant> VariantsFor(int ranks, const std::vector<DType>& types) {
   return variants;
 }
 
+// Those of VariantsFor that the options ask for.
+absl::StatusOr<std::vector<Variant>> ChosenVariants(int ranks, Device device,
+                                                    const SelfTestOptions& options) {
+  std::vector<DType> types = TypesOn(device);
+  if (options.dtype) {
+    if (std::find(types.begin(), types.end(), *options.dtype) == types.end()) {
+      return MakeError(ExitCode::kConfig,
+                       fmt::format("selftest: dtype {}: {} and {} are tested on this device",
+                                   NameOf(*options.dtype), NameOf(types[0]), NameOf(types[1])));
+    }
+    types = {*options.dtype};
+  }
+  const std::regex pattern(options.match);
+  std::vector<Variant> chosen;
+  std::string all;
+  for (const Variant& variant : VariantsFor(ranks, types)) {
+    const std::string what = variant.Describe();
+    all += "\n  " + what;
+    if (std::regex_search(what, pattern)) chosen.push_back(variant);
+  }
+  if (!chosen.empty()) return chosen;
+  return MakeError(ExitCode::kConfig,
+                   fmt::format("selftest: {} is found in no way of sharing among {} ranks:{}",
+                               options.match, ranks, all));
+}
+
 std::string BytesOf(const std::vector<double>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double)};
 }
@@ -209,10 +238,10 @@ std::vector<double> DoublesOf(const std::string& bytes) {
 
 // What one rank computes, of rank 0, to all.
 absl::StatusOr<TrainingTrace> Reference(const Variant& variant, Communicator& comm, Device device,
-                                        int64_t steps) {
+                                        const SelfTestOptions& options) {
   absl::StatusOr<TrainingTrace> trace = TrainingTrace{};
   if (comm.rank() == 0)
-    trace = TrainSteps(variant, comm.size(), *MakeSelfCommunicator(), device, steps);
+    trace = TrainSteps(variant, comm.size(), *MakeSelfCommunicator(), device, options);
   const Deadline deadline = AfterSeconds(comm.timeout_seconds());
   LACUNA_RETURN_IF_ERROR(AgreeOnStatus(comm, trace.status(), deadline));
   for (std::vector<double>* values : {&trace->losses, &trace->norms, &trace->telemetry,
@@ -227,22 +256,15 @@ absl::StatusOr<SelfTestResult> RunSelfTest(Communicator& comm, Device device,
                                            const SelfTestOptions& options) {
   const SteadyClock::time_point start = SteadyClock::now();
   SelfTestResult result;
-  std::vector<DType> types = TypesOn(device);
-  if (options.dtype) {
-    if (std::find(types.begin(), types.end(), *options.dtype) == types.end()) {
-      return MakeError(ExitCode::kConfig,
-                       fmt::format("selftest: dtype {}: {} and {} are tested on this device",
-                                   NameOf(*options.dtype), NameOf(types[0]), NameOf(types[1])));
-    }
-    types = {*options.dtype};
-  }
+  LACUNA_ASSIGN_OR_RETURN(const std::vector<Variant> variants,
+                          ChosenVariants(comm.size(), device, options));
   std::map<DType, TrainingTrace> references;  // the same for all ways of sharing
-  for (const Variant& variant : VariantsFor(comm.size(), types)) {
+  for (const Variant& variant : variants) {
     LACUNA_ASSIGN_OR_RETURN(const TrainingTrace many,
-                            TrainSteps(variant, comm.size(), comm, device, options.steps));
+                            TrainSteps(variant, comm.size(), comm, device, options));
     if (!references.contains(variant.dtype)) {
       LACUNA_ASSIGN_OR_RETURN(references[variant.dtype],
-                              Reference({variant.dtype, 1, 0, false}, comm, device, options.steps));
+                              Reference({variant.dtype, 1, 0, false}, comm, device, options));
     }
     const TrainingTrace& one = references[variant.dtype];
     // In bf16 near ties are frequent, and their limit is for all steps.

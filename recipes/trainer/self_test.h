@@ -38,6 +38,9 @@ struct SelfTestRow {
 struct SelfTestOptions {
   int64_t steps = 4;
   std::optional<DType> dtype = std::nullopt;  // one type alone
+  std::string match = {};  // only ways in whose SelfTestRow::what this regular expression is found
+  // Called after each step of all ranks with the way of sharing, on every rank.
+  std::function<void(const std::string& what, int64_t step)> on_step = nullptr;
   // Called with each way of sharing as it is done, on every rank.
   std::function<void(const SelfTestRow&)> on_row = nullptr;
 };
@@ -55,7 +58,8 @@ std::string Line(const SelfTestRow& row);
 
 // Every rank of `comm` calls it, which is that of `device` (distributed/device_communicator.h). The
 // result is the same on all ranks. ConfigError where the device's models are not of options.dtype (f64
-// and f32 on the CPU, f32 and bf16 on a card). Throws CommunicationError.
+// and f32 on the CPU, f32 and bf16 on a card), or options.match finds no way. Throws
+// CommunicationError.
 absl::StatusOr<SelfTestResult> RunSelfTest(Communicator& comm, Device device,
                                            const SelfTestOptions& options = {});
 

@@ -2,6 +2,7 @@
 // wrong.
 #include "recipes/trainer/self_test.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "core/parallel.h"
@@ -75,9 +76,27 @@ TEST(SelfTest, AnUnknownTypeIsNamed) {
 
 TEST(SelfTest, MoreStepsCompareTheLoss) {
   SetNumThreads(1);
-  const auto result = RunSelfTest(World(), kCpu, {.steps = 6, .dtype = DType::kF32});
+  std::vector<int64_t> steps;
+  const auto result =
+      RunSelfTest(World(), kCpu,
+                  {.steps = 6,
+                   .dtype = DType::kF32,
+                   .match = "^f32, zero 0$",
+                   .on_step = [&](const std::string&, int64_t step) { steps.push_back(step); }});
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_TRUE(result->passed()) << result->Table();
+  ASSERT_EQ(result->rows.size(), 1);
+  EXPECT_EQ(result->rows[0].what, "f32, zero 0");
+  std::vector<int64_t> expected = {1, 2, 3, 4, 5, 6};
+  if (World().rank() == 0) expected.insert(expected.end(), {1, 2, 3, 4, 5, 6});  // the one rank
+  EXPECT_EQ(steps, expected);
+}
+
+TEST(SelfTest, APatternThatFindsNothingListsTheWays) {
+  const auto result = RunSelfTest(World(), kCpu, {.match = "zero 4"});
+  ASSERT_FALSE(result.ok());
+  EXPECT_THAT(result.status().message(), testing::HasSubstr("zero 4"));
+  EXPECT_THAT(result.status().message(), testing::HasSubstr("\n  f64, zero 3, recompute\n"));
 }
 
 // Gradients' sums come back with one element a little too large.

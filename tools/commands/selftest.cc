@@ -11,10 +11,12 @@
 #include "core/stream.h"
 #include "distributed/device_assignment.h"
 #include "distributed/device_communicator.h"
+#include "distributed/steady_clock.h"
 #include "recipes/trainer/device.h"
 #include "recipes/trainer/self_test.h"
 #include "tools/command.h"
 #include "tools/commands/device_option.h"
+#include "tools/commands/regex_option.h"
 #include "tools/ranks.h"
 
 namespace lacuna::tools {
@@ -24,6 +26,8 @@ struct Options {
   DeviceChoice device = DeviceChoice::kAuto;
   SelfTestOptions test;
 };
+
+constexpr double kSecondsBetweenSteps = 10;  // that are shown, so that a slow link is seen early
 
 absl::StatusOr<Device> DeviceOf(const Options& options, Communicator& comm) {
   if (options.device == DeviceChoice::kCpu) return kCpu;
@@ -44,6 +48,12 @@ absl::Status Test(const Options& options, const std::shared_ptr<Communicator>& h
     test.on_row = [first = true](const SelfTestRow& row) mutable {
       fmt::print("{}{}", std::exchange(first, false) ? TitleLine() : "", Line(row));
       std::fflush(stdout);
+    };
+    test.on_step = [last = SteadyClock::now(), &options](const std::string& what,
+                                                         int64_t step) mutable {
+      if (SecondsSince(last) < kSecondsBetweenSteps) return;
+      last = SteadyClock::now();
+      fmt::print(stderr, "  {}: step {} of {}\n", what, step, options.test.steps);
     };
   }
   LACUNA_ASSIGN_OR_RETURN(const SelfTestResult result, RunSelfTest(*comm, device, test));
@@ -70,6 +80,11 @@ void AddSelftestCommand(CLI::App& app, Runner& run) {
                    "Of the model, one of the two that are tested alone")
       ->transform(CLI::CheckedTransformer(std::map<std::string, DType>{
           {"f64", DType::kF64}, {"f32", DType::kF32}, {"bf16", DType::kBF16}}));
+  command
+      ->add_option("--match", options->test.match,
+                   "only ways of sharing in whose line this regular expression is found: zero 3, "
+                   "^bf16, experts over 8")
+      ->check(IsRegex());
   command->footer("Example: mpirun -n 8 --bind-to none lacuna selftest");
   command->callback([options, &run] {
     run = [options] {
