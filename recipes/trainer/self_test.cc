@@ -6,7 +6,6 @@
 #include <cmath>
 #include <map>
 #include <optional>
-#include <regex>
 #include <utility>
 
 #include "core/random.h"
@@ -15,6 +14,7 @@
 #include "distributed/mesh.h"
 #include "recipes/model_builder.h"
 #include "recipes/trainer/batch_share.h"
+#include "recipes/trainer/self_test_ways.h"
 #include "recipes/trainer/sharding.h"
 #include "recipes/trainer/training_step.h"
 #include "recipes/trainer/training_trace.h"
@@ -22,26 +22,8 @@
 namespace lacuna {
 namespace {
 
-constexpr int64_t kRows = 192, kVocabulary = 512, kSamplesOfRank = 2, kExpertsPerToken = 2;
+constexpr int64_t kVocabulary = 512, kSamplesOfRank = 2, kExpertsPerToken = 2;
 constexpr int64_t kComparedSteps = 4;  // in everything; behind them the loss alone
-
-struct Variant {
-  DType dtype;
-  int expert;  // ranks that share the experts
-  int zero;
-  bool recompute;
-  int context = 1;  // ranks that share a sample
-  int shard = 0;    // over which shares are cut, 0: all
-
-  std::string Describe() const {
-    const auto over = [](const char* what, int ranks) {
-      return ranks > 1 ? fmt::format(", {} over {} ranks", what, ranks) : "";
-    };
-    return fmt::format("{}{}{}{}, zero {}{}", NameOf(dtype), over("experts", expert),
-                       over("samples", context), over("shares", shard), zero,
-                       recompute ? ", recompute" : "");
-  }
-};
 
 // Sums are rounded in other places. In bf16 and f32 a near tie may send a token to another expert or
 // block.
@@ -52,7 +34,7 @@ double LimitOf(DType dtype) {
 // Of two trainings in f32, once a near tie has sent a token elsewhere.
 constexpr double kApart = 1e-2;
 
-BuiltModel Build(const Variant& variant, int ranks, Device device, const Sharding& sharding,
+BuiltModel Build(const SelfTestWay& way, int ranks, Device device, const Sharding& sharding,
                  Communicator* expert_group) {
   // On a card the paper's widths, so that its kernels run.
   const bool cuda = device.type == DeviceType::kCuda;
@@ -84,15 +66,15 @@ BuiltModel Build(const Variant& variant, int ranks, Device device, const Shardin
                       .num_local = 1,
                       .window = 32};
   RecomputePolicy recompute;
-  recompute.feed_forward = variant.recompute;
-  return BuildModel(model, nsa, moe, recompute, variant.dtype, 5, /*gradients=*/true, device,
-                    sharding, expert_group);
+  recompute.feed_forward = way.recompute;
+  return BuildModel(model, nsa, moe, recompute, way.dtype, 5, /*gradients=*/true, device, sharding,
+                    expert_group);
 }
 
 // Two documents of random tokens; the cut and what is masked follow from the sample.
 Batch MakeBatch(int64_t sample) {
-  constexpr int32_t kLength = kRows;
-  std::vector<int32_t> ids(kRows), targets(kRows, -1);
+  constexpr int32_t kLength = kSelfTestRows;
+  std::vector<int32_t> ids(kSelfTestRows), targets(kSelfTestRows, -1);
   for (int32_t t = 0; t < kLength; ++t) {
     const double drawn = PhiloxUniform(17, static_cast<uint64_t>(sample), static_cast<uint64_t>(t));
     ids[static_cast<size_t>(t)] = static_cast<int32_t>(drawn * kVocabulary);
@@ -104,10 +86,10 @@ Batch MakeBatch(int64_t sample) {
     targets[static_cast<size_t>(t)] = ids[static_cast<size_t>(t) + 1];
     ++batch.num_target_tokens;
   }
-  batch.ids = Tensor::FromVector(ids, {kRows});
-  batch.targets = Tensor::FromVector(targets, {kRows});
+  batch.ids = Tensor::FromVector(ids, {kSelfTestRows});
+  batch.targets = Tensor::FromVector(targets, {kSelfTestRows});
   batch.sequences = PackedSequences({0, cut, kLength});
-  batch.tokens_per_source = {kRows};
+  batch.tokens_per_source = {kSelfTestRows};
   batch.source_of_sample = {0};
   return batch;
 }
@@ -120,43 +102,43 @@ bool CountsChoices(const std::string& name) {
 }
 
 // options.steps steps of `ranks` x kSamplesOfRank samples on the ranks of `comm`.
-absl::StatusOr<TrainingTrace> TrainSteps(const Variant& variant, int ranks, Communicator& comm,
+absl::StatusOr<TrainingTrace> TrainSteps(const SelfTestWay& way, int ranks, Communicator& comm,
                                          Device device, const SelfTestOptions& options) {
   const bool alone = comm.size() == 1;
-  const int context = alone ? 1 : variant.context, groups = comm.size() / context;
-  LACUNA_ASSIGN_OR_RETURN(
-      Mesh mesh, MakeMesh(comm, alone ? 1 : variant.expert, context, alone ? 0 : variant.shard));
+  const int context = alone ? 1 : way.context, groups = comm.size() / context;
+  LACUNA_ASSIGN_OR_RETURN(Mesh mesh,
+                          MakeMesh(comm, alone ? 1 : way.expert, context, alone ? 0 : way.shard));
   Recipe recipe;
-  if (!alone) recipe.parallel = {.zero = variant.zero};
+  if (!alone) recipe.parallel = {.zero = way.zero};
   Sharding sharding = ShardingOf(recipe, mesh);
   sharding.bucket_bytes = 1 << 16;
-  BuiltModel built = Build(variant, ranks, device, sharding, mesh.expert_group());
+  BuiltModel built = Build(way, ranks, device, sharding, mesh.expert_group());
   AdamW optimizer(*built.parameters, {});
   GradientReducer reducer(*built.parameters, mesh.share_group(), mesh.replica.get(),
                           mesh.copy_group());
-  TrainingStep step(built, optimizer, reducer, comm, /*clip_norm=*/1.0, kRows,
+  TrainingStep step(built, optimizer, reducer, comm, /*clip_norm=*/1.0, kSelfTestRows,
                     mesh.context_group());
   const int64_t global_batch = ranks * kSamplesOfRank;
   TrainingTrace trace;
   std::optional<RoutingRecord> routing(std::in_place, built.moe_layers);
   for (int64_t s = 0; s < options.steps; ++s) {
-    comm.log().SetContext(fmt::format("self-test, {}, step {}", variant.Describe(), s + 1));
+    comm.log().SetContext(fmt::format("self-test, {}, step {}", way.Describe(), s + 1));
     std::vector<Batch> batches;
     for (int64_t i = comm.rank() / context; i < global_batch; i += groups) {
       batches.push_back(MakeBatch(s * global_batch + i));
-      KeepContextRows(&batches.back(), kRows, context, mesh.context->rank());
+      KeepContextRows(&batches.back(), kSelfTestRows, context, mesh.context->rank());
     }
     Metrics metrics;
     const StepResult result = step.Run(batches, 1e-3, &metrics);
     if (!result.skipped.empty())
       return MakeError(ExitCode::kNumerics,
                        fmt::format("self-test, {}, {} ranks: step {} was skipped, because {}",
-                                   variant.Describe(), comm.size(), s + 1, result.skipped));
+                                   way.Describe(), comm.size(), s + 1, result.skipped));
     if (routing.has_value()) trace.routing = routing->OfAllRanks(comm, context);
     routing.reset();
     trace.losses.push_back(result.loss);
     if (options.on_step)
-      options.on_step(alone ? "one rank, for comparison" : variant.Describe(), s + 1);
+      options.on_step(alone ? "one rank, for comparison" : way.Describe(), s + 1);
     for (const auto& [name, values] : metrics.vectors())
       trace.choices.insert(trace.choices.end(), values.begin(), values.end());
     built.model->ForEachBuffer([&](const std::string&, Tensor& buffer) {
@@ -165,10 +147,10 @@ absl::StatusOr<TrainingTrace> TrainSteps(const Variant& variant, int ranks, Comm
     if (s >= kComparedSteps) continue;
     trace.norms.push_back(result.gradient_norm);
     for (const auto& [name, entry] : metrics.scalars()) {
-      if (CountsChoices(name) && variant.dtype == DType::kBF16) continue;
+      if (CountsChoices(name) && way.dtype == DType::kBF16) continue;
       trace.telemetry.push_back(entry.mean());
     }
-    if (variant.dtype == DType::kBF16) continue;
+    if (way.dtype == DType::kBF16) continue;
     for (const auto& [name, values] : metrics.vectors())
       trace.telemetry.insert(trace.telemetry.end(), values.begin(), values.end());
   }
@@ -176,55 +158,6 @@ absl::StatusOr<TrainingTrace> TrainSteps(const Variant& variant, int ranks, Comm
     for (const double b : buffer.ToDoubles()) trace.bias.push_back(b);
   });
   return trace;
-}
-
-std::vector<DType> TypesOn(Device device) {
-  if (device.type == DeviceType::kCuda) return {DType::kF32, DType::kBF16};
-  return {DType::kF64, DType::kF32};
-}
-
-std::vector<Variant> VariantsFor(int ranks, const std::vector<DType>& types) {
-  std::vector<Variant> variants;
-  for (const DType dtype : types) {
-    variants.push_back({dtype, 1, 0, false});
-    if (ranks == 1) continue;
-    variants.push_back({dtype, 1, 2, true});
-    variants.push_back({dtype, 1, 3, true});
-    if (ranks % 2 == 0 && ranks > 2) variants.push_back({dtype, 2, 2, false});
-    variants.push_back({dtype, ranks, 0, false});
-    variants.push_back({dtype, ranks, 2, true});
-    variants.push_back({dtype, ranks, 3, false});
-    if (kRows % (2 * ranks) == 0) variants.push_back({dtype, ranks, 2, false, ranks});
-    if (ranks % 2 == 0 && ranks > 2) variants.push_back({dtype, 1, 0, true, 2});
-    if (ranks % 2 == 0 && ranks > 2) variants.push_back({dtype, 2, 3, false, 1, 2});
-  }
-  return variants;
-}
-
-// Those of VariantsFor that the options ask for.
-absl::StatusOr<std::vector<Variant>> ChosenVariants(int ranks, Device device,
-                                                    const SelfTestOptions& options) {
-  std::vector<DType> types = TypesOn(device);
-  if (options.dtype) {
-    if (std::find(types.begin(), types.end(), *options.dtype) == types.end()) {
-      return MakeError(ExitCode::kConfig,
-                       fmt::format("selftest: dtype {}: {} and {} are tested on this device",
-                                   NameOf(*options.dtype), NameOf(types[0]), NameOf(types[1])));
-    }
-    types = {*options.dtype};
-  }
-  const std::regex pattern(options.match);
-  std::vector<Variant> chosen;
-  std::string all;
-  for (const Variant& variant : VariantsFor(ranks, types)) {
-    const std::string what = variant.Describe();
-    all += "\n  " + what;
-    if (std::regex_search(what, pattern)) chosen.push_back(variant);
-  }
-  if (!chosen.empty()) return chosen;
-  return MakeError(ExitCode::kConfig,
-                   fmt::format("selftest: {} is found in no way of sharing among {} ranks:{}",
-                               options.match, ranks, all));
 }
 
 std::string BytesOf(const std::vector<double>& values) {
@@ -237,11 +170,11 @@ std::vector<double> DoublesOf(const std::string& bytes) {
 }
 
 // What one rank computes, of rank 0, to all.
-absl::StatusOr<TrainingTrace> Reference(const Variant& variant, Communicator& comm, Device device,
+absl::StatusOr<TrainingTrace> Reference(const SelfTestWay& way, Communicator& comm, Device device,
                                         const SelfTestOptions& options) {
   absl::StatusOr<TrainingTrace> trace = TrainingTrace{};
   if (comm.rank() == 0)
-    trace = TrainSteps(variant, comm.size(), *MakeSelfCommunicator(), device, options);
+    trace = TrainSteps(way, comm.size(), *MakeSelfCommunicator(), device, options);
   const Deadline deadline = AfterSeconds(comm.timeout_seconds());
   LACUNA_RETURN_IF_ERROR(AgreeOnStatus(comm, trace.status(), deadline));
   for (std::vector<double>* values : {&trace->losses, &trace->norms, &trace->telemetry,
@@ -256,19 +189,19 @@ absl::StatusOr<SelfTestResult> RunSelfTest(Communicator& comm, Device device,
                                            const SelfTestOptions& options) {
   const SteadyClock::time_point start = SteadyClock::now();
   SelfTestResult result;
-  LACUNA_ASSIGN_OR_RETURN(const std::vector<Variant> variants,
-                          ChosenVariants(comm.size(), device, options));
+  LACUNA_ASSIGN_OR_RETURN(const std::vector<SelfTestWay> ways,
+                          ChosenWays(comm.size(), device, options));
   std::map<DType, TrainingTrace> references;  // the same for all ways of sharing
-  for (const Variant& variant : variants) {
+  for (const SelfTestWay& way : ways) {
     LACUNA_ASSIGN_OR_RETURN(const TrainingTrace many,
-                            TrainSteps(variant, comm.size(), comm, device, options));
-    if (!references.contains(variant.dtype)) {
-      LACUNA_ASSIGN_OR_RETURN(references[variant.dtype],
-                              Reference({variant.dtype, 1, 0, false}, comm, device, options));
+                            TrainSteps(way, comm.size(), comm, device, options));
+    if (!references.contains(way.dtype)) {
+      LACUNA_ASSIGN_OR_RETURN(references[way.dtype],
+                              Reference({way.dtype, 1, 0, false}, comm, device, options));
     }
-    const TrainingTrace& one = references[variant.dtype];
+    const TrainingTrace& one = references[way.dtype];
     // In bf16 near ties are frequent, and their limit is for all steps.
-    const size_t alike = variant.dtype == DType::kF32
+    const size_t alike = way.dtype == DType::kF32
                              ? std::max<size_t>(StepsWithTheSameChoices(many, one),
                                                 static_cast<size_t>(kComparedSteps))
                              : one.losses.size();
@@ -284,7 +217,7 @@ absl::StatusOr<SelfTestResult> RunSelfTest(Communicator& comm, Device device,
       const std::vector<double> values = DoublesOf(text);
       for (size_t i = 0; i < found.size(); ++i) found[i] = std::max(found[i], values[i]);
     }
-    result.rows.push_back({.what = variant.Describe(),
+    result.rows.push_back({.what = way.Describe(),
                            .loss = found[0],
                            .norm = found[1],
                            .telemetry = found[2],
@@ -292,9 +225,9 @@ absl::StatusOr<SelfTestResult> RunSelfTest(Communicator& comm, Device device,
                            .late_loss = found[4],
                            .late_limit = kApart,
                            .bias = found[3],
-                           .limit = LimitOf(variant.dtype),
+                           .limit = LimitOf(way.dtype),
                            .routing = CompareRouting(many.routing, one.routing, kExpertsPerToken),
-                           .routed_alike = variant.dtype == DType::kF64 ? 1.0 : 0.99});
+                           .routed_alike = way.dtype == DType::kF64 ? 1.0 : 0.99});
     if (options.on_row) options.on_row(result.rows.back());
   }
   result.seconds = SecondsSince(start);

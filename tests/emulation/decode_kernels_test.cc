@@ -162,6 +162,7 @@ class Batch {
         .num_init = grid_.num_init,
         .num_local = grid_.num_local,
         .score_stride = (rows + 255) / 256 * 32,
+        .at_once = groups_ + 1,
         .factor = kLog2E / std::sqrt(float{kDk}),
         .per_block = Divider(static_cast<uint32_t>(grid_.select_block))};
     emulation::Run({Config::kBlocks, Config::kBlocks, decode::kTileThreads,

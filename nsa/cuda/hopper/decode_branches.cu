@@ -75,6 +75,7 @@ void Launch(const DecodeBranchesArgs& args, Stream stream) {
                     .num_init = static_cast<int>(args.num_init),
                     .num_local = static_cast<int>(args.num_local),
                     .score_stride = static_cast<int>(ScoreStride<Config>(args)),
+                    .at_once = NumMultiprocessors(stream) * Config::kTogether / Config::kBlocks,
                     .factor = static_cast<float>(args.scale) * kLog2E,
                     .per_block = Divider(static_cast<uint32_t>(args.select_block))};
   LaunchEarly(BranchesKernel<Config>,

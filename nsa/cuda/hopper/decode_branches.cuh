@@ -14,7 +14,8 @@
 //                sent to the block that has their rows, and summed over the blocks there
 //
 // It may start before the kernel that appends the token's rows is done: what it reads before it waits
-// for that one, tokens and addresses, is older.
+// for that one, tokens and addresses, is older. Meanwhile clusters that start at once fetch to L2 what
+// they will read first; a row that is written afterwards is written there.
 //
 // Nothing but K and V is read from memory and nothing but o and the list is written. Three clusters'
 // blocks are on a multiprocessor together (in the usual grid up to 65,536 tokens): one reads while
@@ -55,6 +56,7 @@ struct Params {
   int block, stride, select_block, pieces, overlap, window;
   int places, num_init, num_local;
   int score_stride;  // floats, a multiple of 32: at least the rows of a block
+  int at_once;       // clusters that start together, as many as there is room for
   float factor;
   Divider per_block;  // by select_block
 };
@@ -117,6 +119,7 @@ struct Decoder {
 
   __device__ void Run() {
     const KeyRows rows = Rows(p.cmp, compressed);
+    PrefetchFirst(rows);
     WaitForPrevious();
     BeginShare(rows);
     LoadQueries<Config>(p.q + FirstHead() * Config::kDk, rep, attention.q);
@@ -181,6 +184,19 @@ struct Decoder {
     const Share share(rows.count, kBlocks, rank);
     attention.Begin(rows, share.begin, share.end);
   }
+  // The first tiles of this block's slots, to L2.
+  __device__ void PrefetchFirst(const KeyRows& rows) const {
+    constexpr int kTiles = 2;
+    if (blockIdx.y + gridDim.y * blockIdx.z >= static_cast<unsigned>(p.at_once)) return;
+    const Share share(rows.count, kBlocks, rank);
+    const int end = min(share.end, share.begin + kTiles * Attention::kBlockKeys);
+    for (int row = share.begin + static_cast<int>(threadIdx.x); row < end; row += kTileThreads)
+      PrefetchRow(rows, row);
+  }
+  __device__ static void PrefetchRow(const KeyRows& rows, int64_t row) {
+    PrefetchBytes(rows.k + row * rows.k_stride, 2 * Config::kDk);
+    PrefetchBytes(rows.v + row * rows.v_stride, 2 * Config::kDv);
+  }
   // Of the list, whose last block is the token's own.
   __device__ void BeginSelected() {
     const int own = position / p.select_block,
@@ -199,9 +215,7 @@ struct Decoder {
     const KeyRows rows = Rows(p.slc, position + 1 - skipped);
     for (int i = (rank - 1) * kTileThreads + static_cast<int>(threadIdx.x); i < rows.count;
          i += (kBlocks - 1) * kTileThreads) {
-      const int64_t row = i < initial ? i : i + skipped;
-      PrefetchBytes(rows.k + row * rows.k_stride, 2 * Config::kDk);
-      PrefetchBytes(rows.v + row * rows.v_stride, 2 * Config::kDv);
+      PrefetchRow(rows, i < initial ? i : i + skipped);
     }
   }
 
