@@ -189,6 +189,11 @@ __device__ inline uint32_t AddressInBlock(uint32_t shared, uint32_t rank) {
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared), "r"(rank));
   return address;
 }
+__device__ inline float LoadFromBlock4(uint32_t shared, uint32_t rank) {
+  float v;
+  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(v) : "r"(AddressInBlock(shared, rank)));
+  return v;
+}
 __device__ inline float2 LoadFromBlock8(uint32_t shared, uint32_t rank) {
   float2 v;
   asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];"

@@ -273,6 +273,8 @@ TEST(DecodeKernels, BranchesOfShortAndLongSequences) {
   Batch<Branches<64, 64, 2>>(16, 1, {2056}, kSmall, 4).CheckBranches();
   Batch<Branches<128, 128, 1>>(4, 1, {77}, {6, 6, 12, 3, 0, 1, 200}, 5).CheckBranches();
   Batch<Branches<192, 128, 1>>(16, 1, {31, 33, 1500}, kPaper, 6).CheckBranches();
+  // More candidates in a block of the cluster than a warp holds in registers.
+  Batch<Branches<64, 64, 2>>(1, 1, {8500}, {4, 4, 4, 6, 1, 2, 8}, 10).CheckBranches();
 }
 
 // Equal scores go to the lowest index.

@@ -37,9 +37,10 @@ struct Candidates {
   int first, end;
   __device__ uint32_t operator[](int i) const {
     const int j = first + i * kWarp + static_cast<int>(threadIdx.x) % kWarp;
-    if (j >= end) return 0;
-    const float s = scores[j];
-    return isnan(s) ? 1 : __float_as_uint(s) + 2;
+    return j < end ? Key(scores[j]) : 0;
+  }
+  __device__ static uint32_t Key(float score) {
+    return isnan(score) ? 1 : __float_as_uint(score) + 2;
   }
   template <class F>
   __device__ void ForEach(F&& f) const {
@@ -119,28 +120,46 @@ __device__ int Take(const All& candidates, int count, int first, int32_t* out) {
   return WriteTaken(candidates, FindThreshold(candidates, count), first, out);
 }
 
+// Blocks [0, init) and [local, own] of a token are forced, those between compete for `free` places.
+struct Contest {
+  int init, local, own, free;
+  __device__ Contest(int places, int num_init, int num_local, int own_block)
+      : init(min(num_init, own_block + 1)),
+        local(max(init, own_block - num_local + 1)),
+        own(own_block),
+        free(places - init - (own + 1 - local)) {}
+  __device__ bool AllWin() const { return free >= local - init; }
+
+  // The list but for the winners, which stand in [init, next).
+  __device__ void WriteForced(int places, int next, int32_t* out) const {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    for (int j = lane; j < init; j += kWarp) out[j] = j;
+    for (int j = local + lane; j <= own; j += kWarp) out[next + j - local] = j;
+    for (int i = next + own + 1 - local + lane; i < places; i += kWarp) out[i] = -1;
+  }
+  // Where all win.
+  __device__ void WriteAll(int places, int32_t* out) const {
+    for (int j = init + static_cast<int>(threadIdx.x) % kWarp; j < local; j += kWarp) out[j] = j;
+    WriteForced(places, local, out);
+  }
+};
+
 // kHeld * 32 candidates at most are held in registers.
 template <int kHeld = 8>
-__device__ void Choose(const Choice& c, const TokenScores& scores, int own, int32_t* out) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int init = min(c.num_init, own + 1), local = max(init, own - c.num_local + 1);
-  // Blocks [0, init) and [local, own] are forced, those between compete.
-  const int free = c.places - init - (own + 1 - local);
-  for (int j = lane; j < init; j += kWarp) out[j] = j;
+__device__ void Choose(const Choice& c, const TokenScores& scores, int own_block, int32_t* out) {
+  const Contest contest(c.places, c.num_init, c.num_local, own_block);
+  if (contest.AllWin()) return contest.WriteAll(c.places, out);
+  const int init = contest.init, local = contest.local, free = contest.free;
   int next = init;
   const Candidates candidates{scores, init, local};
-  if (free >= local - init) {
-    for (int j = init + lane; j < local; j += kWarp) out[j] = j;
-    next = local;
-  } else if (local - init <= kHeld / 2 * kWarp) {
+  if (local - init <= kHeld / 2 * kWarp) {
     next += Take(HeldCandidates<kHeld / 2>(candidates), free, init, out + init);
   } else if (local - init <= kHeld * kWarp) {
     next += Take(HeldCandidates<kHeld>(candidates), free, init, out + init);
   } else {
     next += Take(candidates, free, init, out + init);
   }
-  for (int j = local + lane; j <= own; j += kWarp) out[next + j - local] = j;
-  for (int i = next + own + 1 - local + lane; i < c.places; i += kWarp) out[i] = -1;
+  contest.WriteForced(c.places, next, out);
 }
 
 __device__ inline float NormalisedEntropy(const TokenScores& scores, int count) {

@@ -45,10 +45,11 @@ int64_t ScoreStride(const DecodeBranchesArgs& args) {
 }
 template <class Config>
 int64_t SharedBytes(const DecodeBranchesArgs& args) {
-  const int64_t compressed = args.max_compressed(), stride = ScoreStride<Config>(args),
-                blocks = args.max_length / args.select_block + 1;
-  return Memory<Config>::Scores(static_cast<int>(args.blocks.dim(2))) +
-         4 * std::max(kRows * stride, stride + compressed + 4 + blocks);
+  const int64_t stride = ScoreStride<Config>(args), places = args.blocks.dim(2);
+  const int64_t choice = stride +
+                         BlockChoice<Config>::ScoresSize(stride, args.block / args.stride) +
+                         2 * Config::kBlocks * places;
+  return Memory<Config>::Scores(static_cast<int>(places)) + 4 * std::max(kRows * stride, choice);
 }
 
 template <class Config>

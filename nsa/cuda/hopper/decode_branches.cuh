@@ -5,9 +5,9 @@
 //   sums         probabilities summed over the heads, a column a thread
 //   -- cluster: sums; blocks arrive and go on --
 //   window       each block an eighth; its first tiles are fetched before the first meeting
-//   choice       block 0 gathers the sums, scores the blocks, chooses, and hands out the list; others
-//                fetch to L2 what every list has
-//   -- cluster: the list, the window's states --
+//   choice       each block scores and takes its largest selection blocks (cluster_choice.cuh), and
+//                fetches to L2 what every list has
+//   -- cluster: what was taken, of which each block chooses; the window's states --
 //   selected     each block an eighth of the list's tokens
 //   -- cluster: its states --
 //   output       outputs of the branches, weighted by their gates and shares, are summed in registers,
@@ -24,14 +24,14 @@
 // Shared memory: the ring (in its place in the end: the other blocks' outputs of this block's rows);
 // weights (in their place, between tiles: states [blocks][rows], and of all blocks [rows]); what warps
 // tell each other; states [3][rows]; gates [rows][3]; the list; scores [rows][score_stride] (in their
-// place: the columns' sums in row 0; in block 0 behind it all sums, then scores of blocks). Columns of
-// scores are swizzled by their row.
+// place: the columns' sums in row 0, behind it scores of selection blocks and what all blocks took).
+// Columns of scores are swizzled by their row.
 #pragma once
 
 #include "core/cuda/decode_block.cuh"
 #include "core/cuda/divide.cuh"
 #include "core/cuda/hopper.cuh"
-#include "nsa/cuda/hopper/block_choice.cuh"
+#include "nsa/cuda/hopper/cluster_choice.cuh"
 
 namespace lacuna::cuda::hopper::decode_branches {
 
@@ -60,6 +60,9 @@ struct Params {
   float factor;
   Divider per_block;  // by select_block
 };
+
+template <class Config>
+using BlockChoice = select::ClusterChoice<Config::kBlocks, kTileThreads>;
 
 template <class Config>
 struct Memory {
@@ -92,6 +95,7 @@ struct Decoder {
   enum Branch { kCmp, kWin, kSlc };  // in their order here
   static constexpr int kBlocks = Config::kBlocks;
   using Attention = BlockAttention<Config>;
+  using BlockChoice = decode_branches::BlockChoice<Config>;
 
   const Params& p;
   char* const shared;
@@ -130,14 +134,20 @@ struct Decoder {
       attention.Attend(p.factor, [&](int key, const float(&s)[8]) {
         if (branch == kCmp) Keep(key, s);
       });
-      if (branch == kWin) WaitCluster();  // the sums are there
+      if (branch == kWin) PrefetchForced();
       attention.StoreStates(States(branch));
-      if (branch == kWin) rank == 0 ? ChooseBlocks() : PrefetchForced();
+      if (branch == kWin) {
+        WaitCluster();  // the sums are there
+        Choice().Offer();
+      }
       __syncwarp();
       ArriveCluster();
       if (branch == kCmp) BeginShare(Rows(p.win, min(p.window, position + 1)));
       WaitCluster();
-      if (branch == kWin) BeginSelected();
+      if (branch == kWin) {
+        FinishChoice();
+        BeginSelected();
+      }
       AddBranch(branch);
       if (branch != kCmp) continue;
       SumHeads();
@@ -207,14 +217,14 @@ struct Decoder {
   }
 
   // Keys and values of the blocks that are in any list, to L2, for memory has nothing else to do while
-  // block 0 chooses.
+  // the others are chosen.
   __device__ void PrefetchForced() const {
     const int own = position / p.select_block, init = min(p.num_init, own + 1),
               local = max(init, own - p.num_local + 1), initial = init * p.select_block,
               skipped = (local - init) * p.select_block;
     const KeyRows rows = Rows(p.slc, position + 1 - skipped);
-    for (int i = (rank - 1) * kTileThreads + static_cast<int>(threadIdx.x); i < rows.count;
-         i += (kBlocks - 1) * kTileThreads) {
+    for (int i = rank * kTileThreads + static_cast<int>(threadIdx.x); i < rows.count;
+         i += kBlocks * kTileThreads) {
       PrefetchRow(rows, i < initial ? i : i + skipped);
     }
   }
@@ -286,69 +296,31 @@ struct Decoder {
     }
   }
 
-  // In block 0.
-  __device__ void ChooseBlocks() const {
-    constexpr int kTogether = 8;
-    const int columns = Share(compressed, kBlocks, 0).size;
-    float* const sums = Scores() + p.score_stride;
-    const uint32_t from = SharedAddress(Scores());
-    const int packs = (compressed + 3) / 4;
-    for (int first = static_cast<int>(threadIdx.x); first < packs;
-         first += kTogether * kTileThreads) {
-      uint4 pack[kTogether];
-#pragma unroll
-      for (int n = 0; n < kTogether; ++n) {
-        const int i = 4 * min(first + n * kTileThreads, packs - 1);
-        pack[n] = LoadFromBlock16(from + static_cast<uint32_t>(i % columns * 4),
-                                  static_cast<uint32_t>(i / columns));
-      }
-#pragma unroll
-      for (int n = 0; n < kTogether; ++n) {
-        const int i = first + n * kTileThreads;
-        if (i < packs) *reinterpret_cast<uint4*>(sums + 4 * i) = pack[n];
-      }
-    }
-    __syncthreads();
-    const int reached = compressed == 0 ? 0 : (compressed + p.overlap - 2) / p.pieces + 1;
-    float* const of_blocks = sums + 4 * packs;
-    for (int first = static_cast<int>(threadIdx.x); first < reached;
-         first += kTogether * kTileThreads) {
-      float score[kTogether] = {};
-      for (int k = 1 - p.overlap; k < p.pieces; ++k) {  // rows from a block's first piece on
-        const auto count = static_cast<float>(min(p.overlap, p.pieces - k) - max(0, -k));
-#pragma unroll
-        for (int n = 0; n < kTogether; ++n) {
-          const int row = (first + n * kTileThreads) * p.pieces + k;
-          if (row >= 0 && row < compressed) score[n] += count * sums[row];
-        }
-      }
-#pragma unroll
-      for (int n = 0; n < kTogether; ++n) {
-        const int j = first + n * kTileThreads;
-        if (j < reached) of_blocks[j] = score[n];
+  // Row 0 of the scores has the sums, the others are free by then.
+  __device__ BlockChoice Choice() const {
+    float* const scores = Scores() + p.score_stride;
+    return {.contest = {p.places, p.num_init, p.num_local, position / p.select_block},
+            .places = p.places,
+            .pieces = p.pieces,
+            .overlap = p.overlap,
+            .compressed = compressed,
+            .share = Share(compressed, kBlocks, 0).size,
+            .rank = rank,
+            .sums = Scores(),
+            .scores = scores,
+            .offers = reinterpret_cast<uint2*>(scores +
+                                               BlockChoice::ScoresSize(p.score_stride, p.overlap)),
+            .list = List()};
+  }
+  __device__ void FinishChoice() const {
+    if (attention.warp == 0) {
+      Choice().Finish();
+      int32_t* const out = p.blocks + (int64_t{blockIdx.z} * p.groups + group) * p.places;
+      if (rank == 0) {
+        for (int i = static_cast<int>(threadIdx.x); i < p.places; i += 32) out[i] = List()[i];
       }
     }
     __syncthreads();
-    if (attention.warp > 0) return;
-    const select::Choice choice{.blocks = nullptr,
-                                .scores = nullptr,
-                                .entropy = nullptr,
-                                .places = p.places,
-                                .num_init = p.num_init,
-                                .num_local = p.num_local,
-                                .scores_width = 0};
-    select::Choose<32>(choice, select::TokenScores{of_blocks, reached}, position / p.select_block,
-                       List());
-    __syncwarp();
-    int32_t* const out = p.blocks + (int64_t{blockIdx.z} * p.groups + group) * p.places;
-    const int lane = static_cast<int>(threadIdx.x);
-    for (int i = lane; i < p.places; i += 32) out[i] = List()[i];
-    for (int i = lane; i < (kBlocks - 1) * p.places; i += 32) {
-      const int32_t* place = List() + i % p.places;
-      StoreToBlock4(SharedAddress(place), static_cast<uint32_t>(1 + i / p.places),
-                    static_cast<uint32_t>(*place));
-    }
-    __syncwarp();
   }
 
   // A block has kRows / kBlocks of the rows. All are through with their rings.

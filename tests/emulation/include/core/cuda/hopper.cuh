@@ -157,6 +157,9 @@ inline void StoreToBlock4(uint32_t shared, uint32_t rank, uint32_t value) {
 inline void StoreToBlock8(uint32_t shared, uint32_t rank, float2 value) {
   std::memcpy(emulation::Shared(shared, rank), &value, sizeof value);
 }
+inline float LoadFromBlock4(uint32_t shared, uint32_t rank) {
+  return LoadFromBlock<float>(shared, rank);
+}
 inline float2 LoadFromBlock8(uint32_t shared, uint32_t rank) {
   return LoadFromBlock<float2>(shared, rank);
 }
