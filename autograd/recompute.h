@@ -3,7 +3,8 @@
 //
 // Decisions taken through Tape::Decide (routing ids, block lists, counts) are kept and replayed, so
 // that both forwards agree; Tape::recomputing() is true in the second one, where nothing may be
-// counted or exchanged again.
+// counted or exchanged again. The second one's outputs are not read: a rule that makes one may give
+// Tensor::Meta instead.
 #pragma once
 
 #include <functional>

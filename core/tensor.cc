@@ -33,16 +33,30 @@ void CopyBytes(const TensorRef& target, const TensorRef& source, int64_t bytes) 
 #endif
 }
 
-}  // namespace
-
-Tensor Tensor::Empty(Shape shape, DType dtype, Device device) {
+void CheckShape(const Shape& shape) {
   LACUNA_CHECK(!shape.empty() && shape.size() <= kMaxRank,
                "a tensor has 1 to {} dimensions, asked for {}", kMaxRank, ToString(shape));
   for (const int64_t d : shape) LACUNA_CHECK(d >= 0, "negative size in shape {}", ToString(shape));
+}
+
+}  // namespace
+
+Tensor Tensor::Empty(Shape shape, DType dtype, Device device) {
+  CheckShape(shape);
   Tensor tensor;
   tensor.storage_ = std::make_shared<Storage>(NumElements(shape) * SizeOf(dtype), device);
   tensor.shape_ = std::move(shape);
   tensor.dtype_ = dtype;
+  return tensor;
+}
+
+Tensor Tensor::Meta(Shape shape, DType dtype, Device device) {
+  CheckShape(shape);
+  Tensor tensor;
+  tensor.storage_ = std::make_shared<Storage>(0, device);
+  tensor.shape_ = std::move(shape);
+  tensor.dtype_ = dtype;
+  tensor.meta_ = true;
   return tensor;
 }
 
@@ -69,6 +83,7 @@ Tensor Tensor::FromDoubles(const std::vector<double>& values, Shape shape, DType
 TensorRef Tensor::Ref() const {
   TensorRef ref;
   if (!defined()) return ref;
+  LACUNA_CHECK(!is_meta(), "tensor {} has no elements: nobody was to read it", ToString(shape_));
   ref.data = static_cast<char*>(storage_->data) + offset_ * SizeOf(dtype_);
   ref.dtype = dtype_;
   ref.device = storage_->device;
@@ -84,6 +99,7 @@ TensorRef Tensor::MutableRef() {
 
 void* Tensor::CheckedData(DType dtype) const {
   LACUNA_CHECK(defined(), "tensor is undefined");
+  LACUNA_CHECK(!is_meta(), "tensor {} has no elements: nobody was to read it", ToString(shape_));
   LACUNA_CHECK(dtype_ == dtype, "tensor {} holds {}, read as {}", ToString(shape_), NameOf(dtype_),
                NameOf(dtype));
   LACUNA_CHECK(storage_->device == kCpu, "tensor {} is not on the CPU", ToString(shape_));

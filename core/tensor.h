@@ -27,6 +27,12 @@ class Tensor {
   static Tensor ZerosLike(const Tensor& other) {
     return Zeros(other.shape(), other.dtype(), other.device());
   }
+  // A shape and a type without elements, in the place of a value that nobody reads: its Ref, data
+  // and copies are errors.
+  static Tensor Meta(Shape shape, DType dtype, Device device = kCpu);
+  static Tensor MetaLike(const Tensor& other) {
+    return Meta(other.shape(), other.dtype(), other.device());
+  }
   // A tensor on the CPU over memory that `owner` keeps.
   static Tensor Over(void* data, Shape shape, DType dtype, std::shared_ptr<void> owner);
   // Copies host values; `dtype` may narrow or widen floating values.
@@ -35,6 +41,7 @@ class Tensor {
   static Tensor FromDoubles(const std::vector<double>& values, Shape shape, DType dtype);
 
   bool defined() const { return storage_ != nullptr; }
+  bool is_meta() const { return meta_; }
   const Shape& shape() const { return shape_; }
   int rank() const { return static_cast<int>(shape_.size()); }
   // Size along `dim`; negative counts from the last.
@@ -91,6 +98,7 @@ class Tensor {
   int64_t offset_ = 0;  // in elements
   Shape shape_;
   DType dtype_ = DType::kF32;
+  bool meta_ = false;
 };
 
 template <class T>

@@ -67,6 +67,7 @@ class AllToAllExchange : public Exchange {
                    int64_t num_experts, Communicator& group)
       : tape_(tape),
         journey_(new Journey{group, tape.stream(), num_experts, SavedTensor(ids)}),
+        width_(x.dim(1)),
         experts_here_(num_experts / group.size()) {
     ExchangeCounts(ids, [&] { SendTokens(x.value(), ids, weights.value()); });
     x_ = journey_->ToExperts(std::move(x_.sent));
@@ -108,7 +109,7 @@ class AllToAllExchange : public Exchange {
   }
 
   void BeginCombine(const Variable& y) override {
-    y_ = journey_->Home(y.value());
+    if (!y.value().is_meta()) y_ = journey_->Home(y.value());
     edge_ = tape_.Record("combine_begin", {y}, {}, Edge(y.value()),
                          [&tape = tape_, journey = journey_](GradContext& g) {
                            // Of what stands between the halves: under the way, and gone before the
@@ -120,7 +121,7 @@ class AllToAllExchange : public Exchange {
   }
 
   Variable FinishCombine() override {
-    return tape_.Record("combine_finish", {edge_}, {}, journey_->ByToken(y_.Arrive()),
+    return tape_.Record("combine_finish", {edge_}, {}, SumOverRanks(),
                         [&tape = tape_, journey = journey_](GradContext& g) {
                           journey->dy = journey->ToExperts(journey->ByRank(g.dy()));
                           tape.RunDeferred();
@@ -201,9 +202,14 @@ class AllToAllExchange : public Exchange {
     return weights;
   }
 
+  Tensor SumOverRanks() {
+    if (y_.sent.defined()) return journey_->ByToken(y_.Arrive());
+    return Tensor::Meta({journey_->position.dim(0), width_}, edge_.dtype(), edge_.value().device());
+  }
+
   Tape& tape_;
   std::shared_ptr<Journey> journey_;
-  int64_t experts_here_, num_choices_ = 0;
+  int64_t width_, experts_here_, num_choices_ = 0;
   MovingRows x_, ids_, weights_, y_;
   Variable edge_;
 };

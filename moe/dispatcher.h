@@ -24,7 +24,8 @@ class Exchange {
  public:
   virtual ~Exchange() = default;
   virtual DispatchedTokens FinishDispatch() = 0;
-  // y: what the experts made of the tokens, the weighted sum of their choices, [N, C].
+  // y: what the experts made of the tokens, the weighted sum of their choices, [N, C]. Of Tensor::Meta
+  // nothing is sent, and the sum is Tensor::Meta; so it has to be on all ranks or on none.
   virtual void BeginCombine(const Variable& y) = 0;
   // The sum over the ranks whose experts a token went to: [N, C] of the tokens that were handed in.
   virtual Variable FinishCombine() = 0;

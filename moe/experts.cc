@@ -18,8 +18,8 @@ Experts::Experts(int64_t num_experts, int64_t width, int64_t hidden, double init
   down_ = add("down_proj.weight", width, hidden, down_std);
 }
 
-Variable Experts::Forward(Tape& tape, const DispatchedTokens& in) {
-  return RoutedExperts(tape, in.x, in.weights, in.rows, *gate_up_, *down_);
+Variable Experts::Forward(Tape& tape, const DispatchedTokens& in, bool output_is_read) {
+  return RoutedExperts(tape, in.x, in.weights, in.rows, *gate_up_, *down_, output_is_read);
 }
 
 }  // namespace lacuna

@@ -20,7 +20,7 @@ class Experts : public Module {
 
   // [N, C] -> [N, C]: the weighted sum of what a token's experts make of it. `in` names experts from
   // the first one here on.
-  Variable Forward(Tape& tape, const DispatchedTokens& in);
+  Variable Forward(Tape& tape, const DispatchedTokens& in, bool output_is_read = true);
 
  private:
   Parameter* gate_up_;

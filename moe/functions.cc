@@ -99,7 +99,8 @@ struct ExpertPass {
 }  // namespace
 
 Variable RoutedExperts(Tape& tape, const Variable& x, const Variable& weights,
-                       const RoutedRows& rows, Parameter& gate_up, Parameter& down) {
+                       const RoutedRows& rows, Parameter& gate_up, Parameter& down,
+                       bool y_is_read) {
   const ExpertPass pass{tape.stream(), rows};
   Tensor z = pass.New(gate_up.shape[1], x.value());
   const auto forward = [&] {
@@ -110,9 +111,10 @@ Variable RoutedExperts(Tape& tape, const Variable& x, const Variable& weights,
                         .z = z.MutableRef(),
                         .h = h.MutableRef()},
                        pass.stream);
-    return pass.Product(h, down.value, /*transpose_w=*/true);
+    return y_is_read ? pass.Product(h, down.value, /*transpose_w=*/true) : Tensor();
   };
-  Tensor y = pass.ByToken(forward(), weights.value());
+  Tensor y = Tensor::MetaLike(x.value());
+  if (const Tensor rows_y = forward(); y_is_read) y = pass.ByToken(rows_y, weights.value());
   return tape.Record(
       "routed_experts", {x, weights}, {&gate_up, &down}, std::move(y),
       [stream = tape.stream(), &gate_up, &down, x = SavedTensor(x.value()),

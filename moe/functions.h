@@ -20,8 +20,10 @@ struct RoutedRows {
 // y[n] = sum_k w[n, k] down_e (SwiGLU(gate_up_e x[n])), e the expert of choice (n, k), k ascending.
 // x, y: [N, C]   weights: [N, K] in the accumulation type   gate_up: [E, 2F, C]   down: [E, C, F]
 // Backward keeps x, the pre-activations [R, 2F] and the routing; dw of both matrices may run
-// later.
+// later. Where y is not read (ForwardContext::output_is_read) it is Tensor::Meta, and `down` has no
+// part in forward.
 Variable RoutedExperts(Tape& tape, const Variable& x, const Variable& weights,
-                       const RoutedRows& rows, Parameter& gate_up, Parameter& down);
+                       const RoutedRows& rows, Parameter& gate_up, Parameter& down,
+                       bool y_is_read = true);
 
 }  // namespace lacuna

@@ -41,7 +41,8 @@ Variable MoeLayer::Forward(ForwardContext& ctx, const Variable& x, const Variabl
       dispatcher_->BeginDispatch(ctx.tape, x, routing.ids, routing.weights);
   // The shared experts need no other rank: their halves fill the time the rows are on their ways.
   Variable hidden = shared_ ? shared_->Hidden(ctx, x) : Variable();
-  exchange->BeginCombine(experts_.Forward(ctx.tape, exchange->FinishDispatch()));
+  exchange->BeginCombine(
+      experts_.Forward(ctx.tape, exchange->FinishDispatch(), ctx.output_is_read));
   const Variable base = shared_ ? shared_->Output(ctx, std::move(hidden), residual) : residual;
   const Variable routed = exchange->FinishCombine();
   return base.defined() ? Add(ctx.tape, base, routed) : routed;

@@ -20,7 +20,8 @@ class AttentionCache {
 class Attention : public Module {
  public:
   // residual + attention(x).   x, residual: [N, C], normalised hidden states of ctx.num_rows()
-  // tokens and what they were before -> [N, C]. An undefined residual adds nothing.
+  // tokens and what they were before -> [N, C]. An undefined residual adds nothing. Without
+  // ctx.output_is_read the result is Tensor::Meta.
   virtual Variable Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) = 0;
 
   virtual std::unique_ptr<AttentionCache> NewCache() const = 0;
@@ -34,7 +35,7 @@ class Attention : public Module {
 class FeedForward : public Module {
  public:
   // residual + f(x).   x, residual: [N, C], normalised hidden states and what they were before ->
-  // [N, C]. An undefined residual adds nothing.
+  // [N, C]. An undefined residual adds nothing. Without ctx.output_is_read the result is Tensor::Meta.
   virtual Variable Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) = 0;
 };
 

@@ -32,6 +32,10 @@ struct ForwardContext {
   // This rank's part of the micro-batch where a group of ranks shares it; `sequences` are those of
   // the whole micro-batch all the same.
   const ContextShare* context = nullptr;
+  // False where nobody reads the value that the module returns, only gradients flow through it: the
+  // module ends a segment, which runs forward for the second time. It then returns Tensor::Meta and
+  // leaves out what only that value needs.
+  bool output_is_read = true;
 
   // N, the rows that the model works on, and their positions within their documents.
   int64_t num_rows() const {

@@ -118,7 +118,7 @@ Variable GqaAttention::Forward(ForwardContext& ctx, const Variable& x, const Var
   ranges.deterministic = ctx.deterministic;
   const Variable o = AttentionOverRanges(tape, p.q, p.k, p.v, ranges, scale_);
   return Linear(tape, Reshape(tape, o, {x.dim(0), spec_.num_heads * spec_.head_dim_v}), *o_proj_,
-                residual);
+                residual, ctx.output_is_read);
 }
 
 std::unique_ptr<AttentionCache> GqaAttention::NewCache() const {

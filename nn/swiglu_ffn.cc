@@ -18,7 +18,7 @@ Variable SwiGluFfn::Hidden(ForwardContext& ctx, const Variable& x) {
 }
 
 Variable SwiGluFfn::Output(ForwardContext& ctx, Variable hidden, const Variable& residual) {
-  return Linear(ctx.tape, hidden, *down_, residual);
+  return Linear(ctx.tape, hidden, *down_, residual, ctx.output_is_read);
 }
 
 }  // namespace lacuna

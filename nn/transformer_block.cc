@@ -10,7 +10,8 @@
 namespace lacuna {
 namespace {
 
-// The context of a segment: everything but the tape stays.
+// The context of a segment's end: everything but the tape stays, and whoever recomputes wants
+// gradients alone. A segment within another one is on ctx's own tape, and that one's end decides.
 ForwardContext OnTape(const ForwardContext& ctx, Tape& tape) {
   return {.tape = tape,
           .sequences = ctx.sequences,
@@ -19,7 +20,8 @@ ForwardContext OnTape(const ForwardContext& ctx, Tape& tape) {
           .micro_batch_share = ctx.micro_batch_share,
           .micro_batch = ctx.micro_batch,
           .deterministic = ctx.deterministic,
-          .context = ctx.context};
+          .context = ctx.context,
+          .output_is_read = &tape == &ctx.tape ? ctx.output_is_read : !tape.recomputing()};
 }
 
 }  // namespace
@@ -68,7 +70,9 @@ Variable TransformerBlock::Branch(ForwardContext& ctx, const char* name, const V
 }
 
 Variable TransformerBlock::Run(ForwardContext& ctx, const Variable& x) {
-  return FeedForwardPart(ctx, AttentionPart(ctx, x));
+  ForwardContext before_the_end = ctx;
+  before_the_end.output_is_read = true;
+  return FeedForwardPart(ctx, AttentionPart(before_the_end, x));
 }
 
 Variable TransformerBlock::AttentionPart(ForwardContext& ctx, const Variable& x) {

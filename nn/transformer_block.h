@@ -13,6 +13,9 @@ struct RecomputePolicy {
   bool block = false;         // the whole block; the others then say nothing more
   bool attention = false;     // the attention module with its norm
   bool feed_forward = false;  // the feed-forward or MoE module with its norm
+
+  bool recomputes_attention() const { return block || attention; }
+  bool recomputes_feed_forward() const { return block || feed_forward; }
 };
 
 // Parameters: input_layernorm.weight [C], self_attn.*, post_attention_layernorm.weight [C], mlp.*

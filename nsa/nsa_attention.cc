@@ -90,7 +90,7 @@ Variable NsaAttention::Forward(ForwardContext& ctx, const Variable& x, const Var
                   {.blocks = {}, .entropy = ctx.reporting() != nullptr}, ctx.context);
   if (ctx.reporting() != nullptr) Report(ctx, gate, result, *grid);
   return Linear(tape, Reshape(tape, result.o, {x.dim(0), spec_.num_heads * spec_.head_dim_v}),
-                *o_proj_, residual);
+                *o_proj_, residual, ctx.output_is_read);
 }
 
 void NsaAttention::Report(ForwardContext& ctx, const Tensor& gate, const NsaResult& result,

@@ -6,8 +6,13 @@
 namespace lacuna {
 
 Variable Add(Tape& tape, const Variable& a, const Variable& b) {
-  Tensor y = Tensor::EmptyLike(a.value());
-  ops::Add({.a = a.value().Ref(), .b = b.value().Ref(), .y = y.MutableRef()}, tape.stream());
+  Tensor y;
+  if (a.value().is_meta() || b.value().is_meta()) {
+    y = Tensor::MetaLike(a.value());
+  } else {
+    y = Tensor::EmptyLike(a.value());
+    ops::Add({.a = a.value().Ref(), .b = b.value().Ref(), .y = y.MutableRef()}, tape.stream());
+  }
   return tape.Record("add", {a, b}, {}, std::move(y), [](GradContext& g) {
     g.Set(0, g.dy());
     g.Set(1, g.dy());

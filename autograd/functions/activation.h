@@ -5,7 +5,7 @@
 
 namespace lacuna {
 
-// a + b, one shape.
+// a + b, one shape. Tensor::Meta where one of them is.
 Variable Add(Tape& tape, const Variable& a, const Variable& b);
 // 1 / (1 + exp(-x)).
 Variable Sigmoid(Tape& tape, const Variable& x);

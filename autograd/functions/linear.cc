@@ -1,21 +1,35 @@
 #include "autograd/functions/linear.h"
 
+#include <utility>
+
 #include "autograd/saved_value.h"
 #include "core/ops/matmul.h"
 
 namespace lacuna {
 
-Variable Linear(Tape& tape, const Variable& x, Parameter& weight, const Variable& added) {
-  const Stream stream = tape.stream();
-  Shape shape = x.shape();
-  shape.back() = weight.shape[0];
-  Tensor y = Tensor::Empty(shape, x.dtype(), x.value().device());
-  ops::MatMul({.a = x.value().Ref(),
+namespace {
+
+Tensor Product(const Tensor& x, const Parameter& weight, const Variable& added, Shape shape,
+               Stream stream) {
+  Tensor y = Tensor::Empty(std::move(shape), x.dtype(), x.device());
+  ops::MatMul({.a = x.Ref(),
                .b = weight.value.Ref(),
                .add = added.defined() ? added.value().Ref() : TensorRef(),
                .c = y.MutableRef(),
                .transpose_b = true},
               stream);
+  return y;
+}
+
+}  // namespace
+
+Variable Linear(Tape& tape, const Variable& x, Parameter& weight, const Variable& added,
+                bool y_is_read) {
+  const Stream stream = tape.stream();
+  Shape shape = x.shape();
+  shape.back() = weight.shape[0];
+  Tensor y = y_is_read ? Product(x.value(), weight, added, std::move(shape), stream)
+                       : Tensor::Meta(std::move(shape), x.dtype(), x.value().device());
   return tape.Record(
       "linear", {x, added}, {&weight}, std::move(y),
       [stream, &weight, x = SavedTensor(x.value()), w = SavedValue(weight)](GradContext& g) {

@@ -39,8 +39,8 @@ class Layers {
   double Bytes(const TokenMemory& token) const { return rows_ * token.Bytes(recipe_.train.dtype); }
   double stream() const { return Bytes({.compute = Real(recipe_.model.width)}); }
   double rows() const { return rows_; }
-  bool recomputes_attention() const { return policy_.block || policy_.attention; }
-  bool recomputes_feed_forward() const { return policy_.block || policy_.feed_forward; }
+  bool recomputes_attention() const { return policy_.recomputes_attention(); }
+  bool recomputes_feed_forward() const { return policy_.recomputes_feed_forward(); }
 
   double Attention() const { return Bytes(AttentionKept(recipe_)); }
   double FeedForward(bool dense) const {
@@ -142,15 +142,15 @@ Moment Largest(const Recipe& recipe, const Layers& layers, const Buckets& bucket
   const Moment loss{.transient = std::min(layers.rows(), chunk) * row + stream + statistics,
                     .buckets = buckets.head + buckets.loss_weights};
 
-  // A segment's output stays until its backward pass is done; a block's has the stream between its
-  // modules, too.
+  // A block's backward pass has the stream between its modules, too, and then its gradient beside that
+  // of the block's output.
   const double feed_forward = layers.FeedForward(dense), received = layers.Received(dense);
   Moment last{.transient = layers.Work(dense) - final_norm,
               .travelling = layers.Travelling(dense),
               .buckets = buckets.head + (policy.block ? buckets.block : buckets.filling) +
                          buckets.experts + buckets.layer_weights};
   if (layers.recomputes_feed_forward()) {
-    last.transient += feed_forward + stream;
+    last.transient += feed_forward;
     last.travelling += received;
   }
   if (policy.block) last.transient += layers.Attention() + stream;
@@ -163,7 +163,7 @@ Moment Largest(const Recipe& recipe, const Layers& layers, const Buckets& bucket
     attention.transient -= feed_forward;
     attention.travelling -= received;
   }
-  if (layers.recomputes_attention()) attention.transient += layers.Attention() + stream;
+  if (layers.recomputes_attention()) attention.transient += layers.Attention();
   if (policy.block) attention.transient += stream;
   return std::max({loss, last, attention},
                   [](const Moment& a, const Moment& b) { return a.total() < b.total(); });

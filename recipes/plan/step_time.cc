@@ -19,19 +19,17 @@ double Others(int64_t n) {
   return Real(n - 1) / Real(n);
 }
 
-bool RecomputesExperts(const Recipe& recipe) {
-  return recipe.train.recompute.block || recipe.train.recompute.feed_forward;
-}
-
 // What of the experts' all-to-alls runs beside compute. In every forward the shared experts' products,
-// two thirds of them under the way there, the last under the way home (moe/moe_layer.h). In backward
-// weight gradients are held for both ways, and are taken for long enough.
+// two thirds of them under the way there, in the first one the last under the way home
+// (moe/moe_layer.h); a second forward has no way home. In backward weight gradients are held for both
+// ways, and are taken for long enough.
 double HiddenAllToAll(const Recipe& recipe, int64_t tokens, double all_to_all, double rate) {
-  const double forwards = RecomputesExperts(recipe) ? 2 : 1, way = all_to_all / (2 * forwards + 2);
+  const double forwards = recipe.train.recompute.recomputes_feed_forward() ? 2 : 1,
+               way = all_to_all / (forwards + 3);
   const double layers = Real(recipe.model.num_layers - recipe.model.num_dense_layers),
                shared = layers * Real(tokens) * 6 * Real(recipe.model.width) *
                         Real(recipe.moe.num_shared * recipe.moe.expert_width) / rate;
-  return forwards * (std::min(way, shared * 2 / 3) + std::min(way, shared / 3)) + 2 * way;
+  return forwards * std::min(way, shared * 2 / 3) + std::min(way, shared / 3) + 2 * way;
 }
 
 }  // namespace
@@ -47,14 +45,14 @@ StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks) {
                narrow = Real(SizeOf(train.dtype));
   StepTraffic traffic;
   if (recipe.parallel.expert > 1) {
-    const bool again = RecomputesExperts(recipe);
-    const double layers = Real(recipe.model.num_layers - recipe.model.num_dense_layers);
-    traffic.dispatch = traffic.combine = (again ? 3 : 2) * layers * tokens *
-                                         ExpectedRemoteDestinations(recipe) *
-                                         Real(recipe.model.width) * narrow;
+    const double layers = Real(recipe.model.num_layers - recipe.model.num_dense_layers),
+                 way = layers * tokens * ExpectedRemoteDestinations(recipe) *
+                       Real(recipe.model.width) * narrow;
+    traffic.dispatch = (train.recompute.recomputes_feed_forward() ? 3 : 2) * way;
+    traffic.combine = 2 * way;
   }
   if (recipe.parallel.context > 1) {
-    const bool again = train.recompute.block || train.recompute.attention;
+    const bool again = train.recompute.recomputes_attention();
     traffic.keys = (again ? 3 : 2) * Real(recipe.model.num_layers) * (context - 1) * tokens *
                    KeysAndValues(recipe) * narrow;
   }
@@ -76,19 +74,41 @@ StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks) {
   return traffic;
 }
 
+double RecomputedFlopsPerToken(const Recipe& recipe, double overload) {
+  const RecomputePolicy& policy = recipe.train.recompute;
+  const ModelConfig& m = recipe.model;
+  const ParameterCounts n = CountParameters(recipe);
+  const TrainingFlops flops = FlopsPerToken(recipe);
+  double matrices = 0, others = 0;
+  if (policy.recomputes_attention()) {
+    const int64_t phi = recipe.uses_nsa()
+                            ? m.num_layers * (PhiParameters(recipe.nsa, m.head_dim_qk) +
+                                              PhiParameters(recipe.nsa, m.head_dim_v))
+                            : 0,
+                  output = m.num_layers * m.num_heads * m.head_dim_v * m.width;
+    matrices += Real(n.attention + n.nsa - phi - (policy.block ? 0 : output));
+    others += (flops.phi + flops.attention) / 3;
+  }
+  if (policy.recomputes_feed_forward()) {
+    const double routed = overload * Real(n.routed_experts - n.idle_experts);
+    matrices += (Real(n.dense_ffn + n.shared_experts) + routed) * 2 / 3 + Real(n.router);
+  }
+  return 2 * matrices + others;
+}
+
 StepTime EstimateStep(const Recipe& recipe, int64_t ranks, double overload,
                       const PlannedDevice& device) {
   const TrainConfig& train = recipe.train;
   const StepTraffic traffic = TrafficOfStep(recipe, ranks);
   const double tokens = Real(train.global_batch) / Real(ranks) * Real(train.sequence_length);
-  // Forward is a third of the work.
-  const double again = train.recompute.block ? 4.0 / 3 : 1;
   const ParameterCounts n = CountParameters(recipe);
   const double routed = 6 * Real(n.routed_experts - n.idle_experts),
                waiting = recipe.parallel.expert > 1 ? (overload - 1) * routed : 0;
   StepTime time;
-  time.compute =
-      again * tokens * (FlopsPerToken(recipe).total() + waiting) / (kMatMulShare * device.matmul);
+  time.compute = tokens *
+                 (FlopsPerToken(recipe).total() + waiting +
+                  RecomputedFlopsPerToken(recipe, recipe.parallel.expert > 1 ? overload : 1)) /
+                 (kMatMulShare * device.matmul);
   // Gradient, weights and moments are read, and all but the gradient written.
   const RankMemory memory = EstimateMemory(recipe, ranks, overload);
   time.optimizer =

@@ -11,7 +11,7 @@ namespace lacuna {
 // Bytes that a rank sends to others in a step, N tokens a micro-batch on the rank, M micro-batches, R
 // ranks.
 //   dispatch, combine     M N (remote destinations) width (type) a layer of experts, forward and
-//                         backward; forward once more where the layer is recomputed
+//                         backward; dispatch once more where the layer is recomputed
 //   keys                  (C - 1) / C of the keys and values of the C ranks' M C N tokens, every
 //                         layer, and of their gradients; once more where attention is recomputed
 //   gradient_sum          zero 0: 2 (R - 1) / R of the f32 gradients, once a step; zero 2 and 3:
@@ -38,6 +38,11 @@ StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks);
 // counted as work: a 27B model's rank with sparse attention on an H200, 8k tokens 0.60 and 32k 0.58;
 // narrow models less, 0.41 at 300M parameters on an H100 (docs/benchmarks.md).
 inline constexpr double kMatMulShare = 0.59;
+
+// Floating-point operations of the second forward of what is recomputed, a token: a third of these
+// layers' in FlopsPerToken, without the product that ends a segment, whose value nobody reads.
+// `overload`: rows of the fullest rank's experts, over the mean.
+double RecomputedFlopsPerToken(const Recipe& recipe, double overload = 1);
 
 struct StepTime {
   double compute = 0;  // seconds; the fullest rank's experts set the pace of all

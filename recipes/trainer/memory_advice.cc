@@ -110,7 +110,8 @@ std::vector<Change> ChangesThatHelp(const Recipe& recipe, int64_t ranks, const N
     consider("train.recompute=[attention, feed_forward]",
              "smaller segments run forward again, more is kept");
   } else {
-    consider("train.recompute=block", "blocks run forward again in backward, a third more compute");
+    consider("train.recompute=block",
+             "blocks run forward again in backward, up to a third more compute");
   }
   consider("optimizer.moments=bf16", "moments rounded to bf16");
   ConsiderParallel(recipe, ranks, consider);

@@ -47,6 +47,29 @@ TEST(Tensor, MisuseIsAnError) {
   EXPECT_THROW(Tensor::FromVector(std::vector<float>{1, 2}, {3}), Error);
 }
 
+// It may be passed on, and read by nobody, also where it would have no elements.
+TEST(Tensor, MetaHasAShapeAlone) {
+  for (const int64_t rows : {0, 3}) {
+    Tensor t = Tensor::Meta({rows, 2}, DType::kF64);
+    EXPECT_TRUE(t.defined() && t.is_meta());
+    EXPECT_TRUE(Tensor::MetaLike(t).is_meta());
+    EXPECT_FALSE(Tensor::EmptyLike(t).is_meta());
+    const Tensor view = t.Reshape({2, -1});
+    EXPECT_TRUE(view.is_meta());
+    EXPECT_EQ(view.shape(), (Shape{2, rows}));
+    EXPECT_EQ(view.dtype(), DType::kF64);
+    EXPECT_THROW(view.Ref(), Error);
+    EXPECT_THROW(t.MutableRef(), Error);
+    EXPECT_THROW(t.data<double>(), Error);
+    EXPECT_THROW(t.ToDoubles(), Error);
+  }
+  Tensor t = Tensor::Meta({3, 2}, DType::kF64), real = Tensor::Zeros({3, 2}, DType::kF64);
+  EXPECT_THROW(real.CopyFrom(t), Error);
+  EXPECT_THROW(t.CopyFrom(real), Error);
+  EXPECT_THROW(t.Zero(), Error);
+  EXPECT_THROW(t.Clone(), Error);
+}
+
 TEST(Tensor, SavedTensorNoticesWrites) {
   Tensor t = Tensor::Zeros({4}, DType::kF32);
   const SavedTensor saved(t);

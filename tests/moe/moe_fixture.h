@@ -65,7 +65,8 @@ class MoeFixture {
                          .sequences = sequences,
                          .metrics = options.metrics,
                          .rows_per_sample = options.rows_per_sample,
-                         .micro_batch_share = options.share};
+                         .micro_batch_share = options.share,
+                         .output_is_read = !t.recomputing()};
       return std::vector<Variable>{layer_.Forward(ctx, in[0], {})};
     };
     const Variable leaf = tape.Leaf(x);

@@ -75,7 +75,7 @@ TEST(RankPlan, WhatOfTheAllToAllRunsBesideCompute) {
   EXPECT_GT(shared * 2 / 3, way);
   EXPECT_LT(shared / 3, way);
   EXPECT_NEAR(hidden("train.recompute=none"), (3 * way + shared / 3) / (4 * way), 1e-9);
-  EXPECT_NEAR(hidden("train.recompute=block"), (4 * way + 2 * shared / 3) / (6 * way), 1e-9);
+  EXPECT_NEAR(hidden("train.recompute=block"), (4 * way + shared / 3) / (5 * way), 1e-9);
   device.all_to_all *= 1e3;
   EXPECT_NEAR(hidden("train.recompute=none"), 1, 1e-9);
   device.all_to_all = 1;
@@ -135,6 +135,27 @@ TEST(RankPlan, SharesWithinANode) {
   EXPECT_DOUBLE_EQ(within.copy_sum, 4.0 * static_cast<double>(shares.other_updates));
   EXPECT_EQ(over_all.copy_sum, 0);
   EXPECT_EQ(within.expert_gradient_sum, over_all.expert_gradient_sum);
+}
+
+// By hand: every matrix but those whose product is a segment's last.
+TEST(RankPlan, WhatIsComputedAgain) {
+  const auto again = [](const std::vector<std::string>& overrides, double overload = 1) {
+    return RecomputedFlopsPerToken(Paper(overrides), overload);
+  };
+  const TrainingFlops once = FlopsPerToken(Paper());
+  const double attention = 30 * 2560.0 * (64 * 192 + 3 * 4 * (192 + 128) + 3 * 64),
+               output = 30 * 2560.0 * 64 * 128, dense = 2 * 2560.0 * 12288,
+               shared = 29 * 2560.0 * (2 * 2 * 1536 + 72), routed = 29 * 2560.0 * 6 * 2 * 1536;
+  const auto near = [](double flops, double expected) { EXPECT_NEAR(flops / expected, 1, 1e-12); };
+  EXPECT_EQ(again({"train.recompute=none"}), 0);
+  near(again({"train.recompute=block"}),
+       2 * (attention + output + dense + shared + routed) + (once.phi + once.attention) / 3);
+  near(again({"train.recompute=[attention]"}), 2 * attention + (once.phi + once.attention) / 3);
+  near(again({"train.recompute=[feed_forward]"}, 1.3), 2 * (dense + shared + 1.3 * routed));
+  const StepTraffic none = TrafficOfStep(Paper({"train.recompute=none"}), 8),
+                    block = TrafficOfStep(Paper({"train.recompute=block"}), 8);
+  EXPECT_DOUBLE_EQ(block.dispatch, 1.5 * none.dispatch);
+  EXPECT_EQ(block.combine, none.combine);
 }
 
 // Four ranks hold a quarter of a sample's rows each, but all of its keys and values.
