@@ -9,13 +9,14 @@
 namespace lacuna {
 
 std::vector<Variable> Recompute(Tape& tape, const char* name, std::vector<Variable> inputs,
-                                const Segment& segment) {
+                                const Segment& segment, bool keeps_costly) {
   // Inside another segment the outer one already decides what is kept.
   if (!tape.recording() || tape.recomputing()) return segment(tape, inputs);
 
   auto log = std::make_shared<DecisionLog>();
   Tape first(Tape::Mode::kTrack, tape.stream());
   first.record_ = log.get();
+  first.keeps_costly_ = keeps_costly;
   std::vector<Variable> detached;
   std::vector<SavedTensor> saved;
   for (const Variable& input : inputs) {
@@ -29,9 +30,10 @@ std::vector<Variable> Recompute(Tape& tape, const char* name, std::vector<Variab
   parameters.erase(std::unique(parameters.begin(), parameters.end()), parameters.end());
 
   const Stream stream = tape.stream();
-  auto backward = [segment, log, stream, saved = std::move(saved)](GradContext& g) {
+  auto backward = [segment, log, stream, keeps_costly, saved = std::move(saved)](GradContext& g) {
     Tape second(Tape::Mode::kRecord, stream);
     second.replay_ = log.get();
+    second.keeps_costly_ = keeps_costly;
     std::vector<Variable> leaves;
     for (size_t i = 0; i < saved.size(); ++i) {
       const Tensor& value = saved[i].get();

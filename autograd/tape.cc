@@ -96,7 +96,7 @@ std::vector<Tensor> Tape::Decide(const std::function<std::vector<Tensor>()>& dec
   if (replay_ != nullptr) {
     LACUNA_CHECK(replay_->next < replay_->decisions.size(),
                  "a recomputed segment took more decisions than its first forward");
-    return replay_->decisions[replay_->next++];
+    return std::move(replay_->decisions[replay_->next++]);
   }
   std::vector<Tensor> decision = decide();
   if (record_ != nullptr) record_->decisions.push_back(decision);

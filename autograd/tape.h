@@ -62,8 +62,8 @@ class GradContext {
   std::vector<Tensor> dy_;
 };
 
-// Non-differentiable decisions of a recomputed segment (routing ids, selected blocks, counts), in
-// the order they were taken.
+// Non-differentiable decisions of a recomputed segment (routing ids, selected blocks, counts), and
+// what else it keeps, in the order they were taken.
 struct DecisionLog {
   std::vector<std::vector<Tensor>> decisions;
   size_t next = 0;
@@ -107,6 +107,11 @@ class Tape {
 
   // Runs `decide`, or in a recomputed segment returns what it gave the first time.
   std::vector<Tensor> Decide(const std::function<std::vector<Tensor>()>& decide);
+  // Runs `compute`, whose results take long for their size. A recomputed segment that keeps such
+  // results (autograd/recompute.h) returns what it gave the first time instead.
+  std::vector<Tensor> Costly(const std::function<std::vector<Tensor>()>& compute) {
+    return keeps_costly_ ? Decide(compute) : compute();
+  }
   // Every decision from now on is also written to `log`, in order, for whoever wants to see them.
   void set_decision_log(DecisionLog* log) { record_ = log; }
 
@@ -133,7 +138,7 @@ class Tape {
   friend class GradContext;
   friend std::vector<Variable> Recompute(
       Tape&, const char*, std::vector<Variable>,
-      const std::function<std::vector<Variable>(Tape&, const std::vector<Variable>&)>&);
+      const std::function<std::vector<Variable>(Tape&, const std::vector<Variable>&)>&, bool);
 
   struct Node {
     const char* name;
@@ -169,6 +174,7 @@ class Tape {
   std::vector<Parameter*> touched_;               // kTrack
   DecisionLog* record_ = nullptr;                 // kTrack, and set_decision_log
   DecisionLog* replay_ = nullptr;                 // second forward of a segment
+  bool keeps_costly_ = false;                     // both forwards of a segment
 };
 
 }  // namespace lacuna

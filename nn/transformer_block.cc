@@ -47,11 +47,13 @@ Variable TransformerBlock::Forward(ForwardContext& ctx, const Variable& x) {
   // The segment outlives this call; what it reads of the context (sequences, metrics) lives until
   // the step's backward is done.
   const ForwardContext kept = ctx;
-  return Recompute(ctx.tape, "block", {x},
-                   [this, kept](Tape& tape, const std::vector<Variable>& in) {
-                     ForwardContext inner = OnTape(kept, tape);
-                     return std::vector<Variable>{Run(inner, in[0])};
-                   })[0];
+  return Recompute(
+      ctx.tape, "block", {x},
+      [this, kept](Tape& tape, const std::vector<Variable>& in) {
+        ForwardContext inner = OnTape(kept, tape);
+        return std::vector<Variable>{Run(inner, in[0])};
+      },
+      recompute_.keeps_attention())[0];
 }
 
 template <class M>
@@ -61,12 +63,14 @@ Variable TransformerBlock::Branch(ForwardContext& ctx, const char* name, const V
   if (recompute_.block || !recompute)
     return module.Forward(ctx, RmsNorm(ctx.tape, x, norm, norm_eps_), x);
   const ForwardContext kept = ctx;
-  return Recompute(ctx.tape, name, {x},
-                   [this, kept, &norm, &module](Tape& tape, const std::vector<Variable>& in) {
-                     ForwardContext inner = OnTape(kept, tape);
-                     const Variable normed = RmsNorm(tape, in[0], norm, norm_eps_);
-                     return std::vector<Variable>{module.Forward(inner, normed, in[0])};
-                   })[0];
+  return Recompute(
+      ctx.tape, name, {x},
+      [this, kept, &norm, &module](Tape& tape, const std::vector<Variable>& in) {
+        ForwardContext inner = OnTape(kept, tape);
+        const Variable normed = RmsNorm(tape, in[0], norm, norm_eps_);
+        return std::vector<Variable>{module.Forward(inner, normed, in[0])};
+      },
+      recompute_.keeps_attention())[0];
 }
 
 Variable TransformerBlock::Run(ForwardContext& ctx, const Variable& x) {

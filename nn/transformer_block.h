@@ -8,14 +8,22 @@
 
 namespace lacuna {
 
+// What recomputed attention keeps all the same.
+enum class RecomputeKeeps {
+  kNothing,    // but decisions
+  kAttention,  // the outputs of attention's kernels, too, which then run forward once
+};
+
 // What of a block runs its forward again in backward instead of keeping activations.
 struct RecomputePolicy {
   bool block = false;         // the whole block; the others then say nothing more
   bool attention = false;     // the attention module with its norm
   bool feed_forward = false;  // the feed-forward or MoE module with its norm
+  RecomputeKeeps keeps = RecomputeKeeps::kNothing;
 
   bool recomputes_attention() const { return block || attention; }
   bool recomputes_feed_forward() const { return block || feed_forward; }
+  bool keeps_attention() const { return keeps == RecomputeKeeps::kAttention; }
 };
 
 // Parameters: input_layernorm.weight [C], self_attn.*, post_attention_layernorm.weight [C], mlp.*

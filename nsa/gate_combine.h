@@ -5,8 +5,8 @@
 //
 // o, o_c, d_o: [N, H, Dv]   the rest in the accumulation type: gate, dgate: [N, H, 3]
 // lse_c: [N, H]   delta, weighted_lse: [3, N, H]
-// Products and the sum in the accumulation type, rounded once. All outputs are set. A row of a branch
-// that saw no key, lse_c = -inf, stays one.
+// Products and the sum in the accumulation type, rounded once; o has the same bits by itself and along
+// with a branch's call. All outputs are set. A row of a branch that saw no key, lse_c = -inf, stays one.
 #pragma once
 
 #include "core/tensor_ref.h"

@@ -1,6 +1,7 @@
 #include "nsa/nsa_branches.h"
 
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "core/ops/attention.h"
@@ -71,6 +72,18 @@ void ChooseBlocks(Tape& tape, const Tensor& q, const Tensor& k_cmp, const Tensor
         tape.stream());
     return std::vector<Tensor>{blocks};
   })[0];
+}
+
+Tensor GatedSum(const Tensor& gate, const Tensor& cmp, const Tensor& slc, const Tensor& win,
+                Stream stream) {
+  Tensor o = Tensor::EmptyLike(slc);
+  ops::GateCombineFwd({.gate = gate.Ref(),
+                       .o_cmp = cmp.Ref(),
+                       .o_slc = slc.Ref(),
+                       .o_win = win.Ref(),
+                       .o = o.MutableRef()},
+                      stream);
+  return o;
 }
 
 // A branch's tensors as the backward pass keeps them.
@@ -182,32 +195,43 @@ NsaBranches AttendBranches(Tape& tape, const NsaInputs& in,
   const Tensor& q = in.q.value();
   const double scale = 1.0 / std::sqrt(static_cast<double>(q.dim(2)));
   NsaBranches result;
-  Output cmp = EmptyOutput(q, in.v_cmp.value()), win = EmptyOutput(q, in.v_win.value()),
-         slc = EmptyOutput(q, in.v_slc.value());
-  SideStream side(stream);
-  AttendRanges(q, in.k_cmp.value(), in.v_cmp.value(), grid->cmp_ranges, grid->cu_queries,
-               grid->cu_cmp, scale, cmp, stream);
-  AttendRanges(q, in.k_win.value(), in.v_win.value(), grid->win_ranges, grid->cu_queries,
-               grid->cu_seqlens, scale, win, side.stream());
+  std::optional<SideStream> side;
+  const std::vector<Tensor> ranged = tape.Costly([&]() -> std::vector<Tensor> {
+    Output cmp = EmptyOutput(q, in.v_cmp.value()), win = EmptyOutput(q, in.v_win.value());
+    side.emplace(stream);
+    AttendRanges(q, in.k_cmp.value(), in.v_cmp.value(), grid->cmp_ranges, grid->cu_queries,
+                 grid->cu_cmp, scale, cmp, stream);
+    AttendRanges(q, in.k_win.value(), in.v_win.value(), grid->win_ranges, grid->cu_queries,
+                 grid->cu_seqlens, scale, win, side->stream());
+    return {cmp.o, cmp.lse, win.o, win.lse};
+  });
+  const Output cmp{ranged[0], ranged[1]}, win{ranged[2], ranged[3]};
   ChooseBlocks(tape, q, in.k_cmp.value(), cmp.lse, *grid, config, options, scale, &result);
-  side.Join();
-  Tensor o = Tensor::EmptyLike(slc.o);
-  ops::SelectedAttentionFwd({.q = q.Ref(),
-                             .k = in.k_slc.value().Ref(),
-                             .v = in.v_slc.value().Ref(),
-                             .blocks = result.blocks.Ref(),
-                             .positions = grid->positions.Ref(),
-                             .cu_queries = grid->cu_queries.Ref(),
-                             .cu_keys = grid->cu_seqlens.Ref(),
-                             .o = slc.o.MutableRef(),
-                             .lse = slc.lse.MutableRef(),
-                             .gate = in.gate.value().Ref(),
-                             .o_cmp = cmp.o.Ref(),
-                             .o_win = win.o.Ref(),
-                             .o_sum = o.MutableRef(),
-                             .scale = scale,
-                             .select_block = config.select_block},
-                            stream);
+  if (side) side->Join();
+  Tensor o;
+  const std::vector<Tensor> selected = tape.Costly([&]() -> std::vector<Tensor> {
+    Output slc = EmptyOutput(q, in.v_slc.value());
+    o = Tensor::EmptyLike(slc.o);
+    ops::SelectedAttentionFwd({.q = q.Ref(),
+                               .k = in.k_slc.value().Ref(),
+                               .v = in.v_slc.value().Ref(),
+                               .blocks = result.blocks.Ref(),
+                               .positions = grid->positions.Ref(),
+                               .cu_queries = grid->cu_queries.Ref(),
+                               .cu_keys = grid->cu_seqlens.Ref(),
+                               .o = slc.o.MutableRef(),
+                               .lse = slc.lse.MutableRef(),
+                               .gate = in.gate.value().Ref(),
+                               .o_cmp = cmp.o.Ref(),
+                               .o_win = win.o.Ref(),
+                               .o_sum = o.MutableRef(),
+                               .scale = scale,
+                               .select_block = config.select_block},
+                              stream);
+    return {slc.o, slc.lse};
+  });
+  const Output slc{selected[0], selected[1]};
+  if (!o.defined()) o = GatedSum(in.gate.value(), cmp.o, slc.o, win.o, stream);
   result.o_cmp = cmp.o;
   result.o_slc = slc.o;
   result.o_win = win.o;

@@ -2,7 +2,8 @@
 //   o = gate_cmp Attn(q, Kc, Vc) + gate_slc Attn(q, k_slc, v_slc | selected blocks) + gate_win
 //     Attn(q, k_win, v_win | window)
 // Softmax scale Dk^-1/2 in all branches. The selection is a decision of the tape: a recomputed
-// segment replays it. One function and not five, so that the backward pass reads do and the branches'
+// segment replays it. The branches' outputs before the gates are costly (Tape::Costly); where they
+// were kept their sum is made anew, to the same bits. One function and not five, so that the backward pass reads do and the branches'
 // outputs once (nsa/gate_combine.h), and the branches add their dq to one tensor.
 #pragma once
 

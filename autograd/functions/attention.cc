@@ -41,19 +41,24 @@ AttentionRanges CausalRanges(const PackedSequences& sequences, int64_t window,
 Variable AttentionOverRanges(Tape& tape, const Variable& q, const Variable& k, const Variable& v,
                              const AttentionRanges& ranges, double scale, Tensor* lse_out) {
   const Stream stream = tape.stream();
-  Tensor o = Tensor::Empty({q.dim(0), q.dim(1), v.dim(2)}, q.dtype(), q.value().device());
-  Tensor lse = Tensor::Empty({q.dim(0), q.dim(1)}, AccumulationType(q.dtype()), q.value().device());
-  ops::AttentionFwd({.q = q.value().Ref(),
-                     .k = k.value().Ref(),
-                     .v = v.value().Ref(),
-                     .ranges = ranges.ranges.Ref(),
-                     .cu_queries = ranges.cu_queries.Ref(),
-                     .cu_keys = ranges.cu_keys.Ref(),
-                     .o = o.MutableRef(),
-                     .lse = lse.MutableRef(),
-                     .scale = scale,
-                     .causal = ranges.causal},
-                    stream);
+  const std::vector<Tensor> out = tape.Costly([&]() -> std::vector<Tensor> {
+    const Device device = q.value().device();
+    Tensor o = Tensor::Empty({q.dim(0), q.dim(1), v.dim(2)}, q.dtype(), device);
+    Tensor lse = Tensor::Empty({q.dim(0), q.dim(1)}, AccumulationType(q.dtype()), device);
+    ops::AttentionFwd({.q = q.value().Ref(),
+                       .k = k.value().Ref(),
+                       .v = v.value().Ref(),
+                       .ranges = ranges.ranges.Ref(),
+                       .cu_queries = ranges.cu_queries.Ref(),
+                       .cu_keys = ranges.cu_keys.Ref(),
+                       .o = o.MutableRef(),
+                       .lse = lse.MutableRef(),
+                       .scale = scale,
+                       .causal = ranges.causal},
+                      stream);
+    return {o, lse};
+  });
+  const Tensor &o = out[0], &lse = out[1];
   if (lse_out != nullptr) *lse_out = lse;
   return tape.Record(
       "attention", {q, k, v}, {}, o,

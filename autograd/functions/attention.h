@@ -24,7 +24,7 @@ AttentionRanges CausalRanges(const PackedSequences& sequences, int64_t window = 
                              const RowSubset* queries = nullptr);
 
 // q [N, H, Dk], k [M, G, Dk], v [M, G, Dv] -> o [N, H, Dv]. `lse` [N, H], if asked for, has no
-// gradient.
+// gradient. o and lse are costly (Tape::Costly).
 Variable AttentionOverRanges(Tape& tape, const Variable& q, const Variable& k, const Variable& v,
                              const AttentionRanges& ranges, double scale, Tensor* lse = nullptr);
 

@@ -1,5 +1,6 @@
 // The gated sum. 16 lanes take a row (token, head), each lane packs of 16 bytes where rows allow
 // it; the dot products of the backward pass are summed by a butterfly over the 16.
+#include "core/cuda/gated_sum.cuh"
 #include "core/cuda/reduce.cuh"
 #include "core/cuda/vector.cuh"
 #include "nsa/gate_combine.h"
@@ -13,7 +14,7 @@ template <int kCount, class T>
 __global__ void CombineKernel(const float* gate, const T* cmp, const T* slc, const T* win, T* o,
                               int64_t rows, int width) {
   for (int64_t r = GlobalIndex() / kLanes; r < rows; r += GridSize() / kLanes) {
-    const float a = gate[3 * r], b = gate[3 * r + 1], c = gate[3 * r + 2];
+    const float gates[3] = {gate[3 * r], gate[3 * r + 1], gate[3 * r + 2]};
     for (int i = static_cast<int>(threadIdx.x) % kLanes * kCount; i < width; i += kLanes * kCount) {
       const int64_t at = r * width + i;
       const auto x = LoadFloats<kCount>(cmp + at), y = LoadFloats<kCount>(slc + at),
@@ -21,7 +22,7 @@ __global__ void CombineKernel(const float* gate, const T* cmp, const T* slc, con
       Floats<kCount> out;
 #pragma unroll
       for (int k = 0; k < kCount; ++k)
-        out.value[k] = a * x.value[k] + b * y.value[k] + c * z.value[k];
+        out.value[k] = WeightedSum(gates, x.value[k], y.value[k], z.value[k]);
       StoreFloats(o + at, out);
     }
   }

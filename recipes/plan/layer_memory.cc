@@ -25,6 +25,15 @@ AttentionSizes SizesOf(const Recipe& recipe) {
           .seen = Real(recipe.parallel.context)};
 }
 
+// Outputs and statistics of a branch's kernel.
+TokenMemory BranchOutputs(const AttentionSizes& s) {
+  return {.compute = s.o, .accumulation = s.heads};
+}
+
+TokenMemory BlockLists(const Recipe& recipe) {
+  return {.ids = recipe.uses_nsa() ? Real(recipe.model.num_groups * recipe.nsa.num_selected) : 0};
+}
+
 double SharedWidth(const Recipe& recipe) {
   return Real(recipe.moe.num_shared * recipe.moe.expert_width);
 }
@@ -53,8 +62,9 @@ TokenMemory AttentionKept(const Recipe& recipe) {
                          .accumulation = 1 + (m.qk_norm ? s.heads : 0)};
   if (!recipe.uses_nsa())
     return kept +
-           TokenMemory{.compute = s.seen * (s.keys + s.values) + s.o + (m.qk_norm ? s.keys : 0),
-                       .accumulation = s.heads + (m.qk_norm ? Real(m.num_groups) : 0)};
+           TokenMemory{.compute = s.seen * (s.keys + s.values) + (m.qk_norm ? s.keys : 0),
+                       .accumulation = m.qk_norm ? Real(m.num_groups) : 0} +
+           BranchOutputs(s);
   const NsaConfig& nsa = recipe.nsa;
   // Of a compressed block: the gathered block, the hidden layer before and after its activation, the
   // result.
@@ -64,13 +74,15 @@ TokenMemory AttentionKept(const Recipe& recipe) {
   return kept +
          TokenMemory{.compute = s.seen * (s.keys + s.values) *
                                     (3 + (gathered + hidden + 1) * s.compressed) +
-                                4 * s.o + (m.qk_norm ? 3 * s.keys : 0),
-                     .accumulation = 6 * s.heads + (m.qk_norm ? 3 * Real(m.num_groups) : 0)} +
-         AttentionDecisions(recipe);
+                                s.o + (m.qk_norm ? 3 * s.keys : 0),
+                     .accumulation = 3 * s.heads + (m.qk_norm ? 3 * Real(m.num_groups) : 0)} +
+         BranchOutputs(s) * 3 + BlockLists(recipe);
 }
 
-TokenMemory AttentionDecisions(const Recipe& recipe) {
-  return {.ids = recipe.uses_nsa() ? Real(recipe.model.num_groups * recipe.nsa.num_selected) : 0};
+TokenMemory AttentionNotRecomputed(const Recipe& recipe) {
+  const double branches = recipe.uses_nsa() ? 3 : 1;
+  return BlockLists(recipe) +
+         BranchOutputs(SizesOf(recipe)) * (recipe.train.recompute.keeps_attention() ? branches : 0);
 }
 
 TokenMemory DenseKept(const Recipe& recipe) {

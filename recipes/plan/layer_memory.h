@@ -30,8 +30,9 @@ TokenMemory DenseKept(const Recipe& recipe);
 // over the mean.
 TokenMemory ExpertsKept(const Recipe& recipe, double overload);
 TokenMemory ReceivedKept(const Recipe& recipe, double overload);
-// What a recomputed module keeps all the same: decisions.
-TokenMemory AttentionDecisions(const Recipe& recipe);
+// What a recomputed module keeps all the same: decisions, and as train.recompute_keeps says the
+// outputs of attention's kernels. Parts of AttentionKept and ExpertsKept.
+TokenMemory AttentionNotRecomputed(const Recipe& recipe);
 TokenMemory ExpertDecisions(const Recipe& recipe);
 
 // The most that a module's backward pass holds beside what was kept, the gradient of the residual

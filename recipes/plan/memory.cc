@@ -43,6 +43,10 @@ class Layers {
   bool recomputes_feed_forward() const { return policy_.recomputes_feed_forward(); }
 
   double Attention() const { return Bytes(AttentionKept(recipe_)); }
+  // What of it a second forward makes.
+  double RecomputedAttention() const {
+    return Attention() - Bytes(AttentionNotRecomputed(recipe_));
+  }
   double FeedForward(bool dense) const {
     return Bytes(dense ? DenseKept(recipe_) : ExpertsKept(recipe_, overload_));
   }
@@ -57,7 +61,7 @@ class Layers {
   // What a layer keeps until backward, without rows from other ranks.
   double Kept(bool dense) const {
     double kept = stream() * (policy_.block ? 1 : 2);
-    kept += recomputes_attention() ? Bytes(AttentionDecisions(recipe_)) : Attention();
+    kept += recomputes_attention() ? Bytes(AttentionNotRecomputed(recipe_)) : Attention();
     if (!recomputes_feed_forward()) return kept + FeedForward(dense);
     return kept + (dense ? 0 : Bytes(ExpertDecisions(recipe_)));
   }
@@ -153,7 +157,7 @@ Moment Largest(const Recipe& recipe, const Layers& layers, const Buckets& bucket
     last.transient += feed_forward;
     last.travelling += received;
   }
-  if (policy.block) last.transient += layers.Attention() + stream;
+  if (policy.block) last.transient += layers.RecomputedAttention() + stream;
 
   Moment attention{.transient = layers.Bytes(AttentionWork(recipe)) - final_norm,
                    .buckets = (policy.block ? buckets.block + buckets.experts
@@ -163,7 +167,7 @@ Moment Largest(const Recipe& recipe, const Layers& layers, const Buckets& bucket
     attention.transient -= feed_forward;
     attention.travelling -= received;
   }
-  if (layers.recomputes_attention()) attention.transient += layers.Attention();
+  if (layers.recomputes_attention()) attention.transient += layers.RecomputedAttention();
   if (policy.block) attention.transient += stream;
   return std::max({loss, last, attention},
                   [](const Moment& a, const Moment& b) { return a.total() < b.total(); });

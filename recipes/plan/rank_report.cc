@@ -128,7 +128,7 @@ std::string MemoryText(const Recipe& recipe, const PlanOptions& options) {
   AppendRow("activations", FormatMemory(m.activations),
             fmt::format("estimate; {} x {} tokens, recompute: {}", recipe.train.micro_batch,
                         FormatCount(recipe.train.sequence_length / recipe.parallel.context),
-                        ValueText(recipe.train.recompute)),
+                        Describe(recipe.train.recompute)),
             &out);
   AppendRow("loss, or backward of the last layer", FormatMemory(m.transient),
             "estimate; beside what is kept, where most is held", &out);

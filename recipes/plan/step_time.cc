@@ -87,7 +87,7 @@ double RecomputedFlopsPerToken(const Recipe& recipe, double overload) {
                             : 0,
                   output = m.num_layers * m.num_heads * m.head_dim_v * m.width;
     matrices += Real(n.attention + n.nsa - phi - (policy.block ? 0 : output));
-    others += (flops.phi + flops.attention) / 3;
+    others += (flops.phi + (policy.keeps_attention() ? 0 : flops.attention)) / 3;
   }
   if (policy.recomputes_feed_forward()) {
     const double routed = overload * Real(n.routed_experts - n.idle_experts);

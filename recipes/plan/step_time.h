@@ -40,8 +40,9 @@ StepTraffic TrafficOfStep(const Recipe& recipe, int64_t ranks);
 inline constexpr double kMatMulShare = 0.59;
 
 // Floating-point operations of the second forward of what is recomputed, a token: a third of these
-// layers' in FlopsPerToken, without the product that ends a segment, whose value nobody reads.
-// `overload`: rows of the fullest rank's experts, over the mean.
+// layers' in FlopsPerToken, without attention where train.recompute_keeps has its outputs, and without
+// the product that ends a segment, whose value nobody reads. `overload`: rows of the fullest rank's
+// experts, over the mean.
 double RecomputedFlopsPerToken(const Recipe& recipe, double overload = 1);
 
 struct StepTime {

@@ -171,7 +171,7 @@ std::string RehearsalText(const Recipe& recipe, const RehearsalOptions& options,
       "{}: rank {} of {}, parallel.expert = {}, parallel.context = {}, parallel.zero = {}, "
       "recompute: {}; on {}\n",
       options.ranks, recipe.run.name, options.rank, options.ranks, recipe.parallel.expert,
-      recipe.parallel.context, recipe.parallel.zero, ValueText(recipe.train.recompute),
+      recipe.parallel.context, recipe.parallel.zero, Describe(recipe.train.recompute),
       Describe(result.device));
   AppendCompute(recipe, options, result, &out);
   AppendMemory(recipe, options, result, &out);

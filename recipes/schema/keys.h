@@ -150,4 +150,17 @@ Key<S> MakeKey(const char* name, T S::*member, const char* doc) {
   return key;
 }
 
+// A key of this section whose value stands in a part of it.
+template <class S, class P>
+Key<S> KeyWithin(P S::*part, Key<P> key) {
+  return {
+      .name = key.name,
+      .doc = key.doc,
+      .read = [=](const YamlNode& node, const std::string& path, S* s,
+                  ReadReport* report) { key.read(node, path, &(s->*part), report); },
+      .write = [=](const S& s, int indent, std::string* out) { key.write(s.*part, indent, out); },
+      .describe = [=](const S& defaults, const std::string& path,
+                      std::vector<KeyInfo>* out) { key.describe(defaults.*part, path, out); }};
+}
+
 }  // namespace lacuna

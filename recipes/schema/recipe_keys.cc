@@ -205,6 +205,11 @@ const std::vector<Key<TrainConfig>>& KeysOf<TrainConfig>() {
               "order, which may be faster and has no longest document"),
       MakeKey("recompute", &TrainConfig::recompute,
               "what runs forward again in backward instead of keeping activations"),
+      KeyWithin(
+          &TrainConfig::recompute,
+          MakeKey("recompute_keeps", &RecomputePolicy::keeps,
+                  "what recomputed blocks keep all the same: nothing but choices, or the outputs "
+                  "of attention's kernels, too, which then run forward once")),
       MakeKey("checkpoint_every", &TrainConfig::checkpoint_every,
               "steps; 0: only at the end and when asked to stop"),
       MakeKey("async_checkpoint", &TrainConfig::async_checkpoint,

@@ -90,6 +90,8 @@ const EnumNames<Schedule>& NamesOf<Schedule>();
 template <>
 const EnumNames<MomentType>& NamesOf<MomentType>();
 template <>
+const EnumNames<RecomputeKeeps>& NamesOf<RecomputeKeeps>();
+template <>
 const EnumNames<DType>& NamesOf<DType>();  // those a model can be trained in
 
 // none | block | a list of attention, feed_forward.
@@ -97,5 +99,7 @@ void ReadValue(const YamlNode& node, const std::string& path, RecomputePolicy* v
                ReadReport* report);
 std::string ValueText(const RecomputePolicy& value);
 std::string TypeText(const RecomputePolicy& value);
+// With what is kept all the same: "block", "block, attention's outputs kept".
+std::string Describe(const RecomputePolicy& value);
 
 }  // namespace lacuna

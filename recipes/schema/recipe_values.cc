@@ -78,6 +78,12 @@ const EnumNames<MomentType>& NamesOf<MomentType>() {
   return names;
 }
 template <>
+const EnumNames<RecomputeKeeps>& NamesOf<RecomputeKeeps>() {
+  static const EnumNames<RecomputeKeeps> names = {{"none", RecomputeKeeps::kNothing},
+                                                  {"attention", RecomputeKeeps::kAttention}};
+  return names;
+}
+template <>
 const EnumNames<DType>& NamesOf<DType>() {
   static const EnumNames<DType> names = {
       {"f32", DType::kF32}, {"f64", DType::kF64}, {"bf16", DType::kBF16}};
@@ -86,7 +92,7 @@ const EnumNames<DType>& NamesOf<DType>() {
 
 void ReadValue(const YamlNode& node, const std::string& path, RecomputePolicy* value,
                ReadReport* report) {
-  RecomputePolicy policy;
+  RecomputePolicy policy{.keeps = value->keeps};  // a key of its own
   const auto wrong = [&](const YamlNode& at) {
     Expected(at, path, "none, block, or a list of attention, feed_forward", report);
   };
@@ -115,6 +121,10 @@ std::string ValueText(const RecomputePolicy& value) {
 
 std::string TypeText(const RecomputePolicy&) {
   return "none | block | [attention, feed_forward]";
+}
+
+std::string Describe(const RecomputePolicy& value) {
+  return ValueText(value) + (value.keeps_attention() ? ", attention's outputs kept" : "");
 }
 
 }  // namespace lacuna

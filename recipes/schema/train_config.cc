@@ -55,6 +55,8 @@ void TrainConfig::Validate(const std::string& section, std::vector<std::string>*
           "at most train.steps in all");
   require(steps >= 1 && steps <= (int64_t{1} << 32), "steps", steps, "in 1..4294967296");
   require(threads >= 0 && threads <= 4096, "threads", threads, "in 0..4096");
+  require(!recompute.keeps_attention() || recompute.recomputes_attention(), "recompute_keeps",
+          "attention", "none where train.recompute runs no attention again (block, [attention])");
   require(checkpoint_every >= 0, "checkpoint_every", checkpoint_every, "at least 0");
   require(keep_latest >= 1, "keep_latest", keep_latest, "at least 1");
   require(eval_every >= 0, "eval_every", eval_every, "at least 0");

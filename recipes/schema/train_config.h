@@ -52,7 +52,7 @@ struct TrainConfig {
   DType dtype = DType::kF32;  // f32, f64 or bf16
   DeviceChoice device = DeviceChoice::kAuto;
   bool deterministic = true;        // two runs give the same bits
-  RecomputePolicy recompute;        // none, block, or [attention, feed_forward]
+  RecomputePolicy recompute;        // none, block, or [attention, feed_forward]; recompute_keeps
   int64_t checkpoint_every = 1000;  // steps; 0: only at the end and when asked to stop
   bool async_checkpoint = true;     // written while training goes on
   int64_t keep_latest = 3;          // checkpoints

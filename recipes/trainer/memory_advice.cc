@@ -113,6 +113,8 @@ std::vector<Change> ChangesThatHelp(const Recipe& recipe, int64_t ranks, const N
     consider("train.recompute=block",
              "blocks run forward again in backward, up to a third more compute");
   }
+  if (train.recompute.keeps_attention())
+    consider("train.recompute_keeps=none", "attention runs forward again, too");
   consider("optimizer.moments=bf16", "moments rounded to bf16");
   ConsiderParallel(recipe, ranks, consider);
   if (train.dtype == DType::kF64) consider("train.dtype=f32", "single precision");

@@ -57,6 +57,7 @@ bool MayChange(const std::string& key) {
                                                 "train.micro_batch",
                                                 "train.deterministic",
                                                 "train.recompute",
+                                                "train.recompute_keeps",
                                                 "train.checkpoint_every",
                                                 "train.async_checkpoint",
                                                 "train.keep_latest",

@@ -66,7 +66,7 @@ BuiltModel Build(const SelfTestWay& way, int ranks, Device device, const Shardin
                       .num_local = 1,
                       .window = 32};
   RecomputePolicy recompute;
-  recompute.feed_forward = way.recompute;
+  if (way.recompute) recompute = {.block = true, .keeps = RecomputeKeeps::kAttention};
   return BuildModel(model, nsa, moe, recompute, way.dtype, 5, /*gradients=*/true, device, sharding,
                     expert_group);
 }

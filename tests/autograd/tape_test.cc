@@ -189,6 +189,47 @@ TEST(Recompute, SameBitsAsWithoutAndDecidesOnce) {
     EXPECT_TRUE(test::SameBits(results[1][i], results[0][i])) << i;
 }
 
+// A costly result and a decision in turns, then a product that is not read the second time.
+TEST(Recompute, KeepsWhatIsCostlyIfAskedTo) {
+  Parameter w = RandomParameter("w", {3, 3}, DType::kF64, 3);
+  const Tensor input = RandomTensor({4, 3}, DType::kF64, 5),
+               dy = RandomTensor({4, 3}, DType::kF64, 6);
+  int computed = 0, decided = 0;
+  const Segment segment = [&](Tape& t, const std::vector<Variable>& in) {
+    Variable x = in[0];
+    for (int i = 0; i < 2; ++i) {
+      const std::vector<Tensor> y = t.Costly([&]() -> std::vector<Tensor> {
+        ++computed;
+        return {Linear(t, Variable(x.value()), w).value()};
+      });
+      const std::vector<Tensor> choice = t.Decide([&]() -> std::vector<Tensor> {
+        return {RandomTensor({4, 3}, DType::kF64, static_cast<uint64_t>(++decided))};
+      });
+      x = Add(t, Linear(t, Add(t, x, Variable(y[0])), w), Variable(choice[0]));
+    }
+    const Variable end = Linear(t, x, w, in[0], /*y_is_read=*/!t.recomputing());
+    EXPECT_EQ(end.value().is_meta(), t.recomputing());
+    return std::vector<Variable>{end};
+  };
+  std::vector<std::vector<Tensor>> results;
+  for (const int kind : {0, 1, 2}) {  // no segment; keeps nothing; keeps
+    w.grad.Zero();
+    computed = decided = 0;
+    Tape tape;
+    const Variable x = tape.Leaf(input);
+    const Variable y =
+        kind == 0 ? segment(tape, {x})[0] : Recompute(tape, "segment", {x}, segment, kind == 2)[0];
+    tape.Backward({{y, dy}});
+    EXPECT_EQ(computed, kind == 1 ? 4 : 2);
+    EXPECT_EQ(decided, 2);
+    results.push_back({y.value(), tape.Grad(x), w.grad.Clone()});
+  }
+  for (size_t i = 0; i < results[0].size(); ++i) {
+    EXPECT_TRUE(test::SameBits(results[1][i], results[0][i])) << i;
+    EXPECT_TRUE(test::SameBits(results[2][i], results[0][i])) << i;
+  }
+}
+
 TEST(Recompute, GradientsAgreeWithDifferences) {
   Parameter w = RandomParameter("w", {3, 3}, DType::kF64, 3),
             scale = RandomParameter("scale", {3}, DType::kF64, 4);

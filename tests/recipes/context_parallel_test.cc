@@ -124,6 +124,10 @@ void ExpectOneRanksStepsHoweverShared(const Variant& variant, Communicator& comm
   ExpectOneRanksSteps(variant, comm,
                       {.context = some, .recompute = {.attention = true, .feed_forward = true}},
                       "both halves of a block are recomputed");
+  ExpectOneRanksSteps(
+      variant, comm,
+      {.context = some, .recompute = {.block = true, .keeps = RecomputeKeeps::kAttention}},
+      "attention's outputs are kept");
 }
 
 class ContextParallel : public testing::TestWithParam<Variant> {};

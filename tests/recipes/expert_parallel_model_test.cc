@@ -121,6 +121,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Variant{"nsa", AttentionKind::kNsa, {}},
                     Variant{"nsa_feed_forward", AttentionKind::kNsa, {.feed_forward = true}},
                     Variant{"nsa_block", AttentionKind::kNsa, {.block = true}},
+                    Variant{"nsa_block_keeps_attention",
+                            AttentionKind::kNsa,
+                            {.block = true, .keeps = RecomputeKeeps::kAttention}},
                     Variant{"full", AttentionKind::kFull, {}}),
     [](const auto& info) { return std::string(info.param.name); });
 

@@ -86,6 +86,10 @@ TEST(MemoryAdvice, OnlyWhatIsAllowedAndNotSoAlready) {
   const std::string advice = MemoryAdvice(Parsed({"train.recompute=block"}), 1, request);
   EXPECT_THAT(advice, Not(HasSubstr("train.micro_batch")));  // it is 1
   EXPECT_THAT(advice, Not(HasSubstr("-> block")));
+  EXPECT_THAT(advice, Not(HasSubstr("recompute_keeps")));
+  EXPECT_THAT(MemoryAdvice(Parsed({"train.recompute=block", "train.recompute_keeps=attention"}), 1,
+                           request),
+              HasSubstr("train.recompute_keeps: attention -> none "));
   // Of 6 samples in micro-batches of 6, 3 is the next that divides them.
   EXPECT_THAT(MemoryAdvice(Parsed({"train.micro_batch=6", "train.global_batch=6"}), 1, request),
               HasSubstr("train.micro_batch: 6 -> 3 "));

@@ -207,19 +207,23 @@ TEST_P(Memory, EstimateIsNearTheMeasured) {
 
 INSTANTIATE_TEST_SUITE_P(
     Recipes, Memory,
-    testing::Values(std::vector<std::string>{}, std::vector<std::string>{"model.attention=full"},
-                    std::vector<std::string>{"moe.experts_per_token=6"},
-                    std::vector<std::string>{"moe.experts_per_token=6", "train.recompute=block"},
-                    std::vector<std::string>{"moe.experts_per_token=6",
-                                             "train.recompute=[feed_forward]"},
-                    std::vector<std::string>{"train.dtype=bf16"},
-                    std::vector<std::string>{"train.recompute=block"},
-                    std::vector<std::string>{"nsa.phi=mean", "model.qk_norm=true"},
-                    std::vector<std::string>{"nsa.phi=linear", "model.tie_embeddings=true"},
-                    std::vector<std::string>{"model.num_dense_layers=4", "model.attention=full",
-                                             "model.qk_norm=true"},
-                    std::vector<std::string>{"train.recompute=[attention]"},
-                    std::vector<std::string>{"train.recompute=[feed_forward]"}));
+    testing::Values(
+        std::vector<std::string>{}, std::vector<std::string>{"model.attention=full"},
+        std::vector<std::string>{"moe.experts_per_token=6"},
+        std::vector<std::string>{"moe.experts_per_token=6", "train.recompute=block"},
+        std::vector<std::string>{"moe.experts_per_token=6", "train.recompute=[feed_forward]"},
+        std::vector<std::string>{"train.dtype=bf16"},
+        std::vector<std::string>{"train.recompute=block"},
+        std::vector<std::string>{"nsa.phi=mean", "model.qk_norm=true"},
+        std::vector<std::string>{"nsa.phi=linear", "model.tie_embeddings=true"},
+        std::vector<std::string>{"model.num_dense_layers=4", "model.attention=full",
+                                 "model.qk_norm=true"},
+        std::vector<std::string>{"train.recompute=[attention]"},
+        std::vector<std::string>{"train.recompute=block", "train.recompute_keeps=attention"},
+        std::vector<std::string>{"train.recompute=[attention]", "train.recompute_keeps=attention"},
+        std::vector<std::string>{"train.recompute=block", "train.recompute_keeps=attention",
+                                 "model.attention=full"},
+        std::vector<std::string>{"train.recompute=[feed_forward]"}));
 
 }  // namespace
 }  // namespace lacuna

@@ -137,6 +137,24 @@ TEST(RankPlan, SharesWithinANode) {
   EXPECT_EQ(within.expert_gradient_sum, over_all.expert_gradient_sum);
 }
 
+// By hand, of the paper's widths: three outputs of 64 x 128 in bf16 and three f32 statistics of 64
+// heads, of all layers but the one that backward is in, which has them either way.
+TEST(RankPlan, WhatRecomputedAttentionKeeps) {
+  const Recipe block = Paper({"train.recompute=block"}),
+               keeps = Paper({"train.recompute=block", "train.recompute_keeps=attention"});
+  const RankMemory a = EstimateMemory(block, 8), b = EstimateMemory(keeps, 8);
+  const int64_t layer = int64_t{8192} * (3 * 64 * 128 * 2 + 3 * 64 * 4);
+  EXPECT_NEAR(static_cast<double>(b.activations - a.activations), 30.0 * layer, 2);
+  EXPECT_NEAR(static_cast<double>(b.total() - a.total()), 29.0 * layer, 4);
+  const RankMemory full =
+      EstimateMemory(Paper({"train.recompute=block", "model.attention=full"}), 8);
+  const RankMemory full_keeps = EstimateMemory(
+      Paper({"train.recompute=block", "train.recompute_keeps=attention", "model.attention=full"}),
+      8);
+  EXPECT_NEAR(static_cast<double>(full_keeps.activations - full.activations),
+              30.0 * 8192 * (64 * 128 * 2 + 64 * 4), 2);
+}
+
 // By hand: every matrix but those whose product is a segment's last.
 TEST(RankPlan, WhatIsComputedAgain) {
   const auto again = [](const std::vector<std::string>& overrides, double overload = 1) {
@@ -150,6 +168,8 @@ TEST(RankPlan, WhatIsComputedAgain) {
   EXPECT_EQ(again({"train.recompute=none"}), 0);
   near(again({"train.recompute=block"}),
        2 * (attention + output + dense + shared + routed) + (once.phi + once.attention) / 3);
+  near(again({"train.recompute=block", "train.recompute_keeps=attention"}),
+       2 * (attention + output + dense + shared + routed) + once.phi / 3);
   near(again({"train.recompute=[attention]"}), 2 * attention + (once.phi + once.attention) / 3);
   near(again({"train.recompute=[feed_forward]"}, 1.3), 2 * (dense + shared + 1.3 * routed));
   const StepTraffic none = TrafficOfStep(Paper({"train.recompute=none"}), 8),

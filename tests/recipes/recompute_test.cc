@@ -78,6 +78,8 @@ struct Step {
   Tensor row_loss;
 };
 
+constexpr RecomputeKeeps kAttention = RecomputeKeeps::kAttention;
+
 class Recomputed : public testing::TestWithParam<AttentionKind> {};
 
 TEST_P(Recomputed, HasTheSameBits) {
@@ -86,7 +88,10 @@ TEST_P(Recomputed, HasTheSameBits) {
     for (const RecomputePolicy& policy :
          {RecomputePolicy{.block = true}, RecomputePolicy{.attention = true},
           RecomputePolicy{.feed_forward = true},
-          RecomputePolicy{.attention = true, .feed_forward = true}}) {
+          RecomputePolicy{.attention = true, .feed_forward = true},
+          RecomputePolicy{.block = true, .keeps = kAttention},
+          RecomputePolicy{.attention = true, .keeps = kAttention},
+          RecomputePolicy{.attention = true, .feed_forward = true, .keeps = kAttention}}) {
       const Step again(GetParam(), dtype, policy);
       EXPECT_TRUE(test::SameBits(again.row_loss, plain.row_loss));
       EXPECT_TRUE(test::SameBits(again.built.parameters->grad(), plain.built.parameters->grad()));
@@ -99,7 +104,7 @@ TEST_P(Recomputed, HasTheSameBits) {
 // By hand, of a layer: q, k and v of one branch or three (and gates), then o, which ends attention;
 // gate_up, then down, which ends a dense block; the router and the shared gate_up, then the shared
 // down and the experts' down, the way home and the sum of both, which end a block with experts.
-TEST_P(Recomputed, CallsWhatIsRead) {
+TEST_P(Recomputed, CallsWhatIsReadAndNotKept) {
   const bool nsa = GetParam() == AttentionKind::kNsa;
   const int64_t attention = nsa ? 8 : 3, branches = nsa ? 2 : 1;  // without the selected one
   struct Case {
@@ -110,20 +115,26 @@ TEST_P(Recomputed, CallsWhatIsRead) {
        {Case{{.block = true}, 2 * (attention + 1) + 1 + 2, 2, 1},
         Case{{.attention = true}, 2 * attention, 2, 0}, Case{{.feed_forward = true}, 1 + 2, 0, 1},
         Case{{.attention = true, .feed_forward = true}, 2 * attention + 3, 2, 1}}) {
-    const Step plain(GetParam(), DType::kF32, {}), again(GetParam(), DType::kF32, c.policy);
-    const auto more = [&](const char* kernel) {
-      return again.calls.of(kernel) - plain.calls.of(kernel);
-    };
-    ASSERT_EQ(plain.calls.of("attention_fwd"), 2 * branches);
-    EXPECT_EQ(more("matmul"), c.matmul);
-    EXPECT_EQ(more("add"), 0);
-    EXPECT_EQ(more("grouped_swiglu"), c.of_experts);
-    EXPECT_EQ(more("grouped_matmul"), 0);
-    EXPECT_EQ(more("unpermute_rows"), 0);
-    EXPECT_EQ(more("choose_experts"), 0);
-    EXPECT_EQ(more("attention_fwd"), c.segments_of_attention * branches);
-    EXPECT_EQ(more("select_blocks"), 0);
-    EXPECT_EQ(more("selected_attention_gated_fwd"), nsa ? c.segments_of_attention : 0);
+    for (const bool keeps : {false, true}) {
+      RecomputePolicy policy = c.policy;
+      policy.keeps = keeps ? kAttention : RecomputeKeeps::kNothing;
+      const Step plain(GetParam(), DType::kF32, {}), again(GetParam(), DType::kF32, policy);
+      const auto more = [&](const char* kernel) {
+        return again.calls.of(kernel) - plain.calls.of(kernel);
+      };
+      ASSERT_EQ(plain.calls.of("attention_fwd"), 2 * branches);
+      EXPECT_EQ(more("matmul"), c.matmul);
+      EXPECT_EQ(more("add"), 0);
+      EXPECT_EQ(more("grouped_swiglu"), c.of_experts);
+      EXPECT_EQ(more("grouped_matmul"), 0);
+      EXPECT_EQ(more("unpermute_rows"), 0);
+      EXPECT_EQ(more("choose_experts"), 0);
+      const int64_t attends = keeps ? 0 : c.segments_of_attention;
+      EXPECT_EQ(more("attention_fwd"), attends * branches);
+      EXPECT_EQ(more("select_blocks"), 0);
+      EXPECT_EQ(more("selected_attention_gated_fwd"), nsa ? attends : 0);
+      EXPECT_EQ(more("gate_combine_fwd"), nsa ? c.segments_of_attention - attends : 0);
+    }
   }
 }
 

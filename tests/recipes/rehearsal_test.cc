@@ -118,6 +118,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(std::vector<std::string>{}, std::vector<std::string>{"train.recompute=block"},
                     std::vector<std::string>{"train.recompute=[attention]"},
                     std::vector<std::string>{"train.recompute=[feed_forward]"},
+                    std::vector<std::string>{"train.recompute=block",
+                                             "train.recompute_keeps=attention"},
                     std::vector<std::string>{"parallel.expert=2"},
                     std::vector<std::string>{"parallel.zero=3"},
                     std::vector<std::string>{"parallel.zero=3", "train.recompute=block"},

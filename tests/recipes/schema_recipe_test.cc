@@ -130,6 +130,12 @@ TEST(Schema, RulesNameKeysAndValues) {
        "optimizer.warmup_steps = 10"},
       {"warmup_steps: 10", "warmup_steps: 10\n  decay_steps: 9",
        "r.yaml:30:16: optimizer.decay_steps = 9: must be 0 where optimizer.schedule is not wsd"},
+      {"steps: 100", "steps: 100\n  recompute_keeps: attention",
+       "r.yaml:34:20: train.recompute_keeps = attention: must be none where train.recompute runs "
+       "no attention again (block, [attention])"},
+      {"steps: 100", "steps: 100\n  recompute_keeps: attention\n  recompute: [feed_forward]",
+       "r.yaml:34:20: train.recompute_keeps = attention: must be none where train.recompute runs "
+       "no attention again (block, [attention])"},
       {"sequence_length: 256", "sequence_length: 0",
        "r.yaml:31:20: train.sequence_length = 0: must be in 1..16777216"},
       {"rotary_dims: 8", "rotary_dims: 8\n  yarn: {factor: 2.0, original_length: 100}",
@@ -221,8 +227,8 @@ TEST(Schema, OverridesGoThroughTheSameParsers) {
   };
   const auto recipe = parse({"model.width=128", "model.width=96", "model.yarn.factor=4",
                              "data.sources[1].weight=0.5", "data.sources.0.name=books",
-                             "train.recompute=[attention]", "run.dir=\"a b\"",
-                             "data.validation=[{name: v, path: p}]"});
+                             "train.recompute_keeps=attention", "train.recompute=[attention]",
+                             "run.dir=\"a b\"", "data.validation=[{name: v, path: p}]"});
   ASSERT_TRUE(recipe.ok()) << recipe.status();
   EXPECT_EQ(recipe->model.width, 96);
   EXPECT_EQ(recipe->model.yarn.factor, 4.0);
@@ -230,6 +236,7 @@ TEST(Schema, OverridesGoThroughTheSameParsers) {
   EXPECT_EQ(recipe->data.sources[0].name, "books");
   EXPECT_TRUE(recipe->train.recompute.attention);
   EXPECT_FALSE(recipe->train.recompute.feed_forward);
+  EXPECT_TRUE(recipe->train.recompute.keeps_attention());
   EXPECT_EQ(recipe->run.dir, "a b");
   EXPECT_EQ(recipe->data.validation[0].path, "p");
 

@@ -71,6 +71,9 @@ TEST(ShardedWeights, WhereSegmentsRunAgain) {
   ExpectBitsOfWholeWeights(kNsaSigmoid, {.steps = 4, .recompute = {.block = true}}, "block");
   ExpectBitsOfWholeWeights(
       kNsaSigmoid, {.steps = 4, .recompute = {.attention = true, .feed_forward = true}}, "modules");
+  ExpectBitsOfWholeWeights(
+      kNsaSigmoid, {.steps = 4, .recompute = {.block = true, .keeps = RecomputeKeeps::kAttention}},
+      "kept");
 }
 
 // The experts' parts stay whole, and are gathered once a step where several ranks have the same.

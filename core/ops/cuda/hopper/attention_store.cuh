@@ -1,6 +1,7 @@
 // From a thread's sums to rows of a tensor [N, H, D].
 #pragma once
 
+#include "core/cuda/gated_sum.cuh"
 #include "core/cuda/tensor_core.cuh"
 #include "core/cuda/vector.cuh"
 #include "core/ops/cuda/hopper/attention_work.cuh"
@@ -73,7 +74,7 @@ __device__ __forceinline__ void StoreGatedSum(const GatedSum& gated, int64_t at,
                                               const RowPieces<kWidth>& own, bool exists) {
   if (!exists) return;
   const float* const g = gated.gates + 3 * at;
-  const float ga = g[0], go = g[1], gb = g[2];
+  const float gates[3] = {g[0], g[1], g[2]};
   const int64_t first = at * kWidth + FirstColumn();
   RowPieces<kWidth> a, b, sum;
 #pragma unroll
@@ -84,8 +85,8 @@ __device__ __forceinline__ void StoreGatedSum(const GatedSum& gated, int64_t at,
   const auto of_pair = [&](uint32_t x, uint32_t y, uint32_t z) {
     const auto low = [](uint32_t pair) { return __uint_as_float(pair << 16); };
     const auto high = [](uint32_t pair) { return __uint_as_float(pair & 0xFFFF0000u); };
-    return PackBFloat16(ga * low(x) + go * low(y) + gb * low(z),
-                        ga * high(x) + go * high(y) + gb * high(z));
+    return PackBFloat16(WeightedSum(gates, low(x), low(y), low(z)),
+                        WeightedSum(gates, high(x), high(y), high(z)));
   };
 #pragma unroll
   for (int c = 0; c < RowPieces<kWidth>::kCount; ++c) {
