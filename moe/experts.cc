@@ -19,7 +19,7 @@ Experts::Experts(int64_t num_experts, int64_t width, int64_t hidden, double init
 }
 
 Variable Experts::Forward(Tape& tape, const DispatchedTokens& in) {
-  return RoutedExperts(tape, in.x, in.weights, in.rows, *gate_up_, *down_);
+  return RoutedExperts(tape, in.x, in.weights, in.rows, *gate_up_, *down_, in.traffic);
 }
 
 }  // namespace lacuna

@@ -24,14 +24,18 @@ bool RecomputesExperts(const Recipe& recipe) {
 }
 
 // What of the experts' all-to-alls runs beside compute. In every forward the shared experts' products,
-// two thirds of them under the way there, the last under the way home (moe/moe_layer.h). In backward
-// weight gradients are held for both ways, and are taken for long enough.
+// two thirds of them under the way there, the last under the way home (moe/moe_layer.h): of a way in
+// chunks there is one alone with them, the first or the last, and the others run under the experts'
+// work on their neighbours. That, and in backward the weight gradients that are held for both ways, are
+// taken for long enough.
 double HiddenAllToAll(const Recipe& recipe, int64_t tokens, double all_to_all, double rate) {
   const double forwards = RecomputesExperts(recipe) ? 2 : 1, way = all_to_all / (2 * forwards + 2);
   const double layers = Real(recipe.model.num_layers - recipe.model.num_dense_layers),
                shared = layers * Real(tokens) * 6 * Real(recipe.model.width) *
                         Real(recipe.moe.num_shared * recipe.moe.expert_width) / rate;
-  return forwards * (std::min(way, shared * 2 / 3) + std::min(way, shared / 3)) + 2 * way;
+  const double chunk = way / Real(recipe.expert_chunks());
+  const double exposed = std::max(0.0, chunk - shared * 2 / 3) + std::max(0.0, chunk - shared / 3);
+  return forwards * (2 * way - exposed) + 2 * way;
 }
 
 }  // namespace

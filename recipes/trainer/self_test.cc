@@ -86,7 +86,7 @@ BuiltModel Build(const Variant& variant, int ranks, Device device, const Shardin
   RecomputePolicy recompute;
   recompute.feed_forward = variant.recompute;
   return BuildModel(model, nsa, moe, recompute, variant.dtype, 5, /*gradients=*/true, device,
-                    sharding, expert_group);
+                    sharding, expert_group, /*expert_chunks=*/2);
 }
 
 // Two documents of random tokens; the cut and what is masked follow from the sample.
