@@ -72,7 +72,10 @@ class CheckedCommunicator : public Communicator {
   }
   Request AllToAllRows(Tensor in, std::vector<int64_t> send_rows, Tensor out,
                        std::vector<int64_t> receive_rows) override {
-    Check("all_to_all_rows " + TextOf(in, /*rows=*/true), send_rows, receive_rows);
+    const size_t rounds = send_rows.size() / static_cast<size_t>(size());
+    Check(fmt::format("all_to_all_rows {}{}", TextOf(in, /*rows=*/true),
+                      rounds > 1 ? fmt::format(" in {} rounds", rounds) : ""),
+          send_rows, receive_rows);
     return inner_->AllToAllRows(std::move(in), std::move(send_rows), std::move(out),
                                 std::move(receive_rows));
   }
@@ -163,19 +166,20 @@ void CheckedCommunicator::CheckSame(const std::vector<Call>& calls) const {
 
 void CheckedCommunicator::CheckRowCounts(const std::vector<Call>& calls) const {
   const auto n = static_cast<size_t>(size());
+  const size_t numbers = calls.front().send_rows.size();
   for (const Call& call : calls) {
     // None of rows, or a misuse that the inner communicator names.
-    if (call.send_rows.size() != n || call.receive_rows.size() != n) return;
+    if (numbers % n != 0 || call.send_rows.size() != numbers || call.receive_rows.size() != numbers)
+      return;
   }
-  for (size_t from = 0; from < n; ++from) {
-    for (size_t to = 0; to < n; ++to) {
-      const int64_t sent = calls[from].send_rows[to], expected = calls[to].receive_rows[from];
-      if (sent == expected) continue;
-      Fail(fmt::format("{}: rank {} sends {} rows to rank {}{}, which expects {}{}",
-                       calls[from].what, WorldRank(static_cast<int>(from)), sent,
-                       WorldRank(static_cast<int>(to)), Where(calls[from]), expected,
-                       Where(calls[to])));
-    }
+  for (size_t i = 0; i < numbers * n; ++i) {
+    const size_t from = i / numbers, to = i % n, round = i % numbers / n;
+    const int64_t sent = calls[from].send_rows[round * n + to],
+                  expected = calls[to].receive_rows[round * n + from];
+    if (sent == expected) continue;
+    Fail(fmt::format("{}: rank {} sends {} rows to rank {}{}, which expects {}{}", calls[from].what,
+                     WorldRank(static_cast<int>(from)), sent, WorldRank(static_cast<int>(to)),
+                     Where(calls[from]), expected, Where(calls[to])));
   }
 }
 

@@ -8,7 +8,7 @@ namespace {
 // Offsets in bytes of `rows` of `tensor`, which they must fill.
 std::vector<int64_t> Offsets(const char* side, const Tensor& tensor,
                              const std::vector<int64_t>& rows, int64_t row_bytes, int ranks) {
-  LACUNA_CHECK(rows.size() == static_cast<size_t>(ranks),
+  LACUNA_CHECK(!rows.empty() && rows.size() % static_cast<size_t>(ranks) == 0,
                "all_to_all_rows: {} numbers of rows to {} for {} ranks", rows.size(), side, ranks);
   std::vector<int64_t> offsets = {0};
   for (const int64_t count : rows) {
@@ -59,11 +59,17 @@ RowParts CheckRows(const Tensor& in, const std::vector<int64_t>& send_rows, cons
   int64_t row_bytes = SizeOf(in.dtype());
   for (int d = 1; d < in.rank(); ++d) row_bytes *= in.dim(d);
   RowParts parts{Offsets("send", in, send_rows, row_bytes, ranks),
-                 Offsets("receive", out, receive_rows, row_bytes, ranks)};
-  const auto me = static_cast<size_t>(rank);
-  LACUNA_CHECK(send_rows[me] == receive_rows[me],
-               "all_to_all_rows: rank {} sends itself {} rows and receives {}", rank, send_rows[me],
-               receive_rows[me]);
+                 Offsets("receive", out, receive_rows, row_bytes, ranks),
+                 static_cast<int>(send_rows.size()) / ranks};
+  LACUNA_CHECK(send_rows.size() == receive_rows.size(),
+               "all_to_all_rows: {} numbers of rows to send, {} to receive", send_rows.size(),
+               receive_rows.size());
+  for (auto me = static_cast<size_t>(rank); me < send_rows.size();
+       me += static_cast<size_t>(ranks)) {
+    LACUNA_CHECK(send_rows[me] == receive_rows[me],
+                 "all_to_all_rows: rank {} sends itself {} rows and receives {}", rank,
+                 send_rows[me], receive_rows[me]);
+  }
   return parts;
 }
 

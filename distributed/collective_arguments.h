@@ -17,15 +17,17 @@ void CheckSum(const char* name, const Tensor& tensor);
 // `whole` has `ranks` times the elements of `part`, in the same dtype on the same device.
 void CheckParts(const char* name, const Tensor& part, const Tensor& whole, int ranks);
 
-// Byte offsets of the ranks' rows of one side: rank r's are [offset[r], offset[r + 1]).
+// Byte offsets of the ranks' rows of one side, round by round: those of number i = round * ranks + rank
+// are [offset[i], offset[i + 1]).
 struct RowParts {
   std::vector<int64_t> send, receive;
-  int64_t SendBytes(int rank) const { return BytesOf(send, rank); }
-  int64_t ReceiveBytes(int rank) const { return BytesOf(receive, rank); }
+  int rounds;
+  int64_t SendBytes(int i) const { return BytesOf(send, i); }
+  int64_t ReceiveBytes(int i) const { return BytesOf(receive, i); }
 
  private:
-  static int64_t BytesOf(const std::vector<int64_t>& offset, int rank) {
-    return offset[static_cast<size_t>(rank) + 1] - offset[static_cast<size_t>(rank)];
+  static int64_t BytesOf(const std::vector<int64_t>& offset, int i) {
+    return offset[static_cast<size_t>(i) + 1] - offset[static_cast<size_t>(i)];
   }
 };
 RowParts CheckRows(const Tensor& in, const std::vector<int64_t>& send_rows, const Tensor& out,

@@ -120,7 +120,8 @@ class Communicator {
   virtual Request AllGatherInto(Tensor in, Tensor out) = 0;
   // Rows by destination become rows by source. in: [sum of send_rows, ...], the first send_rows[0]
   // rows are for rank 0; out: [sum of receive_rows, ...], the first receive_rows[0] rows come from
-  // rank 0. Rank r's send_rows[s] must be rank s's receive_rows[r]; 0 is right. Any dtype.
+  // rank 0. Rank r's send_rows[s] must be rank s's receive_rows[r]; 0 is right. Any dtype. With k
+  // size() numbers on both sides of all ranks the rows are those of k such rounds, one behind another.
   virtual Request AllToAllRows(Tensor in, std::vector<int64_t> send_rows, Tensor out,
                                std::vector<int64_t> receive_rows) = 0;
   // In place; any dtype, the same shape on every rank.

@@ -91,16 +91,21 @@ Request MessageCommunicator::AllToAllRows(Tensor in, std::vector<int64_t> send_r
   const char* from_rows = HostBytes(std::as_const(in), "all_to_all_rows");
   char* to_rows = HostBytes(out, "all_to_all_rows");
   OperationQueue::OperationPtr operation = queue_.Start("all_to_all_rows", in.bytes());
-  const auto sent = [&](int r) { return from_rows + parts.send[static_cast<size_t>(r)]; };
-  const auto received = [&](int r) { return to_rows + parts.receive[static_cast<size_t>(r)]; };
-  for (int k = 1; k < size(); ++k) {
-    const int from = (rank() + size() - k) % size(), to = (rank() + k) % size();
-    if (const int64_t bytes = parts.ReceiveBytes(from); bytes > 0)
-      operation->Receive(from, 0, received(from), bytes);
-    if (const int64_t bytes = parts.SendBytes(to); bytes > 0)
-      operation->Send(to, 0, sent(to), bytes);
+  const auto sent = [&](int i) { return from_rows + parts.send[static_cast<size_t>(i)]; };
+  const auto received = [&](int i) { return to_rows + parts.receive[static_cast<size_t>(i)]; };
+  // Between two ranks messages arrive in the order of their rounds.
+  for (int round = 0; round < parts.rounds; ++round) {
+    const int first = round * size();
+    for (int k = 1; k < size(); ++k) {
+      const int from = (rank() + size() - k) % size(), to = (rank() + k) % size();
+      if (const int64_t bytes = parts.ReceiveBytes(first + from); bytes > 0)
+        operation->Receive(from, 0, received(first + from), bytes);
+      if (const int64_t bytes = parts.SendBytes(first + to); bytes > 0)
+        operation->Send(to, 0, sent(first + to), bytes);
+    }
+    const int own = first + rank();
+    CopyUnlessSame(sent(own), parts.SendBytes(own), received(own));
   }
-  CopyUnlessSame(sent(rank()), parts.SendBytes(rank()), received(rank()));
   operation->Then([in, out] {});
   return queue_.Launch(std::move(operation));
 }

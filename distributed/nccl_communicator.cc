@@ -203,23 +203,27 @@ Request NcclCommunicator::AllToAllOnDevice(Tensor in, Tensor out, Rows rows) {
   char* to = Bytes(out);
   const RowParts& parts = rows.parts;
   return Launch("all_to_all_rows", in.bytes(), {in, out}, [&](ncclComm_t comm) {
-    const auto me = static_cast<size_t>(rank());
-    if (const int64_t bytes = parts.SendBytes(rank()); bytes > 0) {
-      LACUNA_CUDA_CHECK(cudaMemcpyAsync(to + parts.receive[me], from + parts.send[me],
-                                        static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice,
-                                        stream_));
+    for (int own = rank(); own < parts.rounds * size(); own += size()) {
+      const auto at = static_cast<size_t>(own);
+      if (const int64_t bytes = parts.SendBytes(own); bytes > 0) {
+        LACUNA_CUDA_CHECK(cudaMemcpyAsync(to + parts.receive[at], from + parts.send[at],
+                                          static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice,
+                                          stream_));
+      }
     }
     ncclResult_t result = ncclGroupStart();
     const auto add = [&](ncclResult_t one) {
       if (one != ncclSuccess && one != ncclInProgress) result = one;
     };
-    for (int r = 0; r < size(); ++r) {
-      if (r == rank()) continue;
-      const auto peer = static_cast<size_t>(r);
-      if (const auto bytes = static_cast<size_t>(parts.SendBytes(r)); bytes > 0)
-        add(ncclSend(from + parts.send[peer], bytes, ncclUint8, r, comm, stream_));
-      if (const auto bytes = static_cast<size_t>(parts.ReceiveBytes(r)); bytes > 0)
-        add(ncclRecv(to + parts.receive[peer], bytes, ncclUint8, r, comm, stream_));
+    // Within a group, what goes from one rank to another arrives in the order of its calls.
+    for (int i = 0; i < parts.rounds * size(); ++i) {
+      const int peer = i % size();
+      if (peer == rank()) continue;
+      const auto at = static_cast<size_t>(i);
+      if (const auto bytes = static_cast<size_t>(parts.SendBytes(i)); bytes > 0)
+        add(ncclSend(from + parts.send[at], bytes, ncclUint8, peer, comm, stream_));
+      if (const auto bytes = static_cast<size_t>(parts.ReceiveBytes(i)); bytes > 0)
+        add(ncclRecv(to + parts.receive[at], bytes, ncclUint8, peer, comm, stream_));
     }
     const ncclResult_t group = ncclGroupEnd();
     return result == ncclSuccess ? group : result;

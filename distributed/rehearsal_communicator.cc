@@ -83,7 +83,11 @@ class RehearsalCommunicator : public Communicator {
     CheckTotal("receive", receive_rows, out);
     const int64_t row_bytes = out.dim(0) == 0 ? 0 : out.bytes() / out.dim(0);
     const auto remote = [&](const std::vector<int64_t>& rows) {
-      return Sum(rows) - rows[static_cast<size_t>(rank())];
+      int64_t sum = Sum(rows);
+      for (auto own = static_cast<size_t>(rank()); own < rows.size();
+           own += static_cast<size_t>(size()))
+        sum -= rows[own];
+      return sum;
     };
     return Launch(
         CollectiveKind::kAllToAll,
@@ -114,7 +118,8 @@ class RehearsalCommunicator : public Communicator {
     return std::accumulate(rows.begin(), rows.end(), int64_t{0});
   }
   void CheckTotal(const char* side, const std::vector<int64_t>& rows, const Tensor& tensor) const {
-    LACUNA_CHECK(rows.size() == static_cast<size_t>(size()) && Sum(rows) == tensor.dim(0),
+    LACUNA_CHECK(!rows.empty() && rows.size() % static_cast<size_t>(size()) == 0 &&
+                     Sum(rows) == tensor.dim(0),
                  "all_to_all_rows: rows to {} are {}, the tensor is {} for {} ranks", side,
                  fmt::join(rows, " + "), ToString(tensor.shape()), size());
   }

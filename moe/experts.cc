@@ -19,7 +19,8 @@ Experts::Experts(int64_t num_experts, int64_t width, int64_t hidden, double init
 }
 
 Variable Experts::Forward(Tape& tape, const DispatchedTokens& in, bool output_is_read) {
-  return RoutedExperts(tape, in.x, in.weights, in.rows, *gate_up_, *down_, output_is_read);
+  return RoutedExperts(tape, in.x, in.weights, in.rows, *gate_up_, *down_, in.traffic,
+                       output_is_read);
 }
 
 }  // namespace lacuna

@@ -10,6 +10,10 @@ namespace {
 
 constinit const Kernel<GroupedSwiGluArgs> kGroupedSwiGlu{
     "grouped_swiglu", "x w offsets =z =h", cpu::GroupedSwiGlu, LACUNA_IF_CUDA(cuda::GroupedSwiGlu)};
+// The rows of other chunks stay.
+constinit const Kernel<GroupedSwiGluArgs> kGroupedSwiGluOfChunk{
+    "grouped_swiglu_chunk", "x w offsets +z +h", cpu::GroupedSwiGlu,
+    LACUNA_IF_CUDA(cuda::GroupedSwiGlu)};
 constinit const Kernel<RoutedSwiGluBwdArgs> kRoutedSwiGluBwd{
     "routed_swiglu_bwd", "dy down offsets z position w =dz =wh =dw", cpu::RoutedSwiGluBwd,
     LACUNA_IF_CUDA(cuda::RoutedSwiGluBwd)};
@@ -22,14 +26,15 @@ void GroupedSwiGlu(const GroupedSwiGluArgs& args, Stream stream) {
                kOp, Describe(args.x), Describe(args.w), Describe(args.h));
   const int64_t rows = args.x.dim(0), width = args.h.dim(1);
   CheckShape(kOp, "w", args.w, {args.w.dim(0), 2 * width, args.x.dim(1)});
-  CheckShape(kOp, "offsets", args.offsets, {args.w.dim(0) + 1});
+  CheckChunk(kOp, args.chunks, args.chunk);
+  CheckShape(kOp, "offsets", args.offsets, {args.w.dim(0) * args.chunks + 1});
   CheckShape(kOp, "z", args.z, {rows, 2 * width});
   CheckShape(kOp, "h", args.h, {rows, width});
   CheckDType(kOp, "offsets", args.offsets, DType::kI64);
   CheckDType(kOp, "w", args.w, args.x.dtype);
   CheckDType(kOp, "z", args.z, args.x.dtype);
   CheckDType(kOp, "h", args.h, args.x.dtype);
-  kGroupedSwiGlu(args, stream);
+  (args.chunk == kAllChunks ? kGroupedSwiGlu : kGroupedSwiGluOfChunk)(args, stream);
 }
 
 void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs& args, Stream stream) {
@@ -40,7 +45,7 @@ void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs& args, Stream stream) {
                Describe(args.position));
   const int64_t rows = args.dy.dim(0), width = args.down.dim(2);
   CheckShape(kOp, "down", args.down, {args.down.dim(0), args.dy.dim(1), width});
-  CheckShape(kOp, "offsets", args.offsets, {args.down.dim(0) + 1});
+  CheckShape(kOp, "offsets", args.offsets, {args.down.dim(0) * args.chunks + 1});
   CheckShape(kOp, "z", args.z, {rows, 2 * width});
   CheckShape(kOp, "dz", args.dz, {rows, 2 * width});
   CheckShape(kOp, "wh", args.wh, {rows, width});

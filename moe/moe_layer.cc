@@ -13,19 +13,20 @@ ExpertRank PlaceIn(const Communicator* group) {
   return {group->rank(), group->size()};
 }
 
-std::unique_ptr<Dispatcher> MakeDispatcher(int64_t num_experts, Communicator* group) {
+std::unique_ptr<Dispatcher> MakeDispatcher(int64_t num_experts, Communicator* group,
+                                           int64_t chunks) {
   if (group == nullptr) return std::make_unique<LocalDispatcher>(num_experts);
-  return std::make_unique<AllToAllDispatcher>(num_experts, *group);
+  return std::make_unique<AllToAllDispatcher>(num_experts, *group, chunks);
 }
 
 }  // namespace
 
 MoeLayer::MoeLayer(int64_t width, const MoeConfig& config, double init_std, double down_std,
-                   DType dtype, Device device, Communicator* expert_group)
+                   DType dtype, Device device, Communicator* expert_group, int64_t expert_chunks)
     : router_(width, config, init_std, dtype, device),
       experts_(config.num_experts, width, config.expert_width, init_std, down_std,
                PlaceIn(expert_group)),
-      dispatcher_(MakeDispatcher(config.num_experts, expert_group)) {
+      dispatcher_(MakeDispatcher(config.num_experts, expert_group, expert_chunks)) {
   AddModule("gate", &router_);
   if (config.num_shared > 0) {
     shared_ = std::make_unique<SwiGluFfn>(width, config.num_shared * config.expert_width, init_std,

@@ -25,9 +25,9 @@ class MoeLayer : public FeedForward {
   // config must be valid (MoeConfig::Validate). down_std: standard deviation of the output
   // projections' start. dtype: of the model; device: of the router's buffers. expert_group: the
   // ranks over which the experts are spread (moe/dispatcher.h), none where all are here; it must
-  // outlive the layer.
+  // outlive the layer. expert_chunks: in which tokens travel to them.
   MoeLayer(int64_t width, const MoeConfig& config, double init_std, double down_std, DType dtype,
-           Device device = kCpu, Communicator* expert_group = nullptr);
+           Device device = kCpu, Communicator* expert_group = nullptr, int64_t expert_chunks = 1);
 
   // Metrics "<name of this module>.<what>"; moe/router.h lists them.
   Variable Forward(ForwardContext& ctx, const Variable& x, const Variable& residual) override;

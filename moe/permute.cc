@@ -14,16 +14,17 @@ constinit const Kernel<SortByExpertArgs> kSortByExpert{"sort_by_expert", "ids =o
                                                        LACUNA_IF_CUDA(cuda::SortByExpert)};
 constinit const Kernel<PermuteRowsArgs> kPermuteRows{
     "permute_rows", "x position =y", cpu::PermuteRows, LACUNA_IF_CUDA(cuda::PermuteRows)};
+constinit const Kernel<PermuteRowsArgs> kPermuteSomeRows{
+    "permute_some_rows", "x position +y", cpu::PermuteRows, LACUNA_IF_CUDA(cuda::PermuteRows)};
 constinit const Kernel<UnpermuteRowsArgs> kUnpermuteRows{
     "unpermute_rows", "x position w =y", cpu::UnpermuteRows, LACUNA_IF_CUDA(cuda::UnpermuteRows)};
 
-// tokens [N, C], routed [N K, C], position [N, K], w [N, K] or undefined.
+// tokens [N, C], routed [R, C], position [N, K], w [N, K] or undefined.
 void CheckRows(const char* op, const TensorRef& tokens, const TensorRef& routed,
                const TensorRef& position, const TensorRef& w) {
   LACUNA_CHECK(tokens.rank == 2 && position.rank == 2 && position.dim(0) == tokens.dim(0),
                "{}: {} tokens, positions {}", op, Describe(tokens), Describe(position));
-  LACUNA_CHECK(routed.rank == 2 && routed.dim(0) <= position.numel(),
-               "{}: routed rows {}, positions {}", op, Describe(routed), Describe(position));
+  LACUNA_CHECK(routed.rank == 2, "{}: routed rows {}", op, Describe(routed));
   CheckShape(op, "routed rows", routed, {routed.dim(0), tokens.dim(1)});
   CheckDType(op, "routed rows", routed, tokens.dtype);
   CheckDType(op, "position", position, DType::kI32);
@@ -49,8 +50,11 @@ void SortByExpert(const SortByExpertArgs& args, Stream stream) {
 }
 
 void PermuteRows(const PermuteRowsArgs& args, Stream stream) {
-  CheckRows("permute_rows", args.x, args.y, args.position, {});
-  kPermuteRows(args, stream);
+  constexpr const char* kOp = "permute_rows";
+  CheckRows(kOp, args.x, args.y, args.position, {});
+  LACUNA_CHECK(args.some || args.y.dim(0) <= args.position.numel(),
+               "{}: routed rows {}, positions {}", kOp, Describe(args.y), Describe(args.position));
+  (args.some ? kPermuteSomeRows : kPermuteRows)(args, stream);
 }
 
 void UnpermuteRows(const UnpermuteRowsArgs& args, Stream stream) {

@@ -11,6 +11,9 @@
 // offsets: [E + 1] i64   position: [N, K] i32, 0 .. R - 1 once each, R = N K without -1
 // PermuteRows x: [N, C], y: [R, C]   UnpermuteRows x: [R, C], y: [N, C], w: [N, K] in the
 // accumulation type of x. Sums in that type, rounded once. Every output is set.
+// Both may be of some of the tokens that were sorted, position being theirs, and R the rows of all:
+// UnpermuteRows reads the rows that are named, and PermuteRows, which is told (`some`), leaves others
+// as they are.
 #pragma once
 
 #include "core/tensor_ref.h"
@@ -23,6 +26,7 @@ struct SortByExpertArgs {
 };
 struct PermuteRowsArgs {
   TensorRef x, position, y;
+  bool some = false;
 };
 struct UnpermuteRowsArgs {
   TensorRef x, position, w, y;

@@ -18,7 +18,9 @@ constinit const Kernel<ReturnWeightsArgs> kReturnWeights{
     LACUNA_IF_CUDA(cuda::ReturnWeights)};
 
 // by_rank: [N, M].
-void CheckRanks(const char* op, const TensorRef& ids, const TensorRef& by_rank, int64_t experts) {
+void CheckRanks(const char* op, const TensorRef& ids, const TensorRef& by_rank, int64_t experts,
+                int64_t chunks = 1) {
+  LACUNA_CHECK(chunks > 0, "{}: {} chunks", op, chunks);
   LACUNA_CHECK(ids.rank == 2 && by_rank.rank == 2 && by_rank.dim(0) == ids.dim(0) &&
                    by_rank.dim(1) > 0 && experts > 0 && experts % by_rank.dim(1) == 0,
                "{}: ids {}, ranks {}, {} experts", op, Describe(ids), Describe(by_rank), experts);
@@ -40,18 +42,17 @@ void CheckWeights(const char* op, const TensorRef& ids, const TensorRef& weights
 }  // namespace
 
 void TokenRanks(const TokenRanksArgs& args, Stream stream) {
-  CheckRanks("token_ranks", args.ids, args.ranks, args.num_experts);
+  CheckRanks("token_ranks", args.ids, args.ranks, args.num_experts, args.chunks);
   kTokenRanks(args, stream);
 }
 
 void RankCounts(const RankCountsArgs& args, Stream stream) {
   constexpr const char* kOp = "rank_counts";
   LACUNA_CHECK(args.counts.rank == 2 && args.load.rank == 2 && args.counts.dim(0) > 0 &&
-                   args.load.dim(1) % args.counts.dim(0) == 0,
+                   args.counts.dim(1) > 1 && args.load.dim(1) % args.counts.dim(0) == 0,
                "{}: load {}, counts {}", kOp, Describe(args.load), Describe(args.counts));
-  CheckShape(kOp, "offsets", args.offsets, {args.counts.dim(0) + 1});
+  CheckShape(kOp, "offsets", args.offsets, {args.counts.dim(0) * (args.counts.dim(1) - 1) + 1});
   CheckShape(kOp, "load", args.load, {1, args.load.dim(1)});
-  CheckShape(kOp, "counts", args.counts, {args.counts.dim(0), 2});
   CheckDType(kOp, "offsets", args.offsets, DType::kI64);
   CheckDType(kOp, "load", args.load, DType::kF64);
   CheckDType(kOp, "counts", args.counts, DType::kI64);
@@ -60,7 +61,7 @@ void RankCounts(const RankCountsArgs& args, Stream stream) {
 
 void SendChoices(const SendChoicesArgs& args, Stream stream) {
   constexpr const char* kOp = "send_choices";
-  CheckRanks(kOp, args.ids, args.position, args.num_experts);
+  CheckRanks(kOp, args.ids, args.position, args.num_experts, args.chunks);
   CheckWeights(kOp, args.ids, args.weights, args.sent_weights, args.position);
   CheckShape(kOp, "sent ids", args.sent_ids, {args.sent_weights.dim(0), args.ids.dim(1)});
   CheckDType(kOp, "sent ids", args.sent_ids, DType::kI32);

@@ -20,7 +20,8 @@ RopeSpec RopeSpecOf(const ModelConfig& model) {
 
 BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe,
                       RecomputePolicy recompute, DType dtype, uint64_t seed, bool gradients,
-                      Device device, const Sharding& sharding, Communicator* expert_group) {
+                      Device device, const Sharding& sharding, Communicator* expert_group,
+                      int64_t expert_chunks) {
   BuiltModel built;
   built.rope = std::make_shared<RopeTable>(RopeSpecOf(model), dtype, device);
   const double out_std = model.init_std / std::sqrt(2.0 * static_cast<double>(model.num_layers));
@@ -48,7 +49,7 @@ BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeC
           std::make_unique<SwiGluFfn>(model.width, model.dense_width, model.init_std, out_std);
     } else {
       auto layer = std::make_unique<MoeLayer>(model.width, moe, model.init_std, out_std, dtype,
-                                              device, expert_group);
+                                              device, expert_group, expert_chunks);
       built.moe_layers.push_back(layer.get());
       feed_forward = std::move(layer);
     }

@@ -30,9 +30,10 @@ RopeSpec RopeSpecOf(const ModelConfig& model);
 // (Radford et al., 2019). Without `gradients` it can only be run forward, in half the memory.
 // expert_group: the ranks over which each layer's experts are spread (Mesh::expert), none where all
 // are here; it must outlive the model. Every rank's part starts as that part of the whole model.
+// expert_chunks: in which tokens travel to them (moe/dispatcher.h).
 BuiltModel BuildModel(const ModelConfig& model, const NsaConfig& nsa, const MoeConfig& moe,
                       RecomputePolicy recompute, DType dtype, uint64_t seed, bool gradients = true,
                       Device device = kCpu, const Sharding& sharding = {},
-                      Communicator* expert_group = nullptr);
+                      Communicator* expert_group = nullptr, int64_t expert_chunks = 1);
 
 }  // namespace lacuna

@@ -13,6 +13,7 @@
 #include "core/dispatch.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "moe/cpu/rows_of.h"
 
 namespace lacuna::cpu {
 namespace {
@@ -40,20 +41,37 @@ struct Piece {
   int64_t expert, begin, end;  // a range of what is cut: rows of x, or rows of dw
 };
 
-void CheckOffsets(const int64_t* offsets, int64_t experts, int64_t rows) {
-  bool ordered = offsets[0] == 0 && offsets[experts] == rows;
-  for (int64_t e = 0; e < experts; ++e) ordered = ordered && offsets[e] <= offsets[e + 1];
-  LACUNA_CHECK(ordered, "grouped_matmul: offsets do not cut {} rows", rows);
-}
-
-std::vector<Piece> CutRows(const int64_t* offsets, int64_t experts) {
-  std::vector<Piece> pieces;
-  for (int64_t e = 0; e < experts; ++e) {
-    for (int64_t r = offsets[e]; r < offsets[e + 1]; r += kRowsPerPiece)
-      pieces.push_back({e, r, std::min(r + kRowsPerPiece, offsets[e + 1])});
+// The rows of each expert, of one chunk or of all.
+class ExpertRows {
+ public:
+  ExpertRows(const TensorRef& offsets, int64_t experts, int64_t rows, int64_t chunks, int64_t chunk)
+      : offsets_(offsets.As<int64_t>()),
+        experts_(experts),
+        chunks_(chunks),
+        first_(std::max<int64_t>(chunk, 0)),
+        length_(chunk == kAllChunks ? chunks : 1) {
+    bool ordered = offsets_[0] == 0 && offsets_[experts * chunks] == rows;
+    for (int64_t i = 0; i < experts * chunks; ++i)
+      ordered = ordered && offsets_[i] <= offsets_[i + 1];
+    LACUNA_CHECK(ordered, "grouped_matmul: offsets do not cut {} rows", rows);
   }
-  return pieces;
-}
+  int64_t begin(int64_t e) const { return offsets_[e * chunks_ + first_]; }
+  int64_t end(int64_t e) const { return offsets_[e * chunks_ + first_ + length_]; }
+  bool none(int64_t e) const { return begin(e) == end(e); }
+
+  std::vector<Piece> Cut() const {
+    std::vector<Piece> pieces;
+    for (int64_t e = 0; e < experts_; ++e) {
+      for (int64_t r = begin(e); r < end(e); r += kRowsPerPiece)
+        pieces.push_back({e, r, std::min(r + kRowsPerPiece, end(e))});
+    }
+    return pieces;
+  }
+
+ private:
+  const int64_t* offsets_;
+  int64_t experts_, chunks_, first_, length_;
+};
 
 // The weights in the compute type. Of bf16 only the experts with rows are widened, into memory that
 // is otherwise left untouched: a decode step reads K experts, not E.
@@ -61,14 +79,14 @@ template <class T>
 class ExpertWeights {
  public:
   using A = ComputeType<T>;
-  ExpertWeights(const TensorRef& w, const int64_t* offsets) {
+  ExpertWeights(const TensorRef& w, const ExpertRows& rows) {
     if constexpr (std::is_same_v<T, A>) {
       data_ = w.As<T>();
     } else {
       const int64_t size = w.dim(1) * w.dim(2);
       copy_.reset(new A[static_cast<size_t>(w.numel())]);
       ParallelFor(w.dim(0), size, [&](int64_t e) {
-        if (offsets[e] == offsets[e + 1]) return;
+        if (rows.none(e)) return;
         for (int64_t i = e * size; i < (e + 1) * size; ++i)
           copy_[static_cast<size_t>(i)] = Widen(w.As<T>()[i]);
       });
@@ -86,31 +104,29 @@ template <class T>
 void Forward(const GroupedMatMulArgs& args) {
   const int64_t experts = args.w.dim(0), in = args.x.dim(1), out = args.y.dim(1),
                 columns = args.w.dim(2);
-  const int64_t* offsets = args.offsets.As<int64_t>();
-  CheckOffsets(offsets, experts, args.x.dim(0));
-  const WidenedInput<T> x(args.x);
-  const ExpertWeights<T> w(args.w, offsets);
-  WidenedOutput<T> y(args.y);
-  const std::vector<Piece> pieces = CutRows(offsets, experts);
+  const ExpertRows rows(args.offsets, experts, args.x.dim(0), args.chunks, args.chunk);
+  const ExpertWeights<T> w(args.w, rows);
+  const std::vector<Piece> pieces = rows.Cut();
   ParallelFor(static_cast<int64_t>(pieces.size()), kRowsPerPiece * in * out, [&](int64_t i) {
     const Piece& p = pieces[static_cast<size_t>(i)];
-    Gemm(false, args.transpose_w, p.end - p.begin, out, in, x.data() + p.begin * in, in,
-         w.data() + p.expert * in * out, columns, 0, y.data() + p.begin * out, out);
+    const WidenedInput<T> x(RowsOf(args.x, p.begin, p.end));
+    WidenedOutput<T> y(RowsOf(args.y, p.begin, p.end));
+    Gemm(false, args.transpose_w, p.end - p.begin, out, in, x.data(), in,
+         w.data() + p.expert * in * out, columns, 0, y.data(), out);
+    y.Store();
   });
-  y.Store();
 }
 
 template <class T>
 void WeightGradient(const GroupedMatMulDwArgs& args) {
   using A = ComputeType<T>;
   const int64_t experts = args.dw.dim(0), out = args.dw.dim(1), in = args.dw.dim(2);
-  const int64_t* offsets = args.offsets.As<int64_t>();
-  CheckOffsets(offsets, experts, args.x.dim(0));
+  const ExpertRows of(args.offsets, experts, args.x.dim(0), args.chunks, kAllChunks);
   const WidenedInput<T> x(args.x), dy(args.dy);
   // Cut by rows of dw, which keeps each sum whole: no partial sums, no order to fix.
   std::vector<Piece> pieces;
   for (int64_t e = 0; e < experts; ++e) {
-    if (offsets[e] == offsets[e + 1]) continue;
+    if (of.none(e)) continue;
     for (int64_t r = 0; r < out; r += kRowsPerPiece)
       pieces.push_back({e, r, std::min(r + kRowsPerPiece, out)});
   }
@@ -119,7 +135,7 @@ void WeightGradient(const GroupedMatMulDwArgs& args) {
   ParallelFor(static_cast<int64_t>(pieces.size()),
               args.x.dim(0) / std::max<int64_t>(experts, 1) * in * kRowsPerPiece, [&](int64_t i) {
                 const Piece& p = pieces[static_cast<size_t>(i)];
-                const int64_t first = offsets[p.expert], rows = offsets[p.expert + 1] - first;
+                const int64_t first = of.begin(p.expert), rows = of.end(p.expert) - first;
                 Gemm(true, false, p.end - p.begin, in, rows, dy.data() + first * out + p.begin, out,
                      x.data() + first * in, in, 1, dw + (p.expert * out + p.begin) * in, in);
               });

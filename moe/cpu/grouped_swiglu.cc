@@ -7,22 +7,36 @@
 #include "core/dispatch.h"
 #include "core/ops/swiglu.h"
 #include "core/parallel.h"
-#include "moe/grouped_matmul.h"
+#include "moe/cpu/rows_of.h"
 
 namespace lacuna::cpu {
-
 void GroupedSwiGlu(const GroupedSwiGluArgs& args, Stream stream) {
-  GroupedMatMul({.x = args.x, .w = args.w, .offsets = args.offsets, .y = args.z}, stream);
-  SwiGluFwd({.x = args.z, .h = args.h}, stream);
+  GroupedMatMul({.x = args.x,
+                 .w = args.w,
+                 .offsets = args.offsets,
+                 .y = args.z,
+                 .chunks = args.chunks,
+                 .chunk = args.chunk},
+                stream);
+  if (args.chunk == kAllChunks) return SwiGluFwd({.x = args.z, .h = args.h}, stream);
+  for (int64_t e = 0; e < args.w.dim(0); ++e) {
+    const int64_t* const rows = args.offsets.As<int64_t>() + e * args.chunks + args.chunk;
+    SwiGluFwd({.x = RowsOf(args.z, rows[0], rows[1]), .h = RowsOf(args.h, rows[0], rows[1])},
+              stream);
+  }
 }
 
 void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs& args, Stream stream) {
   std::vector<std::byte> gradients(static_cast<size_t>(args.wh.numel() * SizeOf(args.wh.dtype)));
   TensorRef dh = args.wh;
   dh.data = gradients.data();
-  GroupedMatMul(
-      {.x = args.dy, .w = args.down, .offsets = args.offsets, .y = dh, .transpose_w = false},
-      stream);
+  GroupedMatMul({.x = args.dy,
+                 .w = args.down,
+                 .offsets = args.offsets,
+                 .y = dh,
+                 .transpose_w = false,
+                 .chunks = args.chunks},
+                stream);
   DispatchFloat(args.z.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using A = ComputeType<T>;

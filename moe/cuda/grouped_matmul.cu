@@ -23,7 +23,7 @@ namespace {
 template <class T>
 struct RowsParams {
   const T *x, *w;
-  const int64_t* offsets;
+  ExpertOffsets offsets;
   T* y;
   int64_t rows;
   int experts, depth, columns, column_tiles;
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksAMultiprocessor)
 template <class T>
 struct DwParams {
   const T *dy, *x;
-  const int64_t* offsets;
+  ExpertOffsets offsets;
   float* dw;
   int64_t rows;
   int out, in, row_tiles, column_tiles;
@@ -110,7 +110,7 @@ void Rows(const GroupedMatMulArgs& args, Stream stream) {
     using Tile = decltype(tile);
     const RowsParams<T> params = {args.x.As<T>(),
                                   args.w.As<T>(),
-                                  args.offsets.As<int64_t>(),
+                                  OffsetsOf(args.offsets, args.chunks, args.chunk),
                                   args.y.As<T>(),
                                   rows,
                                   static_cast<int>(experts),
@@ -135,7 +135,7 @@ void Dw(const GroupedMatMulDwArgs& args, Stream stream) {
     using Tile = decltype(tile);
     const DwParams<T> params = {args.dy.As<T>(),
                                 args.x.As<T>(),
-                                args.offsets.As<int64_t>(),
+                                OffsetsOf(args.offsets, args.chunks),
                                 args.dw.As<float>(),
                                 rows,
                                 static_cast<int>(out),

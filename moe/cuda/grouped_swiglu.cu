@@ -1,9 +1,12 @@
-// The portable backward: the product, then a warp a routed row.
+// The portable kernels: the product, then a warp a routed row.
+#include <algorithm>
+
 #include "core/cuda/memory.h"
 #include "core/cuda/reduce.cuh"
 #include "core/cuda/swiglu.cuh"
 #include "core/cuda/vector.cuh"
 #include "core/ops/swiglu.h"
+#include "moe/cuda/grouped_tile.cuh"
 #include "moe/cuda/hopper/products.h"
 #include "moe/grouped_matmul.h"
 #include "moe/grouped_swiglu.h"
@@ -11,7 +14,35 @@
 namespace lacuna::cuda {
 namespace {
 
-constexpr int kWarpsABlock = 8;
+constexpr int kWarpsABlock = 8, kRowsABlock = 32;
+
+template <class T>
+struct ChunkParams {
+  ExpertOffsets offsets;
+  int experts;
+  int64_t rows;
+  const T* z;
+  T* h;
+  int64_t width;
+};
+
+// SwiGLU of the rows of one chunk, kRowsABlock of an expert a block.
+template <int kCount, class T>
+__global__ void __launch_bounds__(kWarpsABlock* kWarp) SwiGluOfChunkKernel(const ChunkParams<T> p) {
+  const RowRange range = FindRows<kWarpsABlock * kWarp, kRowsABlock>(p.offsets, p.experts, p.rows,
+                                                                     static_cast<int>(blockIdx.x));
+  for (int i = threadIdx.x / kWarp; i < range.rows; i += kWarpsABlock) {
+    const int64_t row = range.begin + i;
+    const T *const gate = p.z + 2 * row * p.width, *const up = gate + p.width;
+    for (int64_t f = threadIdx.x % kWarp * kCount; f < p.width; f += kWarp * kCount) {
+      const auto a = LoadFloats<kCount>(gate + f), u = LoadFloats<kCount>(up + f);
+      Floats<kCount> h;
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) h.value[k] = Silu(a.value[k]) * u.value[k];
+      StoreFloats(p.h + row * p.width + f, h);
+    }
+  }
+}
 
 template <class T>
 struct BwdParams {
@@ -64,8 +95,30 @@ __global__ void __launch_bounds__(kWarpsABlock* kWarp) RoutedSwiGluBwdKernel(con
 
 void GroupedSwiGlu(const GroupedSwiGluArgs& args, Stream stream) {
   if (hopper::Supports(args, stream)) return hopper::GroupedSwiGlu(args, stream);
-  GroupedMatMul({.x = args.x, .w = args.w, .offsets = args.offsets, .y = args.z}, stream);
-  SwiGluFwd({.x = args.z, .h = args.h}, stream);
+  GroupedMatMul({.x = args.x,
+                 .w = args.w,
+                 .offsets = args.offsets,
+                 .y = args.z,
+                 .chunks = args.chunks,
+                 .chunk = args.chunk},
+                stream);
+  if (args.chunk == kAllChunks) return SwiGluFwd({.x = args.z, .h = args.h}, stream);
+  const int64_t rows = args.z.dim(0), experts = args.w.dim(0), width = args.h.dim(1);
+  if (rows == 0 || width == 0) return;
+  const dim3 grid(static_cast<unsigned>(rows / kRowsABlock + std::min(experts, rows)));
+  DispatchDeviceFloat(args.z.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const ChunkParams<T> params = {OffsetsOf(args.offsets, args.chunks, args.chunk),
+                                   static_cast<int>(experts),
+                                   rows,
+                                   args.z.As<T>(),
+                                   args.h.As<T>(),
+                                   width};
+    LaunchGrid(Packable<T>(args.z.data, width) && IsAligned(args.h.data)
+                   ? SwiGluOfChunkKernel<kVector<T>, T>
+                   : SwiGluOfChunkKernel<1, T>,
+               grid, kWarpsABlock * kWarp, 0, stream, params);
+  });
 }
 
 void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs& args, Stream stream) {
@@ -74,9 +127,13 @@ void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs& args, Stream stream) {
   const Workspace gradients(args.dy.dim(0) * width * SizeOf(args.wh.dtype), stream);
   TensorRef dh = args.wh;
   dh.data = gradients.As<void>();
-  GroupedMatMul(
-      {.x = args.dy, .w = args.down, .offsets = args.offsets, .y = dh, .transpose_w = false},
-      stream);
+  GroupedMatMul({.x = args.dy,
+                 .w = args.down,
+                 .offsets = args.offsets,
+                 .y = dh,
+                 .transpose_w = false,
+                 .chunks = args.chunks},
+                stream);
   const dim3 grid(static_cast<unsigned>((choices + kWarpsABlock - 1) / kWarpsABlock));
   DispatchDeviceFloat(args.z.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "core/cuda/reduce.cuh"
+#include "moe/cuda/expert_offsets.cuh"
 
 namespace lacuna::cuda {
 
@@ -35,18 +36,18 @@ struct RowRange {
   int64_t begin;
 };
 
-// [offsets[e], offsets[e + 1]) within [0, total): offsets that do not cut the rows give a wrong
-// product, never an address outside.
-__device__ inline RowRange RowsOf(const int64_t* offsets, int e, int64_t total) {
-  const int64_t begin = max(int64_t{0}, min(offsets[e], total)),
-                end = max(begin, min(offsets[e + 1], total));
+// The rows of expert e within [0, total): offsets that do not cut the rows give a wrong product, never
+// an address outside.
+__device__ inline RowRange RowsOf(const ExpertOffsets& offsets, int e, int64_t total) {
+  const int64_t begin = max(int64_t{0}, min(offsets.Begin(e), total)),
+                end = max(begin, min(offsets.End(e), total));
   return {e, static_cast<int>(end - begin), begin};
 }
 
 // The rows of tile `index` where the tiles of kTile rows of all experts follow one another; no rows
 // past the last tile. All kThreads threads of the block call it.
 template <int kThreads, int kTile>
-__device__ RowRange FindRows(const int64_t* offsets, int experts, int64_t total, int index) {
+__device__ RowRange FindRows(const ExpertOffsets& offsets, int experts, int64_t total, int index) {
   __shared__ int sums[kThreads / kWarp];
   __shared__ RowRange found;
   const auto tiles_of = [&](int e) {

@@ -20,16 +20,21 @@ double Others(int64_t n) {
 }
 
 // What of the experts' all-to-alls runs beside compute. In every forward the shared experts' products,
+// What of the experts' all-to-alls runs beside compute. In every forward the shared experts' products,
 // two thirds of them under the way there, in the first one the last under the way home
-// (moe/moe_layer.h); a second forward has no way home. In backward weight gradients are held for both
-// ways, and are taken for long enough.
+// (moe/moe_layer.h); a second forward has no way home. Of a way in chunks there is one alone with them,
+// the first or the last, and the others run under the experts' work on their neighbours. In backward
+// weight gradients are held for both ways, and are taken for long enough.
 double HiddenAllToAll(const Recipe& recipe, int64_t tokens, double all_to_all, double rate) {
   const double forwards = recipe.train.recompute.recomputes_feed_forward() ? 2 : 1,
                way = all_to_all / (forwards + 3);
   const double layers = Real(recipe.model.num_layers - recipe.model.num_dense_layers),
                shared = layers * Real(tokens) * 6 * Real(recipe.model.width) *
                         Real(recipe.moe.num_shared * recipe.moe.expert_width) / rate;
-  return forwards * std::min(way, shared * 2 / 3) + std::min(way, shared / 3) + 2 * way;
+  const double chunk = way / Real(recipe.expert_chunks()),
+               shown_there = std::max(0.0, chunk - shared * 2 / 3),
+               shown_home = std::max(0.0, chunk - shared / 3);
+  return forwards * (way - shown_there) + (way - shown_home) + 2 * way;
 }
 
 }  // namespace

@@ -53,7 +53,8 @@ struct StepTime {
       0;  // and values, on their way to the ranks that share a sample: nothing runs beside it
   double collectives = 0;
   // What runs beside compute: the collectives; of the experts' all-to-alls both ways of backward
-  // (under weight gradients, taken for long enough), and of forward what the shared experts cover.
+  // (under weight gradients, taken for long enough), and of each way of forward all but what the
+  // shared experts leave of one of parallel.expert_chunks chunks.
   double hidden = 0;
   double total() const { return compute + optimizer + all_to_all + keys + collectives - hidden; }
 };

@@ -7,6 +7,7 @@
 
 #include "core/random.h"
 #include "core/status.h"
+#include "moe/rank_rows.h"
 #include "recipes/plan/rank_shares.h"
 
 namespace lacuna {
@@ -43,7 +44,7 @@ absl::Status ChoiceDistribution::Validate() const {
 
 ReceivedChoices::ReceivedChoices(const ChoiceDistribution& distribution, int64_t draws,
                                  Device device, DType weights)
-    : device_(device), weights_(weights) {
+    : device_(device), weights_(weights), chunks_(distribution.chunks) {
   const double factor = ArrivalFactor(distribution.num_experts, distribution.experts_per_token,
                                       distribution.ranks, distribution.balance);
   for (int64_t i = 0; i < draws; ++i) {
@@ -71,10 +72,12 @@ ReceivedChoices::Draw ReceivedChoices::Make(const ChoiceDistribution& d, double 
   std::vector<double> weights;
   std::vector<int64_t> load(static_cast<size_t>(here), 0);
   uint64_t drawn = 0;
-  for (int64_t source = 0; source < d.ranks; ++source) {
+  draw.choices.assign(static_cast<size_t>(d.ranks), 0);
+  for (int64_t i = 0; i < d.chunks * d.ranks; ++i) {
+    const int64_t chunk = i / d.ranks, end = ChunkBegin(chunk + 1, d.tokens, d.chunks);
+    int64_t& choices = draw.choices[static_cast<size_t>(i % d.ranks)];
     draw.rows.push_back(0);
-    draw.choices.push_back(0);
-    for (int64_t token = 0; token < d.tokens; ++token) {
+    for (int64_t token = ChunkBegin(chunk, d.tokens, d.chunks); token < end; ++token) {
       std::vector<double> left = weight;  // a few numbers
       int64_t taken_here = 0;
       const size_t row = ids.size();
@@ -86,7 +89,8 @@ ReceivedChoices::Draw ReceivedChoices::Make(const ChoiceDistribution& d, double 
         if (u >= mine) continue;
         const size_t expert = Pick(left, u / mine);
         left[expert] = 0;
-        ids[row + static_cast<size_t>(choice)] = static_cast<int32_t>(expert);
+        ids[row + static_cast<size_t>(choice)] =
+            static_cast<int32_t>(static_cast<int64_t>(expert) * d.chunks + chunk);
         ++load[expert];
         ++taken_here;
       }
@@ -95,11 +99,11 @@ ReceivedChoices::Draw ReceivedChoices::Make(const ChoiceDistribution& d, double 
         continue;
       }
       ++draw.rows.back();
-      draw.choices.back() += taken_here;
+      choices += taken_here;
     }
-    draw.num_rows += draw.rows.back();
-    draw.num_choices += draw.choices.back();
   }
+  draw.num_rows = std::accumulate(draw.rows.begin(), draw.rows.end(), int64_t{0});
+  draw.num_choices = std::accumulate(draw.choices.begin(), draw.choices.end(), int64_t{0});
   for (const int32_t id : ids) weights.push_back(id < 0 ? 0 : 1 / Real(k));
   draw.fullest_expert = *std::max_element(load.begin(), load.end());
   draw.ids = Tensor::FromVector(ids, {draw.num_rows, k}).To(device_);
@@ -110,11 +114,14 @@ ReceivedChoices::Draw ReceivedChoices::Make(const ChoiceDistribution& d, double 
 bool ReceivedChoices::Receive(const Tensor& in, const std::vector<int64_t>& send_rows, Tensor& out,
                               const std::vector<int64_t>& receive_rows) {
   const Draw* came = std::exchange(ids_came_, nullptr);
-  if (in.device() == kCpu && in.dtype() == DType::kI64 && in.rank() == 2 && in.dim(1) == 2) {
+  if (in.device() == kCpu && in.dtype() == DType::kI64 && in.rank() == 2 &&
+      in.dim(1) == chunks_ + 1) {
     const Draw& draw = draws_[next_++ % draws_.size()];
-    for (size_t r = 0; r < send_rows.size(); ++r) {
-      out.mutable_data<int64_t>()[2 * r] = draw.rows[r];
-      out.mutable_data<int64_t>()[2 * r + 1] = draw.choices[r];
+    const size_t ranks = send_rows.size(), chunks = static_cast<size_t>(chunks_);
+    for (size_t r = 0; r < ranks; ++r) {
+      int64_t* const counts = out.mutable_data<int64_t>() + r * (chunks + 1);
+      for (size_t p = 0; p < chunks; ++p) counts[p] = draw.rows[p * ranks + r];
+      counts[chunks] = draw.choices[r];
     }
     return true;
   }

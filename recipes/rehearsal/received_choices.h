@@ -1,7 +1,7 @@
 // ReceivedChoices: the tokens that the other ranks of an expert group would send to a rehearsed one,
-// in the format of AllToAllDispatcher (moe/dispatcher.h): numbers of rows and choices by source [M,
-// 2] i64 on the CPU, then rows of x, of ids [S, K] i32 and of weights [S, K]. Rows of x are left to
-// the communicator.
+// in the format of AllToAllDispatcher (moe/dispatcher.h): numbers of rows of each chunk and choices by
+// source [M, P + 1] i64 on the CPU, then rows of ids [S, K] i32 and of weights [S, K], then those of x,
+// which are left to the communicator.
 //
 // Every rank of the group has the same number of tokens. Each takes K of the layer's experts one
 // after the other without replacement; one of this rank's is f times as likely a choice as another,
@@ -26,6 +26,7 @@ struct ChoiceDistribution {
   int64_t experts_per_token = 0;
   int64_t ranks = 1;   // of the group
   int64_t tokens = 0;  // of a rank in a micro-batch
+  int64_t chunks = 1;  // in which they travel
   double balance = 1;
   uint64_t seed = 0;
 
@@ -48,9 +49,10 @@ class ReceivedChoices : public AbsentPeers {
                const std::vector<int64_t>& receive_rows) override;
 
   struct Draw {
-    std::vector<int64_t> rows, choices;  // by source
-    Tensor ids;                          // [S, K], experts of this rank or -1
-    Tensor weights;                      // [S, K]: 1 / K, 0 where no expert is
+    std::vector<int64_t> rows;     // by chunk and source
+    std::vector<int64_t> choices;  // by source
+    Tensor ids;                    // [S, K] as moe/rank_rows.h sends them, -1 where none is here
+    Tensor weights;                // [S, K]: 1 / K, 0 where no expert is
     int64_t num_rows = 0, num_choices = 0;
     int64_t fullest_expert = 0;  // its choices
   };
@@ -63,6 +65,7 @@ class ReceivedChoices : public AbsentPeers {
 
   Device device_;
   DType weights_;
+  int64_t chunks_;
   std::vector<Draw> draws_;
   // The recomputed forward of a layer receives what its first forward was told of: rows name a draw.
   std::map<std::vector<int64_t>, size_t> by_rows_;

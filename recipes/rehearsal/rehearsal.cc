@@ -126,8 +126,8 @@ class Rehearsal {
     distribution_ = {.num_experts = recipe_.moe.num_experts,
                      .experts_per_token = recipe_.moe.experts_per_token,
                      .ranks = expert,
-                     .tokens = recipe_.train.micro_batch * recipe_.train.sequence_length /
-                               recipe_.parallel.context,
+                     .tokens = recipe_.rank_tokens(),
+                     .chunks = recipe_.expert_chunks(),
                      .balance = options_.balance,
                      .seed = static_cast<uint64_t>(recipe_.run.seed)};
     LACUNA_RETURN_IF_ERROR(distribution_.Validate());
@@ -146,7 +146,7 @@ class Rehearsal {
     model_ = BuildModel(recipe_.model, recipe_.nsa, recipe_.moe, recipe_.train.recompute,
                         recipe_.train.dtype, static_cast<uint64_t>(recipe_.run.seed),
                         /*gradients=*/true, result_.device, ShardingOf(recipe_, mesh_.mesh),
-                        mesh_.mesh.expert_group());
+                        mesh_.mesh.expert_group(), recipe_.expert_chunks());
     optimizer_ = std::make_unique<AdamW>(*model_.parameters, recipe_.optimizer);
     reducer_ = std::make_unique<GradientReducer>(*model_.parameters, mesh_.mesh.share_group(),
                                                  mesh_.mesh.replica.get(), mesh_.mesh.copy_group());

@@ -131,6 +131,12 @@ void AppendStep(const Recipe& recipe, const RehearsalOptions& options,
             out);
   AppendRow("exposed", Milliseconds(step.exposed),
             fmt::format("{} of the step", Percent(step.exposed_share())), out);
+  for (size_t k = 0; k < step.exposed_of_kind.size(); ++k) {
+    const double exposed = step.exposed_of_kind[k];
+    if (exposed > 0)
+      AppendRow(fmt::format("  {}", NameOf(static_cast<CollectiveKind>(k))), Milliseconds(exposed),
+                fmt::format("{} of the step", Percent(exposed / step.total())), out);
+  }
   AppendRow("reading data", Milliseconds(step.loading), "the device waits", out);
   AppendRow("step", Milliseconds(step.total()), Rate(recipe, result, step.total()) + " a GPU", out);
 }
@@ -217,6 +223,8 @@ std::string RehearsalJson(const Recipe& recipe, const RehearsalOptions& options,
   modelled["communication_share"] = step.communication_share();
   modelled["exposed"] = step.exposed;
   modelled["exposed_share"] = step.exposed_share();
+  for (size_t k = 0; k < step.exposed_of_kind.size(); ++k)
+    modelled["exposed_of_kind"][NameOf(static_cast<CollectiveKind>(k))] = step.exposed_of_kind[k];
   modelled["loading"] = step.loading;
   modelled["all_to_all_rate"] = options.rates.all_to_all;
   modelled["collective_rate"] = options.rates.collective;

@@ -27,13 +27,16 @@ class Replayer {
           step_.communication += seconds;
           // The host's own are not on the link.
           if (!item.collective.on_host) link_free_ = std::max(now_, link_free_) + seconds;
-          ends_.front().push_back(item.collective.on_host ? now_ : link_free_);
+          ends_.front().push_back(
+              {item.collective.on_host ? now_ : link_free_, item.collective.kind});
           break;
         }
         case TimelineItem::Kind::kWait: {
-          const double end = EndOf(item);
-          step_.exposed += std::max(0.0, end - now_);
-          now_ = std::max(now_, end);
+          const Launched& launched = LaunchOf(item);
+          const double exposed = std::max(0.0, launched.end - now_);
+          step_.exposed += exposed;
+          step_.exposed_of_kind[static_cast<size_t>(launched.kind)] += exposed;
+          now_ += exposed;
           break;
         }
       }
@@ -42,7 +45,11 @@ class Replayer {
   ModelledStep step() const { return step_; }
 
  private:
-  double EndOf(const TimelineItem& wait) const {
+  struct Launched {
+    double end;
+    CollectiveKind kind;
+  };
+  const Launched& LaunchOf(const TimelineItem& wait) const {
     const auto back = static_cast<size_t>(wait.phases_back),
                launch = static_cast<size_t>(wait.launch);
     LACUNA_CHECK(back < ends_.size() && launch < ends_[back].size(),
@@ -53,7 +60,7 @@ class Replayer {
 
   LinkRates rates_;
   double now_ = 0, link_free_ = 0;
-  std::deque<std::vector<double>> ends_;  // of the launches of this phase and those before it
+  std::deque<std::vector<Launched>> ends_;  // of this phase and those before it
   ModelledStep step_;
 };
 

@@ -47,6 +47,8 @@ struct ModelledStep {
   double compute = 0;
   double communication = 0;  // the link's time, whether anything runs beside it or not
   double exposed = 0;        // of that, what compute waits for
+  // Of that, what was waited for: it may itself have waited for the link behind others.
+  std::array<double, kNumCollectiveKinds> exposed_of_kind = {};
   double loading = 0;
   double total() const { return compute + exposed + loading; }
   // Without any overlap.

@@ -15,6 +15,9 @@ void ParallelConfig::Validate(const std::string& section,
                               std::vector<std::string>* violations) const {
   if (expert < 1)
     violations->push_back(fmt::format("{}.expert = {}: must be at least 1", section, expert));
+  if (expert_chunks < 0 || expert_chunks > kMaxChunks)
+    violations->push_back(
+        fmt::format("{}.expert_chunks = {}: must be 0 to {}", section, expert_chunks, kMaxChunks));
   if (context < 1 || context > kMaxContext)
     violations->push_back(
         fmt::format("{}.context = {}: must be 1 to {}", section, context, kMaxContext));

@@ -31,6 +31,16 @@ struct Recipe {
 
   bool uses_nsa() const { return model.attention == AttentionKind::kNsa; }
   bool uses_moe() const { return model.num_dense_layers < model.num_layers; }
+  // Tokens of a micro-batch on a rank.
+  int64_t rank_tokens() const {
+    return train.micro_batch * train.sequence_length / parallel.context;
+  }
+  // What parallel.expert_chunks comes to.
+  int64_t expert_chunks() const {
+    if (parallel.expert == 1) return 1;
+    if (parallel.expert_chunks > 0) return parallel.expert_chunks;
+    return rank_tokens() >= 2 * ParallelConfig::kChunkTokens ? 2 : 1;
+  }
 };
 
 // Reads, applies the overrides ("model.width=512", in order, the last of a key wins) and validates

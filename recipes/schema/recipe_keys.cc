@@ -232,6 +232,10 @@ const std::vector<Key<ParallelConfig>>& KeysOf<ParallelConfig>() {
   static const std::vector<Key<ParallelConfig>> keys = {
       MakeKey("expert", &ParallelConfig::expert,
               "ranks that share the experts of a block; divides the ranks and moe.num_experts"),
+      MakeKey(
+          "expert_chunks", &ParallelConfig::expert_chunks,
+          "in which tokens travel to experts of other ranks, one while another is worked on; 0: "
+          "2, where a rank's micro-batch has 512 tokens for each, else 1"),
       MakeKey("context", &ParallelConfig::context,
               "consecutive ranks that share each sample; divides the ranks, and twice it "
               "train.sequence_length"),

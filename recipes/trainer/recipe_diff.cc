@@ -69,6 +69,7 @@ bool MayChange(const std::string& key) {
                                                 "train.memory_limit_gib",
                                                 "parallel.context",
                                                 "parallel.expert",
+                                                "parallel.expert_chunks",
                                                 "parallel.zero",
                                                 "parallel.shard",
                                                 "parallel.timeout_seconds"};

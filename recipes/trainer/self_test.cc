@@ -68,7 +68,7 @@ BuiltModel Build(const SelfTestWay& way, int ranks, Device device, const Shardin
   RecomputePolicy recompute;
   if (way.recompute) recompute = {.block = true, .keeps = RecomputeKeeps::kAttention};
   return BuildModel(model, nsa, moe, recompute, way.dtype, 5, /*gradients=*/true, device, sharding,
-                    expert_group);
+                    expert_group, /*expert_chunks=*/2);
 }
 
 // Two documents of random tokens; the cut and what is masked follow from the sample.

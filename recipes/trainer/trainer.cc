@@ -102,10 +102,10 @@ class Run {
   }
 
   void Build() {
-    model_ =
-        BuildModel(recipe_.model, recipe_.nsa, recipe_.moe, recipe_.train.recompute,
-                   recipe_.train.dtype, static_cast<uint64_t>(recipe_.run.seed),
-                   /*gradients=*/true, device_, ShardingOf(recipe_, mesh_), mesh_.expert_group());
+    model_ = BuildModel(recipe_.model, recipe_.nsa, recipe_.moe, recipe_.train.recompute,
+                        recipe_.train.dtype, static_cast<uint64_t>(recipe_.run.seed),
+                        /*gradients=*/true, device_, ShardingOf(recipe_, mesh_),
+                        mesh_.expert_group(), recipe_.expert_chunks());
     optimizer_ = std::make_unique<AdamW>(*model_.parameters, recipe_.optimizer);
     reducer_ = std::make_unique<GradientReducer>(*model_.parameters, mesh_.share_group(),
                                                  mesh_.replica.get(), mesh_.copy_group());

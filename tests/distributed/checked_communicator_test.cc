@@ -90,6 +90,27 @@ TEST(CheckedCommunicator, NamesRowsThatDoNotMatch) {
   }
 }
 
+TEST(CheckedCommunicator, NamesRoundsThatDoNotMatch) {
+  if (World().rank() != 0) return;
+  auto errors = Failures([](Communicator& comm) {
+    const Tensor rows = Tensor::Zeros({6, 2}, DType::kF32),
+                 out = Tensor::Zeros({6, 2}, DType::kF32);
+    std::vector<int64_t> each = {2, 2, 2};
+    if (comm.rank() == 1) each = {1, 1, 1, 1, 1, 1};
+    comm.AllToAllRows(rows, each, out, each).Wait();
+  });
+  EXPECT_THAT(errors[0],
+              HasSubstr("rank 1 calls all_to_all_rows f32 rows of [2] on cpu in 2 rounds"));
+  errors = Failures([](Communicator& comm) {
+    // In the second round rank 2 expects one row more from rank 0 than that sends.
+    const int64_t expected = comm.rank() == 2 ? 2 : 1;
+    const Tensor in = Tensor::Zeros({6, 2}, DType::kF32),
+                 out = Tensor::Zeros({5 + expected, 2}, DType::kF32);
+    comm.AllToAllRows(in, {1, 1, 1, 1, 1, 1}, out, {1, 1, 1, expected, 1, 1}).Wait();
+  });
+  EXPECT_THAT(errors[1], HasSubstr("rank 0 sends 1 rows to rank 2 (step 0), which expects 2"));
+}
+
 TEST(CheckedCommunicator, SaysWhatItWaitsForWhereARankIsMissing) {
   if (World().rank() != 0) return;
   const auto errors = Failures([](Communicator& comm) {

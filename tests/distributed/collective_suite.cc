@@ -124,6 +124,29 @@ void AllToAllOfRows(const CollectiveBackend& b) {
   }
 }
 
+// Two rounds in one, the second one's rows behind the first one's.
+void AllToAllInRounds(const CollectiveBackend& b) {
+  for (const DType dtype : kAll) {
+    std::vector<int64_t> send, receive;
+    std::vector<double> in, expected;
+    for (const int round : {3, 2}) {
+      std::vector<int64_t> away, here;
+      const std::vector<double> sent = Rows(b, round, dtype, true, &away).ToDoubles(),
+                                received = Rows(b, round, dtype, false, &here).ToDoubles();
+      in.insert(in.end(), sent.begin(), sent.end());
+      expected.insert(expected.end(), received.begin(), received.end());
+      send.insert(send.end(), away.begin(), away.end());
+      receive.insert(receive.end(), here.begin(), here.end());
+    }
+    const auto rows = [&](const std::vector<double>& values) {
+      return Tensor::FromDoubles(values, {static_cast<int64_t>(values.size()) / 6, 2, 3}, dtype);
+    };
+    const Tensor out = Tensor::Empty(rows(expected).shape(), dtype, b.device);
+    b.comm.AllToAllRows(rows(in).To(b.device), send, out, receive).Wait();
+    ExpectSame(out, rows(expected), "all_to_all_rows in rounds");
+  }
+}
+
 void BroadcastFromEveryRoot(const CollectiveBackend& b) {
   for (const DType dtype : kAll) {
     for (int root = 0; root < b.comm.size(); ++root) {
@@ -261,6 +284,10 @@ void Misuse(const CollectiveBackend& b) {
   EXPECT_THROW(b.comm.AllGatherInto(empty({2}, DType::kBF16), f32), Error);
   EXPECT_THROW(b.comm.AllToAllRows(f32, more, f32, rows), Error);
   EXPECT_THROW(b.comm.AllToAllRows(f32, {}, f32, rows), Error);
+  EXPECT_THROW(b.comm.AllToAllRows(f32, {}, f32, {}), Error);
+  std::vector<int64_t> two_rounds = rows;
+  two_rounds.insert(two_rounds.end(), static_cast<size_t>(n), 0);
+  EXPECT_THROW(b.comm.AllToAllRows(f32, two_rounds, f32, rows), Error);
   EXPECT_THROW(b.comm.AllToAllRows(f32, rows, empty({2 * n, 1}, DType::kF32), rows), Error);
 }
 
@@ -272,6 +299,7 @@ const std::vector<CollectiveCase>& CollectiveCases() {
       {"ReduceScatterSum", ReduceScatter},
       {"AllGatherInto", AllGatherTensors},
       {"AllToAllRows", AllToAllOfRows},
+      {"AllToAllRowsInRounds", AllToAllInRounds},
       {"Broadcast", BroadcastFromEveryRoot},
       {"BytesAndBarrier", BytesAndBarrier},
       {"ManyRequests", ManyRequests},

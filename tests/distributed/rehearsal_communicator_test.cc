@@ -88,6 +88,9 @@ TEST_F(RehearsalCommunicatorTest, SentRowsStandForReceivedOnes) {
   EXPECT_DOUBLE_EQ(recorder_.launched[0].link_bytes, 5 * 8);  // to others 2 rows, from them 5
   EXPECT_THROW(comm_->AllToAllRows(in, {1, 1, 0, 0}, out, {2, 0, 3, 0}), Error);
   EXPECT_THROW(comm_->AllToAllRows(in, {1, 1, 0, 1}, out, {2, 0, 2, 0}), Error);
+  // In two rounds: to others 1 + 1 rows, from them 1 + 2.
+  comm_->AllToAllRows(in, {1, 0, 0, 0, 1, 0, 0, 1}, out, {1, 1, 0, 0, 0, 1, 2, 0}).Wait();
+  EXPECT_DOUBLE_EQ(recorder_.launched[1].link_bytes, 3 * 8);
   const Tensor none = Tensor::Zeros({0, 2}, DType::kF32);
   comm_->AllToAllRows(none, {0, 0, 0, 0}, out, {2, 0, 3, 0}).Wait();
   EXPECT_EQ(out.ToDoubles(), std::vector<double>(10, 0.0));

@@ -26,6 +26,8 @@ struct Mailbox {
   // By group, from, to (ranks of the run) and tag.
   using Key = std::tuple<std::string, int, int, int>;
   std::map<Key, std::deque<std::vector<char>>> messages;
+  // Receivers of a key take its messages in the order in which they were posted.
+  std::map<Key, int64_t> posted, taken;
   // True for a message that never arrives.
   std::function<bool(int from, int to)> lose = [](int, int) { return false; };
   // Polls of the receiver before a message can be seen; varies the order of arrival.
@@ -68,12 +70,16 @@ class ThreadTransport : public Transport {
   };
   struct Received : Message {
     Received(Mailbox& box, Mailbox::Key key, void* data, int64_t bytes, int polls)
-        : box(box), key(std::move(key)), data(data), bytes(bytes), polls(polls) {}
+        : box(box), key(std::move(key)), data(data), bytes(bytes), polls(polls) {
+      const std::lock_guard lock(box.mutex);
+      turn = box.posted[this->key]++;
+    }
     bool Done() override {
       if (polls-- > 0) return false;
       const std::lock_guard lock(box.mutex);
       auto& queue = box.messages[key];
-      if (queue.empty()) return false;
+      if (queue.empty() || box.taken[key] != turn) return false;
+      ++box.taken[key];
       if (static_cast<int64_t>(queue.front().size()) != bytes)
         throw CommunicationError("message of another size");
       std::copy(queue.front().begin(), queue.front().end(), static_cast<char*>(data));
@@ -85,6 +91,7 @@ class ThreadTransport : public Transport {
     void* data;
     int64_t bytes;
     int polls;
+    int64_t turn;
   };
   Mailbox& box_;
   int rank_;

@@ -79,7 +79,7 @@ RowsParams<Epilogue> Rows(const Sizes& s, Bits& x, int64_t depth, int64_t featur
                           int64_t tile_features) {
   RowsParams<Epilogue> p = {};
   p.x = {x.data(), 2, 2, {depth, s.rows()}, {1, depth}, {64, kRowBox}};
-  p.offsets = s.offsets.data();
+  p.offsets = {s.offsets.data(), 1, 1};
   p.rows = s.rows();
   p.experts = static_cast<int>(s.experts());
   p.slices = static_cast<int>((depth + kDepth - 1) / kDepth);
@@ -146,6 +146,49 @@ TEST(HopperExperts, SwiGluBehindTheProduct) {
   }
 }
 
+// The rows of one chunk of every expert, between others that are NaNs, give the bits that they give
+// among all, and nothing else is written.
+TEST(HopperExperts, RowsOfOneChunk) {
+  // Experts of three chunks: without rows, with one alone, several tiles.
+  const std::vector<int64_t> cuts = {0, 0, 0, 0, 0, 20, 20, 25, 65, 330};
+  const Sizes s = {72, 40, {0, 0, 20, 330}};
+  const int64_t f = s.out;
+  const Bits all = Random(s.rows() * s.in, 1, 1);
+  Bits w = Random(s.experts() * 2 * f * s.in, 0.2F, 2);
+  const auto run = [&](Bits& x, const ExpertOffsets& offsets, Bits& z, Bits& h) {
+    auto p = Rows<StoreSwiGlu>(s, x, s.in, 2 * f, 2 * f);
+    p.offsets = offsets;
+    p.feature_pairs = static_cast<int>((f + kM - 1) / kM);
+    p.w = {w.data(),
+           2,
+           5,
+           {s.in, 8, 2, f / 8, s.experts()},
+           {1, s.in, f * s.in, 8 * s.in, 2 * f * s.in},
+           {64, 8, 2, kM / 16, 1}};
+    p.epilogue = {Data(z), Data(h)};
+    RunRows<StoreSwiGlu, true>(p, 6);
+  };
+  Bits x = all, z(s.rows() * 2 * f, kNan), h(s.rows() * f, kNan);
+  run(x, {cuts.data(), 3, 3}, z, h);
+  for (int64_t chunk = 0; chunk < 3; ++chunk) {
+    Bits some(x.size(), kNan), z_expected(z.size(), kNan), h_expected(h.size(), kNan),
+        z_chunk = z_expected, h_chunk = h_expected;
+    for (int64_t e = 0; e < s.experts(); ++e) {
+      const auto copy = [&](const Bits& from, Bits& to, int64_t columns) {
+        std::copy(from.begin() + cuts[3 * e + chunk] * columns,
+                  from.begin() + cuts[3 * e + chunk + 1] * columns,
+                  to.begin() + cuts[3 * e + chunk] * columns);
+      };
+      copy(all, some, s.in);
+      copy(z, z_expected, 2 * f);
+      copy(h, h_expected, f);
+    }
+    run(some, {cuts.data() + chunk, 3, 1}, z_chunk, h_chunk);
+    EXPECT_EQ(z_chunk, z_expected) << chunk;
+    EXPECT_EQ(h_chunk, h_expected) << chunk;
+  }
+}
+
 TEST(HopperExperts, SwiGluBackwardBehindTheProduct) {
   for (const Sizes& s : kSizes) {
     SCOPED_TRACE(testing::Message() << s.in << " -> " << s.out);
@@ -184,8 +227,9 @@ TEST(HopperExperts, SwiGluBackwardBehindTheProduct) {
   }
 }
 
+// stride: every stride-th of the offsets; what stands between does not matter.
 template <bool kAccumulate, bool kTransposed>
-void CheckDw(const Sizes& s) {
+void CheckDw(const Sizes& s, int stride = 1) {
   SCOPED_TRACE(testing::Message() << s.in << " -> " << s.out << (kAccumulate ? " added" : " set")
                                   << (kTransposed ? ", transposed" : ""));
   Bits x = Random(s.rows() * s.in, 1, 1), dy = Random(s.rows() * s.out, 1, 2);
@@ -203,7 +247,9 @@ void CheckDw(const Sizes& s) {
            {kStepColumns, kTransposed ? kStepColumns : 64, 1}},
           static_cast<int>(m),
           static_cast<int>(n)};
-  p.offsets = s.offsets.data();
+  std::vector<int64_t> offsets(s.experts() * stride + 1, 1);
+  for (size_t e = 0; e < s.offsets.size(); ++e) offsets[e * stride] = s.offsets[e];
+  p.offsets = {offsets.data(), stride, stride};
   p.rows = s.rows();
   p.experts = static_cast<int>(s.experts());
   p.pairs = static_cast<int>((m + kCluster * DwTile::kM - 1) / (kCluster * DwTile::kM));
@@ -225,7 +271,7 @@ TEST(HopperExperts, GradientsOfMatrices) {
     CheckDw<false, false>(s);
     CheckDw<true, true>(s);
   }
-  CheckDw<true, false>(kSizes[1]);
+  CheckDw<true, false>(kSizes[1], 3);
   CheckDw<false, true>(kSizes[1]);
 }
 

@@ -40,7 +40,8 @@ TEST_P(CudaExpertRanks, RepeatTheirBitsAlsoWithRecompute) {
     const Tensor x = p.Mine(p.x).To(OwnDevice()), dy = p.Mine(p.dy).To(OwnDevice());
     std::vector<std::vector<Tensor>> results;
     for (const bool recompute : {false, false, true}) {
-      MoeFixture f(kExpertParallelWidth, p.c.config, dtype, 1, OwnDevice(), group_.get());
+      MoeFixture f(kExpertParallelWidth, p.c.config, dtype, 1, OwnDevice(), group_.get(),
+                   p.c.chunks);
       p.ShiftBias(f);
       results.push_back(f.Step(x, dy, {.recompute = recompute}));
       results.back().push_back(f.flat().grad());

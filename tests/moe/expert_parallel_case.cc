@@ -59,7 +59,14 @@ std::vector<ExpertParallelCase> ExpertParallelCases() {
           {"rank_without_rows", base, NoneOnTheFirst},
           {"rows_on_one_rank", base, AllOnTheLast},
           {"experts_of_one_rank", two, Uneven, kExpertParallelExperts - 1},
-          {"from_one_rank_to_one", two, AllOnTheLast, 0}};
+          {"from_one_rank_to_one", two, AllOnTheLast, 0},
+          {"two_chunks", base, Uneven, -1, 2},
+          {"three_chunks_softmax_no_shared", softmax, Uneven, -1, 3},
+          {"two_chunks_every_expert", every, Uneven, -1, 2},
+          {"two_chunks_rank_without_rows", base, NoneOnTheFirst, -1, 2},
+          {"three_chunks_rows_on_one_rank", base, AllOnTheLast, -1, 3},
+          {"two_chunks_experts_of_one_rank", two, Uneven, kExpertParallelExperts - 1, 2},
+          {"more_chunks_than_tokens", base, Uneven, -1, 11}};
 }
 
 ExpertParallelProblem::ExpertParallelProblem(const ExpertParallelCase& c, DType dtype,
@@ -95,7 +102,7 @@ void CheckAgainstOneRank(Communicator& comm, const ExpertParallelCase& c, DType 
                          Device device) {
   const ExpertParallelProblem p(c, dtype, comm);
   constexpr int64_t kWidth = kExpertParallelWidth;
-  MoeFixture one(kWidth, c.config, dtype), f(kWidth, c.config, dtype, 1, device, &comm);
+  MoeFixture one(kWidth, c.config, dtype), f(kWidth, c.config, dtype, 1, device, &comm, c.chunks);
   p.ShiftBias(one);
   p.ShiftBias(f);
   const auto round = [dtype](double v) { return RoundTo(dtype, v); };

@@ -18,6 +18,7 @@ struct ExpertParallelCase {
   MoeConfig config;
   std::vector<int64_t> (*rows)(int ranks);  // of each rank
   int64_t favoured = -1;                    // around whose expert all tokens choose theirs
+  int64_t chunks = 1;                       // in which tokens travel
 
   friend void PrintTo(const ExpertParallelCase& c, std::ostream* os) { *os << c.name; }
 };

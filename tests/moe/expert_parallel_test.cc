@@ -60,7 +60,7 @@ TEST_P(ExpertParallel, RepeatsItsBitsAlsoWithRecompute) {
     const Problem p(GetParam(), DType::kF32, comm);
     std::vector<std::vector<Tensor>> results;
     for (const bool recompute : {false, false, true}) {
-      MoeFixture f(kWidth, p.c.config, p.dtype, 1, kCpu, &comm);
+      MoeFixture f(kWidth, p.c.config, p.dtype, 1, kCpu, &comm, p.c.chunks);
       p.ShiftBias(f);
       results.push_back(f.Step(p.Mine(p.x), p.Mine(p.dy), {.recompute = recompute}));
       results.back().push_back(f.flat().grad());
@@ -74,40 +74,57 @@ TEST_P(ExpertParallel, RepeatsItsBitsAlsoWithRecompute) {
   });
 }
 
-// The rows that go to each rank: a token once, whatever the number of its choices there. With
-// recompute there once more, but for the counts, and not back: nobody reads what would come.
+// The rows that go to each rank: a token once, whatever the number of its choices there; chunk by chunk
+// in forward, at once in backward. With recompute there once more, but for the counts, and not back:
+// nobody reads what would come.
 TEST_P(ExpertParallel, ATokenIsSentOnceToEachRank) {
   OnEveryRank([&](Communicator& comm) {
     const Problem p(GetParam(), DType::kF64, comm);
     for (const bool recompute : {false, true}) {
       RecordingCommunicator recorded(comm);
       MoeFixture one(kWidth, p.c.config, p.dtype),
-          f(kWidth, p.c.config, p.dtype, 1, kCpu, &recorded);
+          f(kWidth, p.c.config, p.dtype, 1, kCpu, &recorded, p.c.chunks);
       p.ShiftBias(one);
       p.ShiftBias(f);
       const NaiveResult naive =
           test::RunNaive<double>(one.Naive(p.x), p.dy.ToDoubles(), [](double v) { return v; });
       const auto chosen = static_cast<size_t>(p.c.config.experts_per_token),
                  ranks = static_cast<size_t>(comm.size());
-      // [from][to]
-      std::vector<std::vector<int64_t>> rows(ranks, std::vector<int64_t>(ranks, 0));
+      const auto chunks = static_cast<size_t>(p.c.chunks);
+      using Rows = std::vector<std::vector<int64_t>>;
+      // [chunk][from][to] and [chunk][to][from]
+      std::vector<Rows> there(chunks, Rows(ranks, std::vector<int64_t>(ranks, 0))), back = there;
       size_t n = 0;
       for (size_t from = 0; from < ranks; ++from) {
         for (int64_t i = 0; i < p.rows[from]; ++i, ++n) {
           std::set<size_t> to;
           for (size_t k = 0; k < chosen; ++k)
             to.insert(static_cast<size_t>(naive.ids[n * chosen + k]) / (kExperts / ranks));
-          for (const size_t r : to) ++rows[from][r];
+          size_t chunk = 0;
+          while (i >= static_cast<int64_t>(chunk + 1) * p.rows[from] / p.c.chunks) ++chunk;
+          for (const size_t r : to) {
+            ++there[chunk][from][r];
+            ++back[chunk][r][from];
+          }
         }
       }
-      std::vector<int64_t> back;
-      for (size_t r = 0; r < ranks; ++r) back.push_back(rows[r][p.rank]);
       f.Step(p.Mine(p.x), p.Mine(p.dy), {.recompute = recompute});
 
-      const std::vector<int64_t> one_each(ranks, 1), &away = rows[p.rank];
-      std::vector<std::vector<int64_t>> expected = {one_each, away, away, away, back};
-      if (recompute) expected.insert(expected.end(), {away, away, away});
-      expected.insert(expected.end(), {away, back, back});  // dy; dx and dweights
+      Rows away, home;
+      std::vector<int64_t> all_away, all_home;
+      for (size_t chunk = 0; chunk < chunks; ++chunk) {
+        away.push_back(there[chunk][p.rank]);
+        home.push_back(back[chunk][p.rank]);
+        all_away.insert(all_away.end(), away.back().begin(), away.back().end());
+        all_home.insert(all_home.end(), home.back().begin(), home.back().end());
+      }
+      Rows expected = {std::vector<int64_t>(ranks, 1)};
+      for (int forward = 0; forward < (recompute ? 2 : 1); ++forward) {
+        expected.insert(expected.end(), {all_away, all_away});  // ids and weights
+        expected.insert(expected.end(), away.begin(), away.end());
+        if (forward == 0) expected.insert(expected.end(), home.begin(), home.end());
+      }
+      expected.insert(expected.end(), {all_away, all_home, all_home});  // dy; dx and dweights
       EXPECT_EQ(recorded.sent_rows, expected);
     }
   });
@@ -138,6 +155,7 @@ TEST(ExpertParallelParameters, ExpertsThatTheRanksDoNotDivideAreAnError) {
   test::RunRanks(box, 3, [](Communicator& comm) {
     EXPECT_THROW(MoeFixture(kWidth, {.num_experts = kExperts}, DType::kF64, 1, kCpu, &comm), Error);
     EXPECT_THROW(AllToAllDispatcher(kExperts, comm), Error);
+    EXPECT_THROW(AllToAllDispatcher(9, comm, 0), Error);
   });
 }
 
@@ -188,8 +206,10 @@ TEST(ExpertParallelBalance, LossesCountsAndBiasAreThoseOfOneRank) {
 }
 
 // What is queued while rows are under way, by the kernels behind an exchange: forward the shared
-// experts' halves, each on its way; backward the same, the other way round.
-TEST(ExpertParallelOverlap, TheHalvesOfTheSharedExpertsFillTheWays) {
+// experts' halves on the first chunk's way there and the last one's way home, and the experts' work on
+// a chunk while the next one and the one before it travel; backward, where rows travel at once, the
+// shared experts' halves, the other way round.
+TEST(ExpertParallelOverlap, WhatFillsTheWays) {
   const MoeConfig config{
       .num_experts = kExperts, .experts_per_token = 2, .expert_width = 6, .num_shared = 1};
   struct Names : KernelObserver {
@@ -200,37 +220,49 @@ TEST(ExpertParallelOverlap, TheHalvesOfTheSharedExpertsFillTheWays) {
     }
     std::vector<std::string>& events;
   };
-  OnEveryRank([&](Communicator& comm) {
-    RecordingCommunicator recorded(comm);
-    MoeFixture f(kWidth, config, DType::kF32, 1, kCpu, &recorded);
-    Names names(recorded.events);
-    const ObserveKernels observed(names);
-    Tape tape;
-    const PackedSequences sequences = PackedSequences::Single(11);
-    ForwardContext ctx{.tape = tape, .sequences = sequences};
-    const Variable x = tape.Leaf(RandomTensor({11, kWidth}, DType::kF32, 5));
-    const Variable y = f.layer().Forward(ctx, x, {});
-    // Behind exchange number `i`, up to the kernel `end`.
-    const auto behind = [&](size_t i, const std::string& end) {
-      auto at = recorded.events.begin();
-      for (size_t n = 0; n <= i; ++n)
-        at = std::find(at + (n > 0 ? 1 : 0), recorded.events.end(), "exchange");
-      return std::vector<std::string>(at + 1, std::find(at + 1, recorded.events.end(), end));
-    };
-    // Exchanges: counts, tokens, ids, weights; home.
-    EXPECT_EQ(behind(3, "sort_by_expert"), (std::vector<std::string>{"matmul", "swiglu_fwd"}));
-    EXPECT_EQ(behind(4, "unpermute_rows"), std::vector<std::string>{"matmul"});
-    recorded.events.clear();
-    tape.Backward({{y, RandomTensor({11, kWidth}, DType::kF32, 6)}});
-    // Exchanges: dy; dx and dweights.
-    const std::vector<std::string> of_dy = behind(0, "exchange");
-    ASSERT_GE(of_dy.size(), 2u);
-    EXPECT_EQ(of_dy[0] + " " + of_dy[1], "matmul matmul");
-    EXPECT_EQ(std::count(of_dy.begin(), of_dy.end(), "swiglu_bwd"), 0);
-    const std::vector<std::string> of_dx = behind(2, "unpermute_rows");
-    EXPECT_EQ(std::count(of_dx.begin(), of_dx.end(), "swiglu_bwd"), 1);
-    EXPECT_EQ(std::count(of_dx.begin(), of_dx.end(), "matmul"), 2);
-  });
+  for (const size_t chunks : {1, 2, 3}) {
+    OnEveryRank([&](Communicator& comm) {
+      RecordingCommunicator recorded(comm);
+      MoeFixture f(kWidth, config, DType::kF32, 1, kCpu, &recorded, static_cast<int64_t>(chunks));
+      Names names(recorded.events);
+      const ObserveKernels observed(names);
+      Tape tape;
+      const PackedSequences sequences = PackedSequences::Single(11);
+      ForwardContext ctx{.tape = tape, .sequences = sequences};
+      const Variable x = tape.Leaf(RandomTensor({11, kWidth}, DType::kF32, 5));
+      const Variable y = f.layer().Forward(ctx, x, {});
+      // Behind exchange number `i`, up to the event `end`.
+      const auto behind = [&](size_t i, const std::string& end) {
+        auto at = recorded.events.begin();
+        for (size_t n = 0; n <= i; ++n)
+          at = std::find(at + (n > 0 ? 1 : 0), recorded.events.end(), "exchange");
+        return std::vector<std::string>(at + 1, std::find(at + 1, recorded.events.end(), end));
+      };
+      // Exchanges: counts, ids, weights; chunks of tokens; chunks home.
+      const size_t last_there = 2 + chunks, last_home = last_there + chunks;
+      EXPECT_EQ(std::count(recorded.events.begin(), recorded.events.end(), "exchange"),
+                static_cast<int64_t>(last_home + 1));
+      EXPECT_EQ(behind(last_there, "sort_by_expert"),
+                (std::vector<std::string>{"matmul", "swiglu_fwd"}));
+      for (size_t home = last_there + 1; home < last_home; ++home) {
+        EXPECT_EQ(behind(home, "exchange"),
+                  (std::vector<std::string>{"permute_some_rows", "grouped_swiglu_chunk",
+                                            "grouped_matmul_chunk", "unpermute_rows"}));
+      }
+      EXPECT_EQ(behind(last_home, "unpermute_rows"), std::vector<std::string>{"matmul"});
+      recorded.events.clear();
+      tape.Backward({{y, RandomTensor({11, kWidth}, DType::kF32, 6)}});
+      // Exchanges: dy; dx and dweights.
+      EXPECT_EQ(std::count(recorded.events.begin(), recorded.events.end(), "exchange"), 3);
+      const std::vector<std::string> of_dy = behind(0, "exchange");
+      ASSERT_GE(of_dy.size(), 2u);
+      EXPECT_EQ(of_dy[0] + " " + of_dy[1], "matmul matmul");
+      EXPECT_EQ(std::count(of_dy.begin(), of_dy.end(), "swiglu_bwd"), 0);
+      const std::vector<std::string> of_dx = behind(2, "unpermute_rows");
+      EXPECT_EQ(std::count(of_dx.begin(), of_dx.end(), "swiglu_bwd"), 1);
+      EXPECT_EQ(std::count(of_dx.begin(), of_dx.end(), "matmul"), 2);
+    });
+  }
 }
 
 // Weight gradients are worked out while rows are under way: the experts' after dx has left, those
@@ -240,8 +272,8 @@ TEST(ExpertParallelOverlap, WeightGradientsFillTheWaits) {
       .num_experts = kExperts, .experts_per_token = 2, .expert_width = 6, .num_shared = 1};
   OnEveryRank([&](Communicator& comm) {
     RecordingCommunicator recorded(comm);
-    MoeLayer below(kWidth, config, 0.5, 0.5, DType::kF32, kCpu, &recorded),
-        above(kWidth, config, 0.5, 0.5, DType::kF32, kCpu, &recorded);
+    MoeLayer below(kWidth, config, 0.5, 0.5, DType::kF32, kCpu, &recorded, /*expert_chunks=*/2),
+        above(kWidth, config, 0.5, 0.5, DType::kF32, kCpu, &recorded, /*expert_chunks=*/2);
     std::vector<std::unique_ptr<FlatParameters>> flat;
     for (auto& [name, layer] : {std::pair{"below", &below}, std::pair{"above", &above}}) {
       layer->SetName(name);

@@ -131,6 +131,57 @@ TEST(GroupedMatMul, ExpertsWithoutRowsAreNotRead) {
   }
 }
 
+// A chunk's rows of every expert are set, others are neither read nor written.
+TEST(GroupedMatMul, OfOneChunk) {
+  // 3 experts of 2 chunks: without rows, with one chunk alone, more than a piece of work.
+  const std::vector<int64_t> cuts = {0, 0, 0, 5, 5, 305, 700};
+  const Tensor offsets = Tensor::FromVector(cuts, {7});
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
+    const Tensor whole_x = test::RandomIds({700, 4}, 5, 1).To(dtype),
+                 w = test::RandomIds({3, 3, 4}, 5, 2).To(dtype);
+    Tensor whole = Tensor::Empty({700, 3}, dtype);
+    ops::GroupedMatMul({.x = whole_x.Ref(),
+                        .w = w.Ref(),
+                        .offsets = offsets.Ref(),
+                        .y = whole.MutableRef(),
+                        .chunks = 2},
+                       kCpuStream);
+    for (const size_t chunk : {0, 1}) {
+      std::vector<double> x(700 * 4, nan), expected(700 * 3, -7);
+      for (size_t e = 0; e < 3; ++e) {
+        const int64_t begin = cuts[2 * e + chunk], end = cuts[2 * e + chunk + 1];
+        const std::vector<double> in = whole_x.ToDoubles(), out = whole.ToDoubles();
+        std::copy(in.begin() + begin * 4, in.begin() + end * 4, x.begin() + begin * 4);
+        std::copy(out.begin() + begin * 3, out.begin() + end * 3, expected.begin() + begin * 3);
+      }
+      Tensor y = Tensor::FromDoubles(std::vector<double>(700 * 3, -7), {700, 3}, dtype);
+      ops::GroupedMatMul({.x = Tensor::FromDoubles(x, {700, 4}, dtype).Ref(),
+                          .w = w.Ref(),
+                          .offsets = offsets.Ref(),
+                          .y = y.MutableRef(),
+                          .chunks = 2,
+                          .chunk = static_cast<int64_t>(chunk)},
+                         kCpuStream);
+      EXPECT_EQ(y.ToDoubles(), expected);  // whole numbers, so that sums are exact
+    }
+  }
+  const Tensor x = RandomTensor({4, 5}, DType::kF32, 1),
+               w = RandomTensor({1, 3, 5}, DType::kF32, 2),
+               two = Tensor::FromVector(std::vector<int64_t>{0, 2, 4}, {3});
+  Tensor y = Tensor::Empty({4, 3}, DType::kF32);
+  for (const auto& [chunks, chunk] : {std::pair<int64_t, int64_t>{2, 2}, {1, 0}, {2, -2}}) {
+    EXPECT_THROW(ops::GroupedMatMul({.x = x.Ref(),
+                                     .w = w.Ref(),
+                                     .offsets = two.Ref(),
+                                     .y = y.MutableRef(),
+                                     .chunks = chunks,
+                                     .chunk = chunk},
+                                    kCpuStream),
+                 Error);
+  }
+}
+
 TEST(GroupedMatMulDw, AddsOrSets) {
   const Tensor offsets = Tensor::FromVector(std::vector<int64_t>{0, 2, 2, 5}, {4}),
                x = RandomTensor({5, 4}, DType::kF32, 1), dy = RandomTensor({5, 3}, DType::kF32, 2);

@@ -26,11 +26,11 @@ struct StepOptions {
 class MoeFixture {
  public:
   MoeFixture(int64_t width, const MoeConfig& config, DType dtype, uint64_t seed = 1,
-             Device device = kCpu, Communicator* expert_group = nullptr)
+             Device device = kCpu, Communicator* expert_group = nullptr, int64_t chunks = 1)
       : width_(width),
         config_(config),
         stream_(ComputeStream(device)),
-        layer_(width, config, 0.5, 0.5, dtype, device, expert_group) {
+        layer_(width, config, 0.5, 0.5, dtype, device, expert_group, chunks) {
     layer_.SetName("layers.3.mlp");
     flat_ = std::make_unique<FlatParameters>(layer_, dtype, seed, /*gradients=*/true, device);
   }

@@ -42,6 +42,87 @@ TEST(RoutedExperts, Gradients) {
       {&gate_up, &down}));
 }
 
+// Numbers of which every product and sum is exact, so that their order shows nowhere: gates so large
+// that SwiGLU is gate * up. Then chunks change no bit, and each one's tokens are read and written in
+// its turn alone.
+TEST(RoutedExperts, ChunksChangeNothing) {
+  constexpr int64_t kTokens = 21, kChosen = 3, kExperts = 5, kWidth = 6, kHidden = 4;
+  const auto whole_numbers = [](const Shape& shape, DType dtype, uint64_t seed, double from) {
+    std::vector<double> values = RandomIds(shape, 4, seed).ToDoubles();
+    for (double& v : values) v += from;
+    return Tensor::FromDoubles(values, shape, dtype);
+  };
+  for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
+    Tensor ids = RandomIds({kTokens, kChosen}, kExperts, 1);
+    for (int64_t i = 0; i < ids.numel(); i += 4) ids.mutable_data<int32_t>()[i] = -1;
+    const Tensor x = whole_numbers({kTokens, kWidth}, dtype, 2, 1),
+                 dy = whole_numbers({kTokens, kWidth}, dtype, 3, -1);
+    Tensor weights = whole_numbers({kTokens, kChosen}, AccumulationType(dtype), 4, 1);
+    Parameter gate_up = test::RandomParameter("gate_up", {kExperts, 2 * kHidden, kWidth}, dtype, 5),
+              down = test::RandomParameter("down", {kExperts, kWidth, kHidden}, dtype, 6);
+    std::vector<double> matrices = whole_numbers(gate_up.shape, DType::kF64, 7, 0).ToDoubles();
+    for (size_t i = 0; i < matrices.size(); ++i)
+      matrices[i] = i / kWidth % (2 * kHidden) < kHidden ? 16 : matrices[i] - 1;
+    gate_up.value.CopyFrom(Tensor::FromDoubles(matrices, gate_up.shape, dtype));
+    down.value.CopyFrom(whole_numbers(down.shape, dtype, 8, -1));
+    const auto run = [&](const std::vector<int64_t>& begins) {
+      const auto chunks = static_cast<int64_t>(begins.size()) - 1;
+      Tensor keys = ids.Clone(), there = x.Clone(), y = Tensor::Zeros(x.shape(), dtype);
+      if (chunks > 1)
+        there.CopyFrom(Tensor::FromDoubles(std::vector<double>(x.numel(), NAN), x.shape(), dtype));
+      RoutedRows rows{.offsets = Tensor::Empty({kExperts * chunks + 1}, DType::kI64),
+                      .position = Tensor::EmptyLike(ids),
+                      .chunk_begins = begins};
+      for (size_t p = 0; p + 1 < begins.size(); ++p) {
+        for (int64_t i = begins[p] * kChosen; i < begins[p + 1] * kChosen; ++i) {
+          int32_t& key = keys.mutable_data<int32_t>()[i];
+          if (key >= 0) key = key * static_cast<int32_t>(chunks) + static_cast<int32_t>(p);
+        }
+      }
+      ops::SortByExpert({.ids = keys.Ref(),
+                         .offsets = rows.offsets.MutableRef(),
+                         .position = rows.position.MutableRef(),
+                         .may_be_none = true},
+                        kCpuStream);
+      rows.num_choices = static_cast<int64_t>(rows.offsets.ToDoubles().back());
+      gate_up.grad.Zero();
+      down.grad.Zero();
+      std::vector<int64_t> events;
+      Tape tape;
+      const Variable in = tape.Leaf(there), w = tape.Leaf(weights);
+      const auto of = [&](const Tensor& tokens, int64_t p) {
+        return tokens.Slice(begins[static_cast<size_t>(p)], begins[static_cast<size_t>(p) + 1]);
+      };
+      const Variable out = RoutedExperts(tape, in, w, rows, gate_up, down,
+                                         {.arrive =
+                                              [&](int64_t p) {
+                                                events.push_back(p);
+                                                of(there, p).CopyFrom(of(x, p));
+                                              },
+                                          .leave =
+                                              [&](int64_t p, const Tensor& left) {
+                                                events.push_back(-1 - p);
+                                                of(y, p).CopyFrom(left);
+                                              }});
+      std::vector<int64_t> expected;
+      for (int64_t p = 0; p < chunks; ++p) expected.insert(expected.end(), {p, -1 - p});
+      EXPECT_EQ(events, expected);
+      EXPECT_TRUE(SameBits(out.value(), y));
+      tape.Backward({{out, dy}});
+      return std::vector<Tensor>{y, tape.Grad(in), tape.Grad(w), gate_up.grad.Clone(),
+                                 down.grad.Clone()};
+    };
+    const std::vector<Tensor> whole = run({0, kTokens});
+    for (const std::vector<int64_t>& begins :
+         {std::vector<int64_t>{0, 10, kTokens}, {0, 0, 7, 7, 20, kTokens}, {0, kTokens, kTokens}}) {
+      SCOPED_TRACE(testing::Message() << NameOf(dtype) << ", " << begins.size() - 1 << " chunks");
+      const std::vector<Tensor> chunked = run(begins);
+      for (size_t i = 0; i < whole.size(); ++i) EXPECT_TRUE(SameBits(chunked[i], whole[i])) << i;
+    }
+    for (const double v : whole[3].ToDoubles()) ASSERT_TRUE(std::isfinite(v));
+  }
+}
+
 TEST(RoutedExperts, WithoutTokens) {
   const RoutedRows rows = Sort(Tensor::Empty({0, 2}, DType::kI32), 3);
   Parameter gate_up = test::RandomParameter("gate_up", {3, 6, 4}, DType::kF32, 1),

@@ -48,7 +48,7 @@ BuiltModel Build(AttentionKind attention, RecomputePolicy recompute, DType dtype
                       .num_local = 1,
                       .window = 6};
   return BuildModel(model, nsa, moe, recompute, dtype, 7, /*gradients=*/true, kCpu, {},
-                    expert_group);
+                    expert_group, /*expert_chunks=*/2);
 }
 
 // Samples [begin, end) of the batch, of two documents each. Returns the rank's part of the loss;

@@ -69,7 +69,7 @@ inline BuiltModel Build(const Variant& variant, DType dtype = DType::kF64,
                       .num_local = 1,
                       .window = 6};
   return BuildModel(model, nsa, moe, recompute, dtype, 3, /*gradients=*/true, kCpu, sharding,
-                    expert_group);
+                    expert_group, /*expert_chunks=*/2);
 }
 
 // Samples of unequal numbers of targets: documents of different lengths, some rows masked.

@@ -65,8 +65,9 @@ TEST(RankPlan, WhatOfTheAllToAllRunsBesideCompute) {
   PlannedDevice device = *std::find_if(devices.begin(), devices.end(), [](const PlannedDevice& d) {
     return std::string_view(d.key) == "h200";
   });
-  const auto hidden = [&](const char* recompute) {
-    const StepTime time = EstimateStep(Paper({recompute}), 8, 1, device);
+  const auto hidden = [&](const char* recompute, const char* chunks = "1") {
+    const StepTime time = EstimateStep(
+        Paper({recompute, fmt::format("parallel.expert_chunks={}", chunks)}), 8, 1, device);
     EXPECT_LT(time.collectives, time.compute);
     return (time.hidden - time.collectives) / time.all_to_all;
   };
@@ -76,10 +77,16 @@ TEST(RankPlan, WhatOfTheAllToAllRunsBesideCompute) {
   EXPECT_LT(shared / 3, way);
   EXPECT_NEAR(hidden("train.recompute=none"), (3 * way + shared / 3) / (4 * way), 1e-9);
   EXPECT_NEAR(hidden("train.recompute=block"), (4 * way + shared / 3) / (5 * way), 1e-9);
+  // Of two or three chunks one shows, less what covers it; two are the default.
+  EXPECT_EQ(Paper().expert_chunks(), 2);
+  const double shown = std::max(0.0, way / 2 - shared / 3);
+  EXPECT_NEAR(hidden("train.recompute=none", "2"), (4 * way - shown) / (4 * way), 1e-9);
+  EXPECT_EQ(hidden("train.recompute=none", "0"), hidden("train.recompute=none", "2"));
   device.all_to_all *= 1e3;
   EXPECT_NEAR(hidden("train.recompute=none"), 1, 1e-9);
   device.all_to_all = 1;
   EXPECT_NEAR(hidden("train.recompute=none"), 0.5, 1e-6);
+  EXPECT_NEAR(hidden("train.recompute=none", "4"), 1 - 0.5 / 4, 1e-6);
 }
 
 TEST(RankPlan, TrafficOfAStep) {

@@ -84,6 +84,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(std::vector<std::string>{}, std::vector<std::string>{"train.dtype=bf16"},
                     std::vector<std::string>{"train.recompute=block"},
                     std::vector<std::string>{"parallel.expert=2"},
+                    std::vector<std::string>{"parallel.expert_chunks=2", "train.recompute=block"},
+                    std::vector<std::string>{"parallel.expert_chunks=3", "train.dtype=bf16"},
                     std::vector<std::string>{"parallel.zero=3"},
                     std::vector<std::string>{"parallel.zero=3", "parallel.shard=2"},
                     std::vector<std::string>{"parallel.expert=1", "parallel.zero=3"},
@@ -121,6 +123,8 @@ INSTANTIATE_TEST_SUITE_P(
                     std::vector<std::string>{"train.recompute=block",
                                              "train.recompute_keeps=attention"},
                     std::vector<std::string>{"parallel.expert=2"},
+                    std::vector<std::string>{"parallel.expert_chunks=2"},
+                    std::vector<std::string>{"parallel.expert_chunks=2", "train.recompute=block"},
                     std::vector<std::string>{"parallel.zero=3"},
                     std::vector<std::string>{"parallel.zero=3", "train.recompute=block"},
                     std::vector<std::string>{"parallel.expert=1", "parallel.zero=3"},
@@ -141,8 +145,12 @@ TEST(Rehearsal, VolumesOfAStep) {
                weights = kind(CollectiveKind::kAllGather).link_bytes;
   EXPECT_DOUBLE_EQ(gradients, weights);  // both f32
   // 7 all-to-alls of rows a layer of experts (x, ids and weights, results, and three back) and the
-  // counts'.
+  // counts'; with two chunks, of x and results twice as many.
   EXPECT_EQ(kind(CollectiveKind::kAllToAll).collectives, 4 * 8);
+  const auto chunked = Rehearse(Tiny({"parallel.expert_chunks=2"}), Options(1));
+  ASSERT_TRUE(chunked.ok()) << chunked.status();
+  EXPECT_EQ(chunked->volumes.of_kind[static_cast<size_t>(CollectiveKind::kAllToAll)].collectives,
+            4 * 10);
 }
 
 // Keys and values of both ranks of a group, forward to this one, and backward their gradients home.
@@ -177,6 +185,10 @@ TEST(Rehearsal, TheReportSaysWhatItIs) {
   EXPECT_EQ(json["ranks"], 4);
   EXPECT_EQ(json["rank"], 2);
   EXPECT_DOUBLE_EQ(json["modelled"]["seconds"].get<double>(), result->step.total());
+  double exposed = 0;
+  for (const auto& seconds : json["modelled"]["exposed_of_kind"]) exposed += seconds.get<double>();
+  EXPECT_NEAR(exposed, result->step.exposed, 1e-12);
+  EXPECT_GT(json["modelled"]["exposed_of_kind"]["all-to-all"].get<double>(), 0);
   EXPECT_EQ(json["memory"]["compared"]["total"]["measured"].get<int64_t>(),
             result->memory.peak - result->draws);
 }

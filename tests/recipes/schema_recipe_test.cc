@@ -166,6 +166,16 @@ TEST(Schema, RanksShareExpertsEvenly) {
       "no block with experts");
   EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.expert=0"}),
             "--set parallel.expert: parallel.expert = 0: must be at least 1");
+  EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.expert_chunks=17"}),
+            "--set parallel.expert_chunks: parallel.expert_chunks = 17: must be 0 to 16");
+  const auto chunks = [](std::vector<std::string> overrides) {
+    const auto recipe = ParseRecipe(test::kValidRecipe, "r.yaml", overrides, 2);
+    return recipe.ok() ? recipe->expert_chunks() : -1;
+  };
+  EXPECT_EQ(chunks({"parallel.expert=2", "train.sequence_length=1024"}), 2);
+  EXPECT_EQ(chunks({"parallel.expert=2", "train.sequence_length=1008"}), 1);
+  EXPECT_EQ(chunks({"parallel.expert=2", "parallel.expert_chunks=3"}), 3);
+  EXPECT_EQ(chunks({"parallel.expert_chunks=3"}), 1);
   EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.shard=2", "parallel.zero=3"}), "");
   EXPECT_EQ(Complaint(test::kValidRecipe, {"parallel.shard=2", "parallel.zero=0"}),
             "--set parallel.shard: parallel.shard = 2: must be 0, or at least 2 ranks that have "

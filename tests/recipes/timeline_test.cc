@@ -44,6 +44,8 @@ TEST(Timeline, OverlapAndTheSerialLink) {
   EXPECT_DOUBLE_EQ(step.compute, 2.5);
   EXPECT_DOUBLE_EQ(step.communication, 2);
   EXPECT_DOUBLE_EQ(step.exposed, 1.5);
+  EXPECT_DOUBLE_EQ(step.exposed_of_kind[static_cast<size_t>(kRows)], 0.5);
+  EXPECT_DOUBLE_EQ(step.exposed_of_kind[static_cast<size_t>(kShares)], 1);
   EXPECT_DOUBLE_EQ(step.total(), 4);
   EXPECT_DOUBLE_EQ(step.communication_share(), 2 / 4.5);
   EXPECT_DOUBLE_EQ(step.exposed_share(), 1.5 / 4);
@@ -127,6 +129,40 @@ TEST(ReceivedChoices, UniformRowsAreTheExpectedOnes) {
       static_cast<double>(received.draws()[0].num_rows) / static_cast<double>(kDistribution.tokens);
   EXPECT_NEAR(rows, 4 * ArrivalsOf(16, 4, 4, 1).rows, 0.05);
   EXPECT_NEAR(ArrivalsOf(16, 4, 4, 1).choices, 1, 1e-12);  // K / P
+}
+
+// Chunks of every source, in order of the chunks; ids say which one a row is of.
+TEST(ReceivedChoices, ComeInChunks) {
+  ChoiceDistribution distribution = kDistribution;
+  distribution.tokens = 1001;
+  distribution.chunks = 3;
+  ReceivedChoices received(distribution, 1, kCpu, DType::kF32);
+  const ReceivedChoices::Draw draw = received.draws()[0];
+  ASSERT_EQ(draw.rows.size(), 12u);
+  int64_t row = 0, choices = 0;
+  for (size_t i = 0; i < 12; ++i) {
+    EXPECT_NEAR(static_cast<double>(draw.rows[i]), 334 * ArrivalsOf(16, 4, 4, 1).rows, 60);
+    for (int64_t end = row + draw.rows[i]; row < end; ++row) {
+      for (int64_t k = 0; k < 4; ++k) {
+        const int32_t id = draw.ids.data<int32_t>()[row * 4 + k];
+        ASSERT_TRUE(id >= -1 && id < 12);
+        if (id < 0) continue;
+        ++choices;
+        EXPECT_EQ(id % 3, static_cast<int32_t>(i / 4));
+      }
+    }
+  }
+  EXPECT_EQ(row, draw.num_rows);
+  EXPECT_EQ(choices, draw.num_choices);
+  // In the exchange of counts: a source's rows of each chunk, and its choices.
+  Tensor counts = Tensor::Zeros({4, 4}, DType::kI64);
+  const std::vector<int64_t> one(4, 1);
+  ASSERT_TRUE(received.Receive(counts, one, counts, one));
+  for (size_t source = 0; source < 4; ++source) {
+    for (size_t chunk = 0; chunk < 3; ++chunk)
+      EXPECT_EQ(counts.data<int64_t>()[4 * source + chunk], draw.rows[4 * chunk + source]);
+    EXPECT_EQ(counts.data<int64_t>()[4 * source + 3], draw.choices[source]);
+  }
 }
 
 TEST(ReceivedChoices, TheSameSeedDrawsTheSame) {

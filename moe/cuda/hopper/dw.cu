@@ -27,7 +27,7 @@ void GroupedMatMulDw(const GroupedMatMulDwArgs& args, Stream stream) {
   p.delays = RandomDelays();
   p.a = RowsMap(a, kDepth);
   p.b = RowsMap(b, kDepth / 2);
-  p.offsets = args.offsets.As<int64_t>();
+  p.offsets = OffsetsOf(args.offsets, args.chunks);
   p.dw = {MakeFloatTensorMap(args.dw.data, {{in, 1, kStepColumns},
                                             {out, in, transposed ? kStepColumns : 64},
                                             {args.dw.dim(0), out * in, 1}}),

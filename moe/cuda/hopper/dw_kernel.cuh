@@ -17,15 +17,14 @@ namespace lacuna::cuda::hopper {
 struct DwParams {
   CUtensorMap a, b;  // rows of dy and x, or of x and dy where `transposed`
   DwMatrices dw;
-  const int64_t* offsets;
+  ExpertOffsets offsets;
   int64_t rows;
   int experts, pairs, columns;  // pairs, columns: of clusters' tiles along m and n
   uint32_t delays;              // of RandomDelay
 };
 
 inline int64_t DwKernelShared(int64_t experts) {
-  return Ring<DwTile>::kBytes + kSumStagingBytes + Ring<DwTile>::kBarrierBytes + (experts + 1) * 4 +
-         1024;
+  return Ring<DwTile>::kBytes + kSumStagingBytes + Ring<DwTile>::kBarrierBytes + experts * 8 + 1024;
 }
 
 // Zeroes rows valid .. roundup(valid, 16) - 1 of what a warpgroup reads of a stage. Both zero B, so
@@ -66,9 +65,9 @@ struct Digit {
 // Walks a cluster's tiles, expert by expert; whole warps.
 class DwTiles {
  public:
-  // begins: of LoadOffsets. Experts without rows are left out where nothing is to be set.
-  __device__ DwTiles(const DwParams& p, const int* begins, bool skip_empty)
-      : begins_(begins),
+  // ranges: of LoadOffsets. Experts without rows are left out where nothing is to be set.
+  __device__ DwTiles(const DwParams& p, const ExpertRows* ranges, bool skip_empty)
+      : ranges_(ranges),
         experts_(p.experts),
         skip_empty_(skip_empty),
         column_(p.columns, blockIdx.x / kCluster, gridDim.x / kCluster),
@@ -77,8 +76,7 @@ class DwTiles {
 
   __device__ bool Next(DwPlace& place) {
     while (expert_ < experts_) {
-      const int begin = Uniform(begins_[expert_]),
-                rows = max(0, Uniform(begins_[expert_ + 1]) - begin);
+      const int begin = Uniform(ranges_[expert_].begin), rows = Uniform(ranges_[expert_].count());
       place = {expert_, begin, rows,
                (pair_.value * kCluster + static_cast<int>(ClusterRank())) * DwTile::kM,
                column_.value * DwTile::kN};
@@ -95,7 +93,7 @@ class DwTiles {
   }
 
  private:
-  const int* begins_;
+  const ExpertRows* ranges_;
   int experts_;
   bool skip_empty_;
   Digit column_, pair_;
@@ -110,16 +108,16 @@ __global__ void LACUNA_CLUSTER(kCluster) __launch_bounds__(kThreads, 1)
   const uint32_t start = (SharedAddress(dynamic) + 1023) / 1024 * 1024,
                  staging = start + Ring<DwTile>::kBytes, barriers = staging + kSumStagingBytes;
   const Ring<DwTile> ring = {start, barriers};
-  int* const begins = reinterpret_cast<int*>(
+  ExpertRows* const ranges = reinterpret_cast<ExpertRows*>(
       dynamic + (barriers + Ring<DwTile>::kBarrierBytes - SharedAddress(dynamic)));
   const uint32_t warp = Uniform(threadIdx.x / kWarp), warpgroup = warp / (kWarpgroup / kWarp),
                  rank = ClusterRank();
   if (threadIdx.x == 0) ring.Init(1);
-  LoadOffsets(p.offsets, p.rows, p.experts, begins);
+  LoadOffsets(p.offsets, p.rows, p.experts, ranges);
   __syncthreads();
   SyncCluster();
 
-  DwTiles tiles(p, begins, kAccumulate);
+  DwTiles tiles(p, ranges, kAccumulate);
   DwPlace at;
   if (warpgroup == kConsumers) {
     GiveRegisters<kProducerRegisters>();

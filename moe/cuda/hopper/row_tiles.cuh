@@ -21,18 +21,17 @@ struct RowTile {
   int columns;       // multiplied
 };
 
-__device__ inline int RowTilesOf(const int* begins, int e) {
-  return (max(0, begins[e + 1] - begins[e]) + kN - 1) / kN;
+__device__ inline int RowTilesOf(const ExpertRows& rows) {
+  return (rows.count() + kN - 1) / kN;
 }
 
 // Walks a cluster's tiles; whole warps. Feature tiles of the same rows follow one another: what runs
 // together shares a few experts' matrices and rows in L2.
 class RowTiles {
  public:
-  // In shared memory, [experts + 1] each: begins of LoadOffsets; starts of CountRowTiles.
-  // feature_pairs: of kM.
-  __device__ RowTiles(const int* begins, const int* starts, int experts, int feature_pairs)
-      : begins_(begins),
+  // In shared memory: ranges of LoadOffsets, starts of CountRowTiles. feature_pairs: of kM.
+  __device__ RowTiles(const ExpertRows* ranges, const int* starts, int experts, int feature_pairs)
+      : ranges_(ranges),
         starts_(starts),
         feature_pairs_(feature_pairs),
         row_tiles_(Uniform(starts[experts])) {
@@ -42,8 +41,8 @@ class RowTiles {
   __device__ bool Next(RowTile& tile) {
     if (row_tile_ >= row_tiles_) return false;
     while (row_tile_ >= Uniform(starts_[expert_ + 1])) ++expert_;
-    const int begin = Uniform(begins_[expert_] + (row_tile_ - starts_[expert_]) * kN),
-              rows = min(Uniform(begins_[expert_ + 1]) - begin, kN),
+    const int begin = Uniform(ranges_[expert_].begin + (row_tile_ - starts_[expert_]) * kN),
+              rows = min(Uniform(ranges_[expert_].end) - begin, kN),
               step = rows > kWideRows ? kWideRowStep : kRowStep;
     tile = {expert_, feature_pair_ * kCluster + static_cast<int>(ClusterRank()), begin, rows,
             (rows + step - 1) / step * step};
@@ -58,20 +57,21 @@ class RowTiles {
     feature_pair_ = static_cast<int>(pair % feature_pairs_);
   }
 
-  const int *begins_, *starts_;
+  const ExpertRows* ranges_;
+  const int* starts_;
   unsigned feature_pairs_;
   int row_tiles_;
   int row_tile_ = 0, feature_pair_ = 0, expert_ = 0;
 };
 
-// Fills starts, row tiles of the experts before, from begins; the first warp. The caller
-// synchronizes before and after.
-__device__ inline void CountRowTiles(const int* begins, int experts, int* starts) {
+// Fills starts [experts + 1], row tiles of the experts before; the first warp. The caller synchronizes
+// before and after.
+__device__ inline void CountRowTiles(const ExpertRows* ranges, int experts, int* starts) {
   if (threadIdx.x >= kWarp) return;
   const int lane = threadIdx.x;
   int total = 0;
   for (int first = 0; first < experts; first += kWarp) {
-    const int e = first + lane, mine = e < experts ? RowTilesOf(begins, e) : 0;
+    const int e = first + lane, mine = e < experts ? RowTilesOf(ranges[e]) : 0;
     int sum = mine;
 #pragma unroll
     for (int offset = 1; offset < kWarp; offset *= 2) {

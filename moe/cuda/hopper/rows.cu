@@ -29,7 +29,8 @@ bool Supports(const GroupedSwiGluArgs& args, Stream stream) {
 }
 
 void GroupedMatMul(const GroupedMatMulArgs& args, Stream stream) {
-  auto p = Params<StoreProducts>(args.x, args.w, args.offsets, args.y.dim(1));
+  auto p = Params<StoreProducts>(args.x, args.w, OffsetsOf(args.offsets, args.chunks, args.chunk),
+                                 args.y.dim(1));
   p.w = args.transpose_w ? FeatureRows(args.w) : FeatureColumns(args.w);
   p.epilogue = {args.y.As<BFloat16>()};
   LaunchPersistent(
@@ -39,7 +40,8 @@ void GroupedMatMul(const GroupedMatMulArgs& args, Stream stream) {
 
 void GroupedSwiGlu(const GroupedSwiGluArgs& args, Stream stream) {
   const int64_t width = args.h.dim(1);
-  auto p = Params<StoreSwiGlu>(args.x, args.w, args.offsets, 2 * width);
+  auto p = Params<StoreSwiGlu>(args.x, args.w, OffsetsOf(args.offsets, args.chunks, args.chunk),
+                               2 * width);
   p.feature_pairs = static_cast<int>((width + kM - 1) / kM);  // half of a tile is gates
   p.w = InterleavedRows(args.w);
   p.epilogue = {args.z.As<BFloat16>(), args.h.As<BFloat16>()};

@@ -12,7 +12,7 @@ namespace lacuna::cuda::hopper {
 template <class Epilogue>
 struct RowsParams {
   CUtensorMap w, x;
-  const int64_t* offsets;
+  ExpertOffsets offsets;
   int64_t rows;
   int experts, slices, features, feature_pairs;  // pairs of tiles of kM
   int pace;                                      // slices a step of the epilogue
@@ -23,7 +23,7 @@ struct RowsParams {
 template <class Epilogue>
 int64_t RowsKernelShared(int64_t experts) {
   return Ring<RowsTile>::kBytes + kConsumers * Epilogue::Buffers::kBytes +
-         Ring<RowsTile>::kBarrierBytes + (experts + 1) * 8 + 1024;
+         Ring<RowsTile>::kBarrierBytes + (3 * experts + 1) * 4 + 1024;
 }
 
 // Of rows of B; the blocks of a cluster bring them in turns.
@@ -100,19 +100,19 @@ __global__ void LACUNA_CLUSTER(kCluster) __launch_bounds__(kThreads, 1)
                  staging = start + Ring<RowsTile>::kBytes,
                  barriers = staging + kConsumers * Epilogue::Buffers::kBytes;
   const Ring<RowsTile> ring = {start, barriers};
-  int* const begins = reinterpret_cast<int*>(
+  ExpertRows* const ranges = reinterpret_cast<ExpertRows*>(
       dynamic + (barriers + Ring<RowsTile>::kBarrierBytes - SharedAddress(dynamic)));
-  int* const starts = begins + p.experts + 1;
+  int* const starts = reinterpret_cast<int*>(ranges + p.experts);
   const uint32_t warp = Uniform(threadIdx.x / kWarp), warpgroup = warp / (kWarpgroup / kWarp),
                  rank = ClusterRank();
   if (threadIdx.x == 0) ring.Init(1);
-  LoadOffsets(p.offsets, p.rows, p.experts, begins);
+  LoadOffsets(p.offsets, p.rows, p.experts, ranges);
   __syncthreads();
-  CountRowTiles(begins, p.experts, starts);
+  CountRowTiles(ranges, p.experts, starts);
   __syncthreads();
   SyncCluster();
 
-  RowTiles tiles(begins, starts, p.experts, p.feature_pairs);
+  RowTiles tiles(ranges, starts, p.experts, p.feature_pairs);
   RowTile tile;
   if (warpgroup == kConsumers) {
     GiveRegisters<kProducerRegisters>();

@@ -15,12 +15,12 @@ inline CUtensorMap FeatureColumns(const TensorRef& w) {
   return MakeTensorMap(w.data, {{in, 1, 64}, {out, in, 64}, {w.dim(0), out * in, 1}});
 }
 template <class Epilogue>
-RowsParams<Epilogue> Params(const TensorRef& x, const TensorRef& w, const TensorRef& offsets,
+RowsParams<Epilogue> Params(const TensorRef& x, const TensorRef& w, const ExpertOffsets& offsets,
                             int64_t features) {
   RowsParams<Epilogue> p = {};
   p.delays = RandomDelays();
   p.x = RowsMap(x, kRowBox);
-  p.offsets = offsets.As<int64_t>();
+  p.offsets = offsets;
   p.rows = x.dim(0);
   p.experts = static_cast<int>(w.dim(0));
   p.slices = static_cast<int>((x.dim(1) + kDepth - 1) / kDepth);

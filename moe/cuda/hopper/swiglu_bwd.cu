@@ -44,7 +44,7 @@ void RoutedSwiGluBwd(const RoutedSwiGluBwdArgs& args, Stream stream) {
   const dim3 grid(static_cast<unsigned>((choices + kSmallBlock - 1) / kSmallBlock));
   LaunchGrid(WeightsByRowKernel, grid, kSmallBlock, 0, stream, args.position.As<int32_t>(),
              args.w.As<float>(), choices, by_row.As<float>());
-  auto p = Params<StoreSwiGluBwd>(args.dy, args.down, args.offsets, width);
+  auto p = Params<StoreSwiGluBwd>(args.dy, args.down, OffsetsOf(args.offsets, args.chunks), width);
   p.w = FeatureColumns(args.down);
   p.epilogue = {args.z.As<BFloat16>(), args.dz.As<BFloat16>(), args.wh.As<BFloat16>(),
                 by_row.As<float>(),    dots.As<float>(),       rows};

@@ -17,6 +17,7 @@
 #include "core/cuda/reduce.cuh"
 #include "core/cuda/ring_place.cuh"
 #include "core/cuda/wgmma.cuh"
+#include "moe/cuda/expert_offsets.cuh"
 
 namespace lacuna::cuda::hopper {
 
@@ -129,12 +130,21 @@ struct Multiplier {
   }
 };
 
-// Where the experts' rows begin, in shared memory: [experts + 1], between 0 and `rows`. Offsets that do
-// not cut the rows give a wrong product, never an address outside: an expert whose successor begins
-// before it has no rows. All threads of the block; the caller synchronizes.
-__device__ inline void LoadOffsets(const int64_t* offsets, int64_t rows, int experts, int* begins) {
-  for (int e = threadIdx.x; e <= experts; e += kThreads)
-    begins[e] = static_cast<int>(max(int64_t{0}, min(offsets[e], rows)));
+// The rows of an expert, within those that there are.
+struct ExpertRows {
+  int begin, end;
+  __device__ int count() const { return max(0, end - begin); }
+};
+// Fills ranges [experts], in shared memory. Offsets that do not cut the rows give a wrong product, never
+// an address outside: an expert whose rows end before they begin has none. All threads of the block;
+// the caller synchronizes.
+__device__ inline void LoadOffsets(const ExpertOffsets& offsets, int64_t rows, int experts,
+                                   ExpertRows* ranges) {
+  const auto within = [&](int64_t row) {
+    return static_cast<int>(max(int64_t{0}, min(row, rows)));
+  };
+  for (int e = threadIdx.x; e < experts; e += kThreads)
+    ranges[e] = {within(offsets.Begin(e)), within(offsets.End(e))};
 }
 
 }  // namespace lacuna::cuda::hopper
