@@ -10,8 +10,10 @@ endif()
 
 find_program(LACUNA_CCACHE ccache)
 if(LACUNA_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${LACUNA_CCACHE})
-  set(CMAKE_CUDA_COMPILER_LAUNCHER ${LACUNA_CCACHE})
+  # Clones in other folders find each other's objects.
+  set(launcher ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${LACUNA_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${launcher})
 endif()
 
 # errno and trapping FP semantics of libm are used nowhere; without them loops over sqrt and selects vectorise.
