@@ -3,8 +3,9 @@
 //     Attn(q, k_win, v_win | window)
 // Softmax scale Dk^-1/2 in all branches. The selection is a decision of the tape: a recomputed
 // segment replays it. The branches' outputs before the gates are costly (Tape::Costly); where they
-// were kept their sum is made anew, to the same bits. One function and not five, so that the backward pass reads do and the branches'
-// outputs once (nsa/gate_combine.h), and the branches add their dq to one tensor.
+// were kept their sum is made anew, to the same bits. One function and not five, so that the backward
+// pass reads do and the branches' outputs once (nsa/gate_combine.h), and the branches add their dq to
+// one tensor.
 #pragma once
 
 #include <memory>
