@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <thread>
 
@@ -40,6 +41,11 @@ void UseThreads(int64_t threads, const LaunchedRank& launched) {
 
 absl::Status FromLeader(const absl::Status& status, int64_t rank) {
   return status.ok() || rank == 0 ? status : MakeError(ExitCodeOf(status), "");
+}
+
+absl::Status FromUnconnectedLeader(const absl::Status& status, int64_t rank) {
+  if (!status.ok() && rank != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
+  return FromLeader(status, rank);
 }
 
 absl::Status OnRanks(const std::function<absl::Status(const std::shared_ptr<Communicator>&)>& work,

@@ -22,6 +22,9 @@ void UseThreads(int64_t threads, const LaunchedRank& launched);
 
 // The status on rank 0, elsewhere only its exit code: one line for all ranks.
 absl::Status FromLeader(const absl::Status& status, int64_t rank);
+// The same of ranks that MPI does not connect yet. A launcher ends all of them when one has failed, and
+// loses what they were about to say: the others leave rank 0 a second for its line.
+absl::Status FromUnconnectedLeader(const absl::Status& status, int64_t rank);
 
 // `work` on every rank, watched for hangs (MakeCommunicator's timeout). What it throws is printed and
 // ends all ranks; the status is FromLeader's.

@@ -19,7 +19,7 @@ struct Options {
 absl::Status Run(const Options& options) {
   const LaunchedRank launched = FromLauncher();
   absl::StatusOr<Recipe> recipe = LoadRecipe(options.recipe, options.overrides, launched.ranks);
-  if (!recipe.ok()) return FromLeader(recipe.status(), launched.rank);
+  if (!recipe.ok()) return FromUnconnectedLeader(recipe.status(), launched.rank);
   UseThreads(recipe->train.threads, launched);
   return OnRanks(
       [&](const std::shared_ptr<Communicator>& comm) {
