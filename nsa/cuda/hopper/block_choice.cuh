@@ -144,9 +144,9 @@ struct Contest {
   }
 };
 
-// kHeld * 32 candidates at most are held in registers.
-template <int kHeld = 8>
-__device__ void Choose(const Choice& c, const TokenScores& scores, int own_block, int32_t* out) {
+__device__ inline void Choose(const Choice& c, const TokenScores& scores, int own_block,
+                              int32_t* out) {
+  constexpr int kHeld = 8;  // times 32 candidates at most are held in registers
   const Contest contest(c.places, c.num_init, c.num_local, own_block);
   if (contest.AllWin()) return contest.WriteAll(c.places, out);
   const int init = contest.init, local = contest.local, free = contest.free;
